@@ -1,0 +1,121 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Action is what a constraint asks to be done about a violation. Constraints
+// may carry values that Fusegate does not know; those have no effect on
+// admission, as in Gatekeeper.
+type Action string
+
+// The actions of a constraint's spec.enforcementAction.
+const (
+	Deny   Action = "deny"
+	Warn   Action = "warn"
+	DryRun Action = "dryrun"
+	Scoped Action = "scoped"
+)
+
+// Constraint identifies a constraint and what it asks for at the enforcement
+// point of a review.
+type Constraint struct {
+	Group, Version, Kind, Name string
+	// Action is spec.enforcementAction, deny when unset.
+	Action Action
+	// ScopedActions are the actions that a constraint with the action Scoped
+	// asks for at the review's enforcement point, sorted.
+	ScopedActions []Action
+	// OnFault is what a fault that the input caused does to the request.
+	OnFault OnFault
+}
+
+// String is the constraint's kind and name, as in K8sRequiredLabels/owner.
+func (c Constraint) String() string { return c.Kind + "/" + c.Name }
+
+// Has tells whether the constraint asks for action a at this point.
+func (c Constraint) Has(a Action) bool {
+	if c.Action == Scoped {
+		return slices.Contains(c.ScopedActions, a)
+	}
+	return c.Action == a
+}
+
+// OnFault is the value of the annotation fusegate.dev/on-fault.
+type OnFault string
+
+// The values of OnFault. The empty value means OnFaultDeny.
+const (
+	OnFaultDeny  OnFault = "deny"
+	OnFaultAllow OnFault = "allow"
+)
+
+// Violation is one finding of one constraint about the reviewed object.
+type Violation struct {
+	Constraint Constraint
+	Message    string
+	// Details is what the template's rule gave as details, decoded JSON.
+	Details any
+}
+
+// FaultCause says whose doing a fault is. It decides what the fault means for
+// the request.
+type FaultCause string
+
+const (
+	// CauseInput is a run-time error of the policy that the reviewed object
+	// brought about, such as a type error or conflicting rule outputs.
+	CauseInput FaultCause = "Input"
+	// CauseTimeout is an evaluation cut off by its deadline.
+	CauseTimeout FaultCause = "Timeout"
+	// CauseMatch is a constraint that could not be matched, as when the
+	// object's namespace is not known.
+	CauseMatch FaultCause = "Match"
+	// CauseInternal is an error of Fusegate's own.
+	CauseInternal FaultCause = "Internal"
+)
+
+// Fault is a constraint that could not be judged for the reviewed object. It
+// is not a verdict: other constraints are judged all the same.
+type Fault struct {
+	Constraint Constraint
+	Cause      FaultCause
+	Err        error
+}
+
+// Error makes a Fault usable as an error that names its constraint.
+func (f Fault) Error() string {
+	return fmt.Sprintf("constraint %s: %v", f.Constraint, f.Err)
+}
+
+// Unwrap returns the underlying error.
+func (f Fault) Unwrap() error { return f.Err }
+
+// Result is what the engine found about one review.
+type Result struct {
+	Violations []Violation
+	Faults     []Fault
+	// Evaluated counts the constraints that matched and came to a verdict.
+	Evaluated int
+}
+
+// Sort orders violations and faults the way Gatekeeper orders its answers: by
+// action, then by message. Ties are broken by constraint, so that the order
+// is total for distinct findings.
+func (r *Result) Sort() {
+	slices.SortFunc(r.Violations, func(a, b Violation) int {
+		return cmp.Or(
+			cmp.Compare(a.Constraint.Action, b.Constraint.Action),
+			cmp.Compare(a.Message, b.Message),
+			compareConstraints(a.Constraint, b.Constraint))
+	})
+	slices.SortFunc(r.Faults, func(a, b Fault) int {
+		return compareConstraints(a.Constraint, b.Constraint)
+	})
+}
+
+func compareConstraints(a, b Constraint) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+}
