@@ -48,7 +48,7 @@ func Decide(r Result) Decision {
 	var undecided []error
 	for _, f := range r.Faults {
 		switch {
-		case !f.Constraint.Has(Deny) && !f.Constraint.Has(Warn):
+		case f.silent():
 		case f.denies():
 			denials = append(denials, Line(f.Constraint, fmt.Sprintf("the policy failed on this object: %v", f.Err)))
 		case f.Cause == CauseInput:
@@ -66,6 +66,13 @@ func Decide(r Result) Decision {
 		Message:  strings.Join(denials, "\n"),
 		Warnings: warnings,
 	}
+}
+
+// silent tells whether the fault concerns a constraint that would have had no
+// effect on the request whatever it found. A fault of the review as a whole
+// names no constraint and is never silent.
+func (f Fault) silent() bool {
+	return f.Constraint.Name != "" && !f.Constraint.Has(Deny) && !f.Constraint.Has(Warn)
 }
 
 func (f Fault) denies() bool {

@@ -1,0 +1,133 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/frameworks/constraint/pkg/apis/constraints"
+	"github.com/open-policy-agent/frameworks/constraint/pkg/client"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fusegate/fusegate/pkg/policy"
+)
+
+// ConstraintGroup is the API group of constraints.
+const ConstraintGroup = constraints.Group
+
+// AnnotationOnFault is the annotation of a constraint that says what a request
+// comes to when the policy fails on its object.
+const AnnotationOnFault = "fusegate.dev/on-fault"
+
+// ErrNoTemplate is returned for a constraint whose template is not, or not
+// yet, known to the engine.
+var ErrNoTemplate = client.ErrMissingConstraintTemplate
+
+var actions = []policy.Action{policy.Deny, policy.Warn, policy.DryRun, policy.Scoped}
+
+// CheckConstraint returns what is wrong with a constraint: its schema, match
+// block and action. The error is ErrNoTemplate if its template is not known.
+func (e *Engine) CheckConstraint(c *unstructured.Unstructured) error {
+	return e.client.ValidateConstraint(c)
+}
+
+// AddConstraint checks c and adds it, or replaces the one with its kind and
+// name. On error the previous version stays in force.
+func (e *Engine) AddConstraint(ctx context.Context, c *unstructured.Unstructured) error {
+	_, err := e.client.AddConstraint(ctx, c.DeepCopy())
+	return err
+}
+
+// RemoveConstraint forgets a constraint. Removing what is not there is no error.
+func (e *Engine) RemoveConstraint(ctx context.Context, kind, name string) error {
+	c := &unstructured.Unstructured{}
+	c.SetAPIVersion(ConstraintGroup + "/v1beta1")
+	c.SetKind(kind)
+	c.SetName(name)
+	_, err := e.client.RemoveConstraint(ctx, c)
+	return err
+}
+
+// validateAction refuses actions that nothing acts on, so that a typing error
+// does not leave a constraint without effect.
+func validateAction(c *unstructured.Unstructured) error {
+	action, err := constraints.GetEnforcementAction(c)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(actions, policy.Action(action)) {
+		return fmt.Errorf("spec.enforcementAction: %q is not supported: use one of %s", action, join(actions))
+	}
+	if policy.Action(action) == policy.Scoped {
+		return validateScoped(c)
+	}
+	return validateOnFault(c)
+}
+
+func validateScoped(c *unstructured.Unstructured) error {
+	scoped, err := constraints.GetEnforcementActionsForEP(c, policy.EnforcementPoints())
+	if err != nil {
+		return fmt.Errorf("spec.scopedEnforcementActions: %w", err)
+	}
+	for _, as := range scoped {
+		for _, a := range as {
+			if a == string(policy.Scoped) || !slices.Contains(actions, policy.Action(a)) {
+				return fmt.Errorf("spec.scopedEnforcementActions: action %q is not supported: use one of %s", a, join(actions[:3]))
+			}
+		}
+	}
+	return validateOnFault(c)
+}
+
+func validateOnFault(c *unstructured.Unstructured) error {
+	v, found := c.GetAnnotations()[AnnotationOnFault]
+	if !found || v == string(policy.OnFaultDeny) || v == string(policy.OnFaultAllow) {
+		return nil
+	}
+	return fmt.Errorf("metadata.annotations[%s]: %q is not supported: use %s or %s",
+		AnnotationOnFault, v, policy.OnFaultDeny, policy.OnFaultAllow)
+}
+
+func join(as []policy.Action) string {
+	out := make([]string, len(as))
+	for i, a := range as {
+		out[i] = string(a)
+	}
+	return strings.Join(out, ", ")
+}
+
+// describe says who a constraint is and what it asks for at this point.
+func describe(c *unstructured.Unstructured, point policy.EnforcementPoint) policy.Constraint {
+	gvk := c.GroupVersionKind()
+	out := policy.Constraint{
+		Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Name: c.GetName(),
+		OnFault: policy.OnFault(c.GetAnnotations()[AnnotationOnFault]),
+	}
+	action, err := constraints.GetEnforcementAction(c)
+	if err != nil {
+		return out
+	}
+	out.Action = policy.Action(action)
+	if out.Action == policy.Scoped {
+		out.ScopedActions = scopedActions(c, point)
+	}
+	return out
+}
+
+func scopedActions(c *unstructured.Unstructured, point policy.EnforcementPoint) []policy.Action {
+	byPoint, err := constraints.GetEnforcementActionsForEP(c, []string{string(point)})
+	if err != nil {
+		return nil
+	}
+	var out []policy.Action
+	for _, a := range byPoint[string(point)] {
+		out = append(out, policy.Action(a))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// IsNoTemplate tells whether err is, or wraps, ErrNoTemplate.
+func IsNoTemplate(err error) bool { return errors.Is(err, ErrNoTemplate) }

@@ -1,0 +1,167 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	templatesv1 "github.com/open-policy-agent/frameworks/constraint/pkg/apis/templates/v1"
+	templatesv1alpha1 "github.com/open-policy-agent/frameworks/constraint/pkg/apis/templates/v1alpha1"
+	templatesv1beta1 "github.com/open-policy-agent/frameworks/constraint/pkg/apis/templates/v1beta1"
+	clienterrors "github.com/open-policy-agent/frameworks/constraint/pkg/client/errors"
+	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+
+	"github.com/fusegate/fusegate/pkg/rego"
+)
+
+// TemplateGroup is the API group of ConstraintTemplates.
+const TemplateGroup = "templates.gatekeeper.sh"
+
+// Template is a ConstraintTemplate in the framework's version-less form.
+type Template = templates.ConstraintTemplate
+
+var scheme = newScheme()
+
+func newScheme() *runtime.Scheme {
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{
+		apiextensionsv1.AddToScheme, apiextensions.AddToScheme,
+	} {
+		utilruntime.Must(add(s))
+	}
+	return s
+}
+
+// ParseTemplate reads a ConstraintTemplate of any served version, with the
+// defaults of that version applied. It does not modify u.
+func ParseTemplate(u *unstructured.Unstructured) (*Template, error) {
+	gvk := u.GroupVersionKind()
+	if gvk.Group != TemplateGroup || gvk.Kind != "ConstraintTemplate" {
+		return nil, fmt.Errorf("%s %q is not a ConstraintTemplate of %s", gvk, u.GetName(), TemplateGroup)
+	}
+	versioned, err := versionedTemplate(gvk.Version)
+	if err != nil {
+		return nil, fmt.Errorf("ConstraintTemplate %q: %w", u.GetName(), err)
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.DeepCopy().Object, versioned); err != nil {
+		return nil, fmt.Errorf("reading ConstraintTemplate %q: %w", u.GetName(), err)
+	}
+	t, err := versioned.ToVersionless()
+	if err != nil {
+		return nil, fmt.Errorf("converting ConstraintTemplate %q: %w", u.GetName(), err)
+	}
+	return t, nil
+}
+
+func versionedTemplate(version string) (interface{ ToVersionless() (*Template, error) }, error) {
+	switch version {
+	case "v1":
+		return &templatesv1.ConstraintTemplate{}, nil
+	case "v1beta1":
+		return &templatesv1beta1.ConstraintTemplate{}, nil
+	case "v1alpha1":
+		return &templatesv1alpha1.ConstraintTemplate{}, nil
+	}
+	return nil, fmt.Errorf("apiVersion %s/%s is not supported: use %s/v1", TemplateGroup, version, TemplateGroup)
+}
+
+// CheckTemplate returns what is wrong with a template: its names, its parameter
+// schema, its Rego. The engine is not changed.
+func (e *Engine) CheckTemplate(ctx context.Context, t *Template) error {
+	if _, err := e.client.CreateCRD(ctx, t.DeepCopy()); err != nil {
+		return err
+	}
+	return rego.Compile(t)
+}
+
+// ConstraintCRD generates the CustomResourceDefinition of the template's
+// constraint kind. It differs from the framework's in its status: byPod and
+// conditions are lists keyed by id and type, so that every pod can own its own
+// entry by server-side apply, and everything else in status is kept.
+func (e *Engine) ConstraintCRD(ctx context.Context, t *Template) (*apiextensionsv1.CustomResourceDefinition, error) {
+	internal, err := e.client.CreateCRD(ctx, t.DeepCopy())
+	if err != nil {
+		return nil, err
+	}
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	if err := scheme.Convert(internal, crd, nil); err != nil {
+		return nil, fmt.Errorf("converting the CRD of ConstraintTemplate %q: %w", t.Name, err)
+	}
+	crd.SetGroupVersionKind(apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"))
+	for i := range crd.Spec.Versions {
+		v := &crd.Spec.Versions[i]
+		v.Schema.OpenAPIV3Schema.Properties["status"] = constraintStatusSchema()
+		v.AdditionalPrinterColumns = append(v.AdditionalPrinterColumns, apiextensionsv1.CustomResourceColumnDefinition{
+			Name: "age", Type: "date", JSONPath: ".metadata.creationTimestamp",
+		})
+	}
+	crd.Status = apiextensionsv1.CustomResourceDefinitionStatus{}
+	return crd, nil
+}
+
+func constraintStatusSchema() apiextensionsv1.JSONSchemaProps {
+	return apiextensionsv1.JSONSchemaProps{
+		Type:                   "object",
+		XPreserveUnknownFields: ptrTo(true),
+		Properties: map[string]apiextensionsv1.JSONSchemaProps{
+			"byPod":      listByKey("id"),
+			"conditions": listByKey("type"),
+		},
+	}
+}
+
+// listByKey is a list of objects of any fields, merged by key.
+func listByKey(key string) apiextensionsv1.JSONSchemaProps {
+	return apiextensionsv1.JSONSchemaProps{
+		Type:         "array",
+		XListType:    ptrTo("map"),
+		XListMapKeys: []string{key},
+		Items: &apiextensionsv1.JSONSchemaPropsOrArray{Schema: &apiextensionsv1.JSONSchemaProps{
+			Type:                   "object",
+			XPreserveUnknownFields: ptrTo(true),
+			Required:               []string{key},
+			Properties:             map[string]apiextensionsv1.JSONSchemaProps{key: {Type: "string"}},
+		}},
+	}
+}
+
+func ptrTo[T any](v T) *T { return &v }
+
+// AddTemplate compiles t and replaces what was known of its kind. Constraints
+// that were added before stay. On error the previous version stays in force.
+func (e *Engine) AddTemplate(ctx context.Context, t *Template) error {
+	_, err := e.client.AddTemplate(ctx, t.DeepCopy())
+	if errors.Is(err, clienterrors.ErrNoDriver) {
+		return fmt.Errorf("ConstraintTemplate %q has no code for an engine that Fusegate has: add Rego to spec.targets[0] (its engines: %s)",
+			t.Name, strings.Join(engines(t), ", "))
+	}
+	return err
+}
+
+func engines(t *Template) []string {
+	var out []string
+	for _, target := range t.Spec.Targets {
+		for _, code := range target.Code {
+			out = append(out, code.Engine)
+		}
+	}
+	if len(out) == 0 {
+		return []string{"none"}
+	}
+	return out
+}
+
+// RemoveTemplate forgets the template with this name and its constraints.
+// Removing what is not there is no error.
+func (e *Engine) RemoveTemplate(ctx context.Context, name string) error {
+	t := &Template{}
+	t.Name = name
+	_, err := e.client.RemoveTemplate(ctx, t)
+	return err
+}

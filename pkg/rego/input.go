@@ -1,0 +1,65 @@
+package rego
+
+import (
+	"sync"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	admissionv1 "k8s.io/api/admission/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fusegate/fusegate/pkg/policy"
+)
+
+// Fault is a constraint that could not be judged, before the engine has
+// looked up what the constraint asks for.
+type Fault struct {
+	Constraint *unstructured.Unstructured
+	Cause      policy.FaultCause
+	Err        error
+}
+
+// Input is one review on its way through the constraint framework. It carries
+// the review to the matchers and the driver, converts it for Rego once however
+// many templates read it, and brings back what the framework's response has
+// no room for. An Input serves one review and one goroutine.
+type Input struct {
+	review  *policy.Review
+	convert sync.Once
+	value   *ast.Term
+	err     error
+
+	faults    []Fault
+	evaluated int
+}
+
+// NewInput wraps r, which must not change from now on.
+func NewInput(r *policy.Review) *Input { return &Input{review: r} }
+
+// Review returns the review that was wrapped.
+func (in *Input) Review() *policy.Review { return in.review }
+
+// GetAdmissionRequest lets the constraint framework see the operation, by
+// which it honours a template's targets[].operations. Nothing else is set.
+func (in *Input) GetAdmissionRequest() *admissionv1.AdmissionRequest {
+	return &admissionv1.AdmissionRequest{Operation: admissionv1.Operation(in.review.Operation)}
+}
+
+// Report records a fault. It is the way around the framework, which would
+// make a denial of an error in a matcher and drop all results on an error of
+// the driver.
+func (in *Input) Report(f Fault) { in.faults = append(in.faults, f) }
+
+// Faults returns what was reported.
+func (in *Input) Faults() []Fault { return in.faults }
+
+// Evaluated returns how many constraints came to a verdict.
+func (in *Input) Evaluated() int { return in.evaluated }
+
+// term returns the review as the value of input.review.
+func (in *Input) term() (*ast.Term, error) {
+	in.convert.Do(func() {
+		v, err := ast.InterfaceToValue(in.review.Input())
+		in.value, in.err = ast.NewTerm(v), err
+	})
+	return in.value, in.err
+}

@@ -1,0 +1,134 @@
+package rego
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/open-policy-agent/frameworks/constraint/pkg/client/drivers/rego/schema"
+	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
+	"github.com/open-policy-agent/frameworks/constraint/pkg/regorewriter"
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// What a template may refer to outside itself, as in Gatekeeper: libraries
+// that it brings, and the inventory of synced objects.
+const (
+	libRoot       = "data.lib"
+	inventoryRoot = "data.inventory"
+	entryRule     = "violation"
+)
+
+// forbidden are the builtins that templates cannot call: those that do network
+// input or output in the request path, and the one that reads the process's
+// configuration and environment.
+var forbidden = []string{"http.send", "net.lookup_ip_addr", "opa.runtime"}
+
+// capabilities are OPA's, less the forbidden builtins.
+func capabilities() *ast.Capabilities {
+	caps := ast.CapabilitiesForThisVersion()
+	caps.Builtins = slices.DeleteFunc(caps.Builtins, func(b *ast.Builtin) bool {
+		return slices.Contains(forbidden, b.Name)
+	})
+	return caps
+}
+
+// compileSource parses the template's Rego, checks that it stays inside the
+// sandbox and compiles it. The entry rule is then data.template.violation.
+func compileSource(t *templates.ConstraintTemplate) (*ast.Compiler, error) {
+	src, err := regoSource(t)
+	if err != nil {
+		return nil, err
+	}
+	entry, libs, err := parse(src)
+	if err != nil {
+		return nil, err
+	}
+	if err := check(entry, libs); err != nil {
+		return nil, err
+	}
+	modules, err := rewrite(entry, libs)
+	if err != nil {
+		return nil, err
+	}
+	c := ast.NewCompiler().WithCapabilities(capabilities())
+	c.Compile(modules)
+	if c.Failed() {
+		return nil, diagnose(c.Errors)
+	}
+	return c, nil
+}
+
+func regoSource(t *templates.ConstraintTemplate) (*schema.Source, error) {
+	if n := len(t.Spec.Targets); n != 1 {
+		return nil, sourceError("spec.targets must hold exactly one target, got %d", n)
+	}
+	for _, code := range t.Spec.Targets[0].Code {
+		if code.Engine != schema.Name {
+			continue
+		}
+		src, err := schema.GetSource(code)
+		if err != nil {
+			return nil, sourceError("spec.targets[0].code, engine %s: %v", schema.Name, err)
+		}
+		return src, nil
+	}
+	return nil, sourceError("spec.targets[0] has no Rego: set its field rego, or add an entry with engine %s to its field code", schema.Name)
+}
+
+func parse(src *schema.Source) (*ast.Module, []*ast.Module, error) {
+	opts := ast.ParserOptions{RegoVersion: ast.RegoV0, Capabilities: capabilities()}
+	if src.Version == "v1" {
+		opts.RegoVersion = ast.RegoV1
+	}
+	entry, err := parseModule("rego", src.Rego, opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	libs := make([]*ast.Module, 0, len(src.Libs))
+	for i, text := range src.Libs {
+		lib, err := parseModule(fmt.Sprintf("libs[%d]", i), text, opts)
+		if err != nil {
+			return nil, nil, err
+		}
+		libs = append(libs, lib)
+	}
+	return entry, libs, nil
+}
+
+func parseModule(name, text string, opts ast.ParserOptions) (*ast.Module, error) {
+	m, err := ast.ParseModuleWithOpts(name, text, opts)
+	if err != nil {
+		return nil, diagnose(err)
+	}
+	if m == nil {
+		return nil, Diagnostics{{
+			Code: CodeSource, Message: "empty Rego: it needs at least a package line and a rule", Location: name + ":1:1",
+		}}
+	}
+	return m, nil
+}
+
+// rewrite moves the entry point to the package "template" and the libraries
+// below "libs", so that no template can name another's package. The framework's
+// rewriter enforces the sandbox once more while it does so.
+func rewrite(entry *ast.Module, libs []*ast.Module) (map[string]*ast.Module, error) {
+	rw, err := regorewriter.New(regorewriter.NewPackagePrefixer("libs"), []string{libRoot}, []string{inventoryRoot})
+	if err != nil {
+		return nil, sourceError("creating the import sandbox: %v", err)
+	}
+	entry.Package.Path = ast.MustParseRef("data.template")
+	rw.AddEntryPointModule("rego", entry)
+	for i, lib := range libs {
+		if err := rw.AddLib(fmt.Sprintf("libs[%d]", i), lib); err != nil {
+			return nil, sourceError("libs[%d]: %v", i, err)
+		}
+	}
+	if _, err := rw.Rewrite(); err != nil {
+		return nil, sourceError("%v", err)
+	}
+	modules := map[string]*ast.Module{"rego": entry}
+	for i, lib := range libs {
+		modules[fmt.Sprintf("libs[%d]", i)] = lib
+	}
+	return modules, nil
+}

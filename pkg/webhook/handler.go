@@ -1,0 +1,266 @@
+// Package webhook is the admission door: it turns an AdmissionReview into a
+// policy.Review, has it judged, and words the decision as an
+// AdmissionResponse.
+//
+// Whatever goes wrong on the way is answered with an HTTP status of 4xx or
+// 5xx, never with allowed: false, so that the API server applies the webhook's
+// failurePolicy. That is why controller-runtime's admission.Webhook, which
+// answers such errors with a denial, is not used.
+package webhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
+	admissionv1 "k8s.io/api/admission/v1"
+
+	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/exempt"
+	"github.com/fusegate/fusegate/pkg/policy"
+)
+
+// Path is where the handler is served.
+const Path = "/v1/admit"
+
+const (
+	// maxBody bounds one AdmissionReview in bytes. The API server takes
+	// requests of up to 3 MiB (MaxRequestBodyBytes in k8s.io/apiserver
+	// pkg/server/config.go); JSON can make six bytes of one, and an update
+	// carries the old object too.
+	maxBody = 48 << 20
+	// maxInFlight bounds the bodies held at once, in bytes.
+	maxInFlight = 256 << 20
+	// minWeight is what a request counts at least towards maxInFlight.
+	minWeight = 1 << 20
+
+	// maxTimeout is how long a review may take at most. The API server says
+	// how long it waits in the query parameter timeout; margin is left for
+	// the answer to travel.
+	maxTimeout = 3 * time.Second
+	margin     = 200 * time.Millisecond
+)
+
+// Reviewer judges a review by all constraints.
+type Reviewer interface {
+	Review(ctx context.Context, r *policy.Review) policy.Result
+}
+
+// Validator checks templates and constraints when they are applied.
+type Validator interface {
+	// Validate returns what is wrong with object, which is r's new object,
+	// and what its author should be warned of.
+	Validate(ctx context.Context, r *policy.Review) (warnings []string, err error)
+}
+
+// Namespaces finds the namespace that an object lives in.
+type Namespaces interface {
+	Namespace(ctx context.Context, name string) policy.Namespace
+}
+
+// Options of a Handler. The zero value works.
+type Options struct {
+	// Log receives faults, failures and, if LogDenies is set, violations.
+	Log       logr.Logger
+	LogDenies bool
+	// Metrics is where the handler's metrics are registered; nil for none.
+	Metrics prometheus.Registerer
+}
+
+// Handler serves Path.
+type Handler struct {
+	perimeter  exempt.Perimeter
+	reviewer   Reviewer
+	validator  Validator
+	namespaces Namespaces
+	log        logr.Logger
+	logDenies  bool
+	metrics    *metrics
+	inFlight   *semaphore.Weighted
+}
+
+// New returns a handler that judges what lies outside the perimeter.
+func New(p exempt.Perimeter, r Reviewer, v Validator, n Namespaces, o Options) (*Handler, error) {
+	m, err := newMetrics(o.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("registering the webhook's metrics: %w", err)
+	}
+	return &Handler{
+		perimeter: p, reviewer: r, validator: v, namespaces: n,
+		log: o.Log, logDenies: o.LogDenies, metrics: m,
+		inFlight: semaphore.NewWeighted(maxInFlight),
+	}, nil
+}
+
+// ServeHTTP answers one AdmissionReview.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	decision := decisionError
+	defer func() {
+		if p := recover(); p != nil {
+			h.log.Error(fmt.Errorf("panic: %v", p), "admission handler panicked", "stack", string(debug.Stack()))
+			http.Error(w, "internal error: the handler panicked", http.StatusInternalServerError)
+		}
+		h.metrics.reviews.WithLabelValues(decision).Inc()
+		h.metrics.duration.Observe(time.Since(start).Seconds())
+	}()
+	resp, d, err := h.serve(w, r)
+	if err != nil {
+		h.fail(w, err)
+		return
+	}
+	if err := write(w, resp); err != nil {
+		h.log.Error(err, "sending the admission response", "uid", resp.UID)
+		return
+	}
+	decision = d
+}
+
+func (h *Handler) fail(w http.ResponseWriter, err error) {
+	h.log.Error(err, "admission request not decided")
+	code := http.StatusInternalServerError
+	var he *httpError
+	if errors.As(err, &he) {
+		code = he.code
+	}
+	http.Error(w, err.Error(), code)
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (*admissionv1.AdmissionResponse, string, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), timeout(r))
+	defer cancel()
+	if err := checkHeader(r, maxBody); err != nil {
+		return nil, "", err
+	}
+	release, err := h.admit(ctx, r.ContentLength)
+	if err != nil {
+		return nil, "", err
+	}
+	defer release()
+	body, err := readBody(w, r, maxBody)
+	if err != nil {
+		return nil, "", err
+	}
+	review, err := decode(body)
+	if err != nil {
+		return nil, "", err
+	}
+	return h.decide(ctx, review)
+}
+
+// admit waits until the body fits among those in flight and returns what gives
+// its room back.
+func (h *Handler) admit(ctx context.Context, length int64) (func(), error) {
+	weight := max(length, minWeight)
+	if length < 0 {
+		weight = maxBody
+	}
+	if err := h.inFlight.Acquire(ctx, weight); err != nil {
+		return nil, &httpError{http.StatusServiceUnavailable, fmt.Errorf("too much in flight: %w", err)}
+	}
+	return func() { h.inFlight.Release(weight) }, nil
+}
+
+// timeout is how long this request may take.
+func timeout(r *http.Request) time.Duration {
+	asked, err := time.ParseDuration(r.URL.Query().Get("timeout"))
+	if err != nil || asked <= 0 || asked > maxTimeout {
+		asked = maxTimeout
+	}
+	return max(asked-margin, asked/2)
+}
+
+func (h *Handler) decide(ctx context.Context, r *policy.Review) (*admissionv1.AdmissionResponse, string, error) {
+	if isPolicyObject(r) {
+		return h.validate(ctx, r)
+	}
+	if _, ok := h.perimeter.Judge(r); ok {
+		return answer(r.UID, policy.Decision{Allowed: true}), decisionExempt, nil
+	}
+	if r.Namespace != "" && !r.IsNamespace() {
+		r.NamespaceObject = h.namespaces.Namespace(ctx, r.Namespace)
+	}
+	result := h.reviewer.Review(ctx, r)
+	h.record(r, result)
+	d := policy.Decide(result)
+	if d.Err != nil {
+		return nil, "", d.Err
+	}
+	return answer(r.UID, d), label(d), nil
+}
+
+func label(d policy.Decision) string {
+	switch {
+	case !d.Allowed:
+		return decisionDeny
+	case len(d.Warnings) > 0:
+		return decisionWarn
+	}
+	return decisionAllow
+}
+
+// isPolicyObject tells whether the request is about a template or constraint.
+// Those are validated, never judged by constraints: a constraint that denies
+// everything must not stand in the way of its own removal.
+func isPolicyObject(r *policy.Review) bool {
+	return r.Kind.Group == engine.TemplateGroup || r.Kind.Group == engine.ConstraintGroup
+}
+
+func (h *Handler) validate(ctx context.Context, r *policy.Review) (*admissionv1.AdmissionResponse, string, error) {
+	if !needsValidation(r) {
+		return answer(r.UID, policy.Decision{Allowed: true}), decisionAllow, nil
+	}
+	warnings, err := h.validator.Validate(ctx, r)
+	if err != nil {
+		return refuse(r.UID, err), decisionDeny, nil
+	}
+	d := policy.Decision{Allowed: true, Warnings: warnings}
+	return answer(r.UID, d), label(d), nil
+}
+
+// needsValidation is false where a refusal would only be in the way: on
+// deletion, while an object that is being deleted loses its finalizers, and
+// for status.
+func needsValidation(r *policy.Review) bool {
+	if r.Operation != policy.Create && r.Operation != policy.Update {
+		return false
+	}
+	meta, _ := r.Object["metadata"].(map[string]any)
+	return r.SubResource == "" && meta["deletionTimestamp"] == nil
+}
+
+func (h *Handler) record(r *policy.Review, result policy.Result) {
+	for _, f := range result.Faults {
+		h.metrics.faults.WithLabelValues(string(f.Cause)).Inc()
+		h.log.Error(f.Err, "constraint not judged", append(about(r),
+			"constraint_kind", f.Constraint.Kind, "constraint_name", f.Constraint.Name, "cause", f.Cause)...)
+	}
+	if !h.logDenies {
+		return
+	}
+	for _, v := range result.Violations {
+		if !v.Constraint.Has(policy.Deny) {
+			continue
+		}
+		h.log.Info("denied admission: "+v.Message, append(about(r),
+			"event_type", "violation", "constraint_group", v.Constraint.Group,
+			"constraint_api_version", v.Constraint.Version, "constraint_kind", v.Constraint.Kind,
+			"constraint_name", v.Constraint.Name, "constraint_action", v.Constraint.Action,
+			"constraint_enforcement_actions", v.Constraint.ScopedActions, "details", v.Details)...)
+	}
+}
+
+// about names a request in logs, with Gatekeeper's keys.
+func about(r *policy.Review) []any {
+	return []any{
+		"process", "admission",
+		"resource_group", r.Kind.Group, "resource_api_version", r.Kind.Version, "resource_kind", r.Kind.Kind,
+		"resource_namespace", r.Namespace, "resource_name", r.Name, "request_username", r.UserInfo.Username,
+	}
+}

@@ -1,0 +1,47 @@
+package webhook
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// The values of the label decision.
+const (
+	decisionAllow  = "allow"
+	decisionWarn   = "warn"
+	decisionDeny   = "deny"
+	decisionExempt = "exempt"
+	decisionError  = "error"
+)
+
+type metrics struct {
+	reviews  *prometheus.CounterVec
+	duration prometheus.Histogram
+	faults   *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		reviews: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fusegate_admission_reviews_total",
+			Help: "Admission requests that reached the webhook, by what they were answered.",
+		}, []string{"decision"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "fusegate_admission_review_duration_seconds",
+			Help:    "Time from the arrival of an admission request to its answer.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
+		}),
+		faults: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fusegate_admission_faults_total",
+			Help: "Constraints that could not be judged for an admission request, by cause.",
+		}, []string{"cause"}),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{m.reviews, m.duration, m.faults} {
+		if err := reg.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}

@@ -1,0 +1,50 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/policy"
+)
+
+// maxName is how long a constraint's name may be: tools put it into labels.
+const maxName = 63
+
+// Checker is the part of the engine that validation needs.
+type Checker interface {
+	CheckTemplate(ctx context.Context, t *engine.Template) error
+	CheckConstraint(c *unstructured.Unstructured) error
+}
+
+// PolicyValidator validates ConstraintTemplates and constraints.
+type PolicyValidator struct {
+	checker Checker
+}
+
+// NewPolicyValidator returns a Validator that asks c.
+func NewPolicyValidator(c Checker) *PolicyValidator { return &PolicyValidator{checker: c} }
+
+// Validate implements Validator. A constraint whose template this process has
+// not ingested yet is let through with a warning: whether it is valid shows in
+// its status, and a replica that lags must not refuse what is right.
+func (v *PolicyValidator) Validate(ctx context.Context, r *policy.Review) ([]string, error) {
+	object := &unstructured.Unstructured{Object: r.Object}
+	if r.Kind.Group == engine.TemplateGroup {
+		t, err := engine.ParseTemplate(object)
+		if err != nil {
+			return nil, err
+		}
+		return nil, v.checker.CheckTemplate(ctx, t)
+	}
+	if n := len(object.GetName()); n > maxName {
+		return nil, fmt.Errorf("metadata.name: %d characters long, at most %d are allowed", n, maxName)
+	}
+	err := v.checker.CheckConstraint(object)
+	if engine.IsNoTemplate(err) {
+		return []string{fmt.Sprintf("%s %q is not validated: its ConstraintTemplate is still being read; see its status", r.Kind.Kind, r.Name)}, nil
+	}
+	return nil, err
+}
