@@ -36,8 +36,10 @@ func (e *Engine) CheckConstraint(c *unstructured.Unstructured) error {
 // AddConstraint checks c and adds it, or replaces the one with its kind and
 // name. On error the previous version stays in force.
 func (e *Engine) AddConstraint(ctx context.Context, c *unstructured.Unstructured) error {
-	_, err := e.client.AddConstraint(ctx, c.DeepCopy())
-	return err
+	if _, err := e.client.AddConstraint(ctx, c.DeepCopy()); err != nil {
+		return err
+	}
+	return e.registry.addConstraint(c)
 }
 
 // RemoveConstraint forgets a constraint. Removing what is not there is no error.
@@ -46,8 +48,11 @@ func (e *Engine) RemoveConstraint(ctx context.Context, kind, name string) error 
 	c.SetAPIVersion(ConstraintGroup + "/v1beta1")
 	c.SetKind(kind)
 	c.SetName(name)
-	_, err := e.client.RemoveConstraint(ctx, c)
-	return err
+	if _, err := e.client.RemoveConstraint(ctx, c); err != nil {
+		return err
+	}
+	e.registry.removeConstraint(kind, name)
+	return nil
 }
 
 // validateAction refuses actions that nothing acts on, so that a typing error

@@ -23,8 +23,9 @@ import (
 // concurrently with everything; the methods that add and remove must not be
 // called concurrently with each other for the same template.
 type Engine struct {
-	client *client.Client
-	driver *rego.Driver
+	client   *client.Client
+	driver   *rego.Driver
+	registry *registry
 }
 
 // New returns an engine without templates, which finds nothing.
@@ -38,7 +39,7 @@ func New() (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating the constraint client: %w", err)
 	}
-	return &Engine{client: c, driver: driver}, nil
+	return &Engine{client: c, driver: driver, registry: newRegistry()}, nil
 }
 
 // Review judges r by every constraint that matches it. It returns when ctx

@@ -141,7 +141,11 @@ func (e *Engine) AddTemplate(ctx context.Context, t *Template) error {
 		return fmt.Errorf("ConstraintTemplate %q has no code for an engine that Fusegate has: add Rego to spec.targets[0] (its engines: %s)",
 			t.Name, strings.Join(engines(t), ", "))
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	e.registry.addTemplate(t)
+	return nil
 }
 
 func engines(t *Template) []string {
@@ -162,6 +166,9 @@ func engines(t *Template) []string {
 func (e *Engine) RemoveTemplate(ctx context.Context, name string) error {
 	t := &Template{}
 	t.Name = name
-	_, err := e.client.RemoveTemplate(ctx, t)
-	return err
+	if _, err := e.client.RemoveTemplate(ctx, t); err != nil {
+		return err
+	}
+	e.registry.removeTemplate(name)
+	return nil
 }

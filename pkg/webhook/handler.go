@@ -71,6 +71,11 @@ type Options struct {
 	LogDenies bool
 	// Metrics is where the handler's metrics are registered; nil for none.
 	Metrics prometheus.Registerer
+	// Ready returns why the reviewer does not know all policies yet. Until it
+	// returns nil, reviews are answered 503: that counts as failed open, while
+	// an answer of "allowed" would hide that nothing was judged. Nil means
+	// always ready.
+	Ready func() error
 }
 
 // Handler serves Path.
@@ -82,6 +87,7 @@ type Handler struct {
 	log        logr.Logger
 	logDenies  bool
 	metrics    *metrics
+	ready      func() error
 	inFlight   *semaphore.Weighted
 }
 
@@ -91,9 +97,12 @@ func New(p exempt.Perimeter, r Reviewer, v Validator, n Namespaces, o Options) (
 	if err != nil {
 		return nil, fmt.Errorf("registering the webhook's metrics: %w", err)
 	}
+	if o.Ready == nil {
+		o.Ready = func() error { return nil }
+	}
 	return &Handler{
 		perimeter: p, reviewer: r, validator: v, namespaces: n,
-		log: o.Log, logDenies: o.LogDenies, metrics: m,
+		log: o.Log, logDenies: o.LogDenies, metrics: m, ready: o.Ready,
 		inFlight: semaphore.NewWeighted(maxInFlight),
 	}, nil
 }
@@ -179,6 +188,9 @@ func timeout(r *http.Request) time.Duration {
 func (h *Handler) decide(ctx context.Context, r *policy.Review) (*admissionv1.AdmissionResponse, string, error) {
 	if isPolicyObject(r) {
 		return h.validate(ctx, r)
+	}
+	if err := h.ready(); err != nil {
+		return nil, "", &httpError{http.StatusServiceUnavailable, fmt.Errorf("not ready: %w", err)}
 	}
 	if _, ok := h.perimeter.Judge(r); ok {
 		return answer(r.UID, policy.Decision{Allowed: true}), decisionExempt, nil

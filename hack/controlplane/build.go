@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// target is one binary: its file name and the main package it comes from.
+type target struct{ name, pkg string }
+
+// targets is in the order of building. The API server comes first because it
+// has most packages, so that its progress tells how long the rest may take.
+var targets = []target{
+	{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"},
+	{"kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"},
+	{"kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"},
+	{"kubectl", "k8s.io/kubernetes/cmd/kubectl"},
+	{"etcd", "go.etcd.io/etcd/server/v3"},
+}
+
+// builder knows where the binaries go and how they are made.
+type builder struct {
+	dir     string // of the binaries
+	ldflags string
+	stamp   string // what the stamp of an up-to-date binary contains
+}
+
+// newBuilder reads the module in the working directory.
+func newBuilder() (*builder, error) {
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		return nil, fmt.Errorf("reading go.mod (run this as: go run -C hack/controlplane .): %w", err)
+	}
+	sum, err := os.ReadFile("go.sum")
+	if err != nil {
+		return nil, fmt.Errorf("reading go.sum: %w", err)
+	}
+	version, err := kubernetesVersion(mod)
+	if err != nil {
+		return nil, err
+	}
+	parent, err := cacheParent()
+	if err != nil {
+		return nil, err
+	}
+	b := &builder{
+		dir:     filepath.Join(parent, fmt.Sprintf("%s-%s-%s", version, runtime.GOOS, runtime.GOARCH)),
+		ldflags: ldflags(version),
+	}
+	b.stamp = digest(mod, sum, []byte(runtime.Version()), []byte(b.ldflags))
+	return b, nil
+}
+
+// cacheParent is the folder that holds one folder per version.
+// pkg/controlplane looks in the same place.
+func cacheParent() (string, error) {
+	if dir := os.Getenv(cacheEnv); dir != "" {
+		return filepath.Abs(dir)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("finding the user's cache directory (set %s instead): %w", cacheEnv, err)
+	}
+	return filepath.Join(cache, "fusegate", "controlplane"), nil
+}
+
+var requirement = regexp.MustCompile(`(?m)^\s*(?:require\s+)?k8s\.io/kubernetes (v\d+\.\d+\.\S+)`)
+
+// kubernetesVersion reads the pinned version from go.mod, the only place that
+// names it for the builder.
+func kubernetesVersion(mod []byte) (string, error) {
+	m := requirement.FindSubmatch(mod)
+	if m == nil {
+		return "", errors.New("go.mod requires no version of k8s.io/kubernetes")
+	}
+	return string(m[1]), nil
+}
+
+// ldflags stamps the version that /version and "kubectl version" report.
+// Without it a binary built from modules calls itself v0.0.0-master, which the
+// server's own compatibility checks and every client that gates on the version
+// would take at its word.
+func ldflags(version string) string {
+	major, rest, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	flags := []string{"-s", "-w"}
+	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
+		flags = append(flags,
+			fmt.Sprintf("-X %s.gitVersion=%s", pkg, version),
+			fmt.Sprintf("-X %s.gitMajor=%s", pkg, major),
+			fmt.Sprintf("-X %s.gitMinor=%s", pkg, minor))
+	}
+	return strings.Join(flags, " ")
+}
+
+// digest hashes its parts with their lengths, so that no two lists of parts
+// run into each other.
+func digest(parts ...[]byte) string {
+	h := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d\n", len(p))
+		h.Write(p)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// stale returns the targets whose binary is missing or was built from
+// something else than what the module says now.
+func (b *builder) stale(of []target) []target {
+	var out []target
+	for _, t := range of {
+		got, err := os.ReadFile(b.stampFile(t))
+		if err != nil || string(got) != b.stamp || !executable(filepath.Join(b.dir, t.name)) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+func (b *builder) stampFile(t target) string {
+	return filepath.Join(b.dir, "."+t.name+".stamp")
+}
+
+// build compiles one target to a temporary name and renames it into place, so
+// that a running test never sees half a binary and an interrupted build leaves
+// the former one. The stamp goes away first and comes back last.
+func (b *builder) build(ctx context.Context, t target) (err error) {
+	if err := os.Remove(b.stampFile(t)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing the stamp of %s: %w", t.name, err)
+	}
+	tmp := filepath.Join(b.dir, fmt.Sprintf(".%s.%d.tmp", t.name, os.Getpid()))
+	defer func() { _ = os.Remove(tmp) }()
+
+	if err := b.compile(ctx, t, tmp); err != nil {
+		return fmt.Errorf("building %s: %w", t.name, err)
+	}
+	if err := os.Rename(tmp, filepath.Join(b.dir, t.name)); err != nil {
+		return fmt.Errorf("installing %s: %w", t.name, err)
+	}
+	if err := os.WriteFile(b.stampFile(t), []byte(b.stamp), 0o644); err != nil {
+		return fmt.Errorf("writing the stamp of %s: %w", t.name, err)
+	}
+	return nil
+}
+
+// compile runs "go build" and reports its progress until it ends.
+func (b *builder) compile(ctx context.Context, t target, out string) error {
+	p := newProgress(os.Stderr, t.name)
+	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-mod=readonly", "-buildvcs=false",
+		"-trimpath", "-ldflags", b.ldflags, "-o", out, t.pkg)
+	cmd.Stdout, cmd.Stderr = p, p
+	// An interrupt lets go build remove its own temporary files.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	cmd.WaitDelay = 20 * time.Second
+	err := cmd.Run()
+	p.close(err == nil)
+	return err
+}

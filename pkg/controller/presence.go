@@ -1,0 +1,134 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/apis/v1alpha1"
+)
+
+const (
+	// presenceInterval is how often a process renews its Lease, presenceTimeout
+	// how long it is believed to live after a renewal was last seen. A process
+	// outside the cluster has no Pod to look at, which is why Leases are used.
+	presenceInterval = 5 * time.Second
+	presenceTimeout  = 20 * time.Second
+
+	// goodbye bounds the deletion of the Lease when the process stops.
+	goodbye = 3 * time.Second
+)
+
+// Presence shows that this process is alive, by a Lease that it renews. The
+// leader removes the status entries of processes whose Lease has run out.
+type Presence struct {
+	client    client.Client
+	namespace string
+	pod       string
+	log       logr.Logger
+}
+
+// NewPresence returns the presence of the process named pod.
+func NewPresence(c client.Client, namespace, pod string, log logr.Logger) *Presence {
+	return &Presence{client: c, namespace: namespace, pod: pod, log: log}
+}
+
+// NeedLeaderElection is false: every process is present.
+func (p *Presence) NeedLeaderElection() bool { return false }
+
+// Start renews the Lease until ctx ends, and then deletes it.
+func (p *Presence) Start(ctx context.Context) error {
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
+		if err := p.renew(ctx); err != nil && ctx.Err() == nil {
+			p.log.Error(err, "presence not renewed")
+		}
+	}, presenceInterval)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
+	defer cancel()
+	if err := client.IgnoreNotFound(p.client.Delete(ctx, p.lease())); err != nil {
+		p.log.Error(err, "presence not withdrawn; the leader will notice in time")
+	}
+	return nil
+}
+
+func (p *Presence) lease() *coordinationv1.Lease {
+	return &coordinationv1.Lease{
+		TypeMeta: metav1.TypeMeta{APIVersion: coordinationv1.SchemeGroupVersion.String(), Kind: "Lease"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: presenceName(p.pod), Namespace: p.namespace,
+			Labels: map[string]string{v1alpha1.LabelPresence: "true"},
+		},
+	}
+}
+
+func presenceName(pod string) string { return "fusegate-presence-" + pod }
+
+func (p *Presence) renew(ctx context.Context) error {
+	now := metav1.NowMicro()
+	seconds := int32(presenceTimeout / time.Second)
+	lease := p.lease()
+	lease.Spec = coordinationv1.LeaseSpec{HolderIdentity: &p.pod, LeaseDurationSeconds: &seconds, RenewTime: &now}
+	patch := client.MergeFrom(p.lease())
+	err := p.client.Patch(ctx, lease.DeepCopy(), patch)
+	if apierrors.IsNotFound(err) {
+		err = p.client.Create(ctx, lease)
+	}
+	if err != nil {
+		return fmt.Errorf("renewing Lease %s/%s: %w", p.namespace, lease.Name, err)
+	}
+	return nil
+}
+
+// census finds out which processes are alive. A Lease counts as run out by the
+// reader's own clock, so that clocks need not agree.
+type census struct {
+	reader    client.Reader
+	namespace string
+	now       func() time.Time
+	seen      map[string]sighting
+}
+
+type sighting struct {
+	renewed metav1.MicroTime
+	at      time.Time
+}
+
+func newCensus(r client.Reader, namespace string, now func() time.Time) *census {
+	return &census{reader: r, namespace: namespace, now: now, seen: map[string]sighting{}}
+}
+
+// take returns the processes that are alive, and the Leases of those that are
+// not.
+func (c *census) take(ctx context.Context) (alive map[string]bool, dead []coordinationv1.Lease, err error) {
+	leases := &coordinationv1.LeaseList{}
+	if err := c.reader.List(ctx, leases, client.InNamespace(c.namespace), client.HasLabels{v1alpha1.LabelPresence}); err != nil {
+		return nil, nil, fmt.Errorf("listing presence Leases: %w", err)
+	}
+	alive = map[string]bool{}
+	seen := map[string]sighting{}
+	for _, l := range leases.Items {
+		if l.Spec.HolderIdentity == nil || l.Spec.RenewTime == nil {
+			continue
+		}
+		pod := *l.Spec.HolderIdentity
+		s, known := c.seen[pod]
+		if !known || !s.renewed.Equal(l.Spec.RenewTime) {
+			s = sighting{renewed: *l.Spec.RenewTime, at: c.now()}
+		}
+		seen[pod] = s
+		if c.now().Sub(s.at) > presenceTimeout {
+			dead = append(dead, l)
+			continue
+		}
+		alive[pod] = true
+	}
+	c.seen = seen
+	return alive, dead, nil
+}

@@ -1,0 +1,120 @@
+package controlplane
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// Version is the Kubernetes version that hack/controlplane builds. A test
+// compares it with hack/controlplane/go.mod, which pins it.
+const Version = "v1.36.3"
+
+const (
+	assetsEnv = "KUBEBUILDER_ASSETS"
+	cacheEnv  = "FUSEGATE_CONTROLPLANE_CACHE"
+)
+
+const (
+	etcdName              = "etcd"
+	apiServerName         = "kube-apiserver"
+	controllerManagerName = "kube-controller-manager"
+	schedulerName         = "kube-scheduler"
+	kubectlName           = "kubectl"
+)
+
+// Assets are the paths of the binaries. One that nobody asked for may be
+// missing and is then empty.
+type Assets struct {
+	Etcd, APIServer, ControllerManager, Scheduler, Kubectl string
+}
+
+// MissingError says which binaries are nowhere to be found.
+type MissingError struct {
+	// Names are the file names of the binaries.
+	Names []string
+	// Folders are where they were looked for, in order.
+	Folders []string
+}
+
+// Error names the binaries, the folders and the fix.
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("control plane binaries %q not found in %q: run `make controlplane` to build them", e.Names, e.Folders)
+}
+
+// Binaries locates all five binaries. Each is taken from the folder that
+// KUBEBUILDER_ASSETS names if it is there, else from the cache that
+// hack/controlplane fills: <user cache>/fusegate/controlplane, or
+// FUSEGATE_CONTROLPLANE_CACHE, and below it <Version>-<os>-<arch>. The error is
+// a *MissingError if one is in neither.
+func Binaries() (Assets, error) {
+	return locate(etcdName, apiServerName, controllerManagerName, schedulerName, kubectlName)
+}
+
+// locate finds the named binaries only.
+func locate(names ...string) (Assets, error) {
+	folders, err := searchPath()
+	if err != nil {
+		return Assets{}, err
+	}
+	var a Assets
+	var missing []string
+	for _, name := range names {
+		if *a.field(name) = find(name, folders); *a.field(name) == "" {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return Assets{}, &MissingError{Names: missing, Folders: folders}
+	}
+	return a, nil
+}
+
+func (a *Assets) field(name string) *string {
+	return map[string]*string{
+		etcdName:              &a.Etcd,
+		apiServerName:         &a.APIServer,
+		controllerManagerName: &a.ControllerManager,
+		schedulerName:         &a.Scheduler,
+		kubectlName:           &a.Kubectl,
+	}[name]
+}
+
+// searchPath lists the folders that may hold binaries, the preferred first. A
+// machine without a cache directory still has KUBEBUILDER_ASSETS.
+func searchPath() ([]string, error) {
+	var folders []string
+	if dir := os.Getenv(assetsEnv); dir != "" {
+		folders = append(folders, dir)
+	}
+	parent := os.Getenv(cacheEnv)
+	if parent == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil && len(folders) == 0 {
+			return nil, fmt.Errorf("finding the user's cache directory (set %s or %s instead): %w", assetsEnv, cacheEnv, err)
+		}
+		if err != nil {
+			return folders, nil
+		}
+		parent = filepath.Join(cache, "fusegate", "controlplane")
+	}
+	return append(folders, filepath.Join(parent, fmt.Sprintf("%s-%s-%s", Version, runtime.GOOS, runtime.GOARCH))), nil
+}
+
+// find returns the absolute path of the first folder's binary, or "".
+func find(name string, folders []string) string {
+	for _, folder := range folders {
+		path, err := filepath.Abs(filepath.Join(folder, name))
+		if err != nil {
+			continue
+		}
+		if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {
+			return path
+		}
+	}
+	return ""
+}
+
+var errStopped = errors.New("the control plane is stopped")

@@ -1,0 +1,74 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// startClients starts the components that are clients of the first API server,
+// all together, and waits for them.
+func (c *ControlPlane) startClients(ctx context.Context) error {
+	probes := map[string]func(context.Context) error{
+		controllerManagerName: c.probeControllerManager,
+		schedulerName:         c.probeScheduler,
+	}
+	for _, name := range c.options.clients() {
+		if _, err := c.launch(name, *c.assets.field(name), c.clientArgs(name)...); err != nil {
+			return err
+		}
+	}
+	for _, name := range c.options.clients() {
+		if err := c.ready(ctx, c.processes[name], probes[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// probeControllerManager succeeds when the first thing has come of it that pods
+// need: the service account which the API server gives them by default.
+func (c *ControlPlane) probeControllerManager(ctx context.Context) error {
+	if err := c.get(ctx, c.url(controllerManagerName)+"/healthz", ""); err != nil {
+		return err
+	}
+	return c.get(ctx, c.url(c.servers()[0])+"/api/v1/namespaces/default/serviceaccounts/default", c.identity(Admin).token)
+}
+
+func (c *ControlPlane) probeScheduler(ctx context.Context) error {
+	return c.get(ctx, c.url(schedulerName)+"/readyz", "")
+}
+
+func (c *ControlPlane) clientArgs(name string) []string {
+	if name == schedulerName {
+		return c.commonArgs(name, Scheduler)
+	}
+	return slices.Concat(c.commonArgs(name, ControllerManager), []string{
+		"--use-service-account-credentials",
+		"--service-account-private-key-file=" + c.pki.serviceAccountKey,
+		"--root-ca-file=" + c.pki.ca.certFile,
+		"--cluster-signing-cert-file=" + c.pki.ca.certFile,
+		"--cluster-signing-key-file=" + c.pki.ca.keyFile,
+		// The default, 20 a second, is spent for seconds on the service
+		// accounts and tokens of its own controllers.
+		"--kube-api-qps=200",
+		"--kube-api-burst=400",
+	})
+}
+
+// commonArgs are those of both. There is one of each, so that an election would
+// only delay the start.
+func (c *ControlPlane) commonArgs(component, user string) []string {
+	config := c.Kubeconfig(user)
+	return []string{
+		"--kubeconfig=" + config,
+		"--authentication-kubeconfig=" + config,
+		"--authorization-kubeconfig=" + config,
+		"--leader-elect=false",
+		"--bind-address=127.0.0.1",
+		fmt.Sprintf("--secure-port=%d", c.ports[component].port),
+		"--permit-port-sharing",
+		"--tls-cert-file=" + c.pki.serving.certFile,
+		"--tls-private-key-file=" + c.pki.serving.keyFile,
+	}
+}

@@ -1,0 +1,74 @@
+package install
+
+import (
+	"bytes"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
+)
+
+// Plan is what is to be installed. The caller must not change what it holds.
+type Plan struct {
+	// Objects are in the order in which they are applied: the namespace and
+	// the CRDs first, the webhook configuration last.
+	Objects []*unstructured.Unstructured
+	// Config is the configuration that the plan was rendered from, with
+	// defaults.
+	Config Config
+}
+
+// YAML is the plan for kubectl apply, one document per object. Equal plans
+// give equal bytes.
+func (p Plan) YAML() ([]byte, error) {
+	var out bytes.Buffer
+	for _, u := range p.Objects {
+		text, err := yaml.Marshal(u.Object)
+		if err != nil {
+			return nil, fmt.Errorf("writing %s: %w", refOf(u), err)
+		}
+		out.WriteString("---\n")
+		out.Write(text)
+	}
+	return out.Bytes(), nil
+}
+
+// Ref names an object.
+type Ref struct {
+	schema.GroupVersionKind
+	Namespace, Name string
+}
+
+// String is the kind, and the name as kubectl writes it: with its namespace if
+// it has one.
+func (r Ref) String() string {
+	if r.Namespace == "" {
+		return r.Kind + " " + r.Name
+	}
+	return r.Kind + " " + r.Namespace + "/" + r.Name
+}
+
+func refOf(u *unstructured.Unstructured) Ref {
+	return Ref{GroupVersionKind: u.GroupVersionKind(), Namespace: u.GetNamespace(), Name: u.GetName()}
+}
+
+// Action is what became of an object.
+type Action string
+
+// The actions of Plan.Apply and Remove, in kubectl's words.
+const (
+	Created    Action = "created"
+	Configured Action = "configured"
+	Unchanged  Action = "unchanged"
+	Deleted    Action = "deleted"
+	// Kept objects are not deleted: users' policies, and what is not
+	// Fusegate's.
+	Kept Action = "kept"
+)
+
+// Change is what became of one object, or in a dry run would.
+type Change struct {
+	Object Ref
+	Action Action
+}

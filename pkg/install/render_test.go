@@ -1,0 +1,302 @@
+package install_test
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+
+	"github.com/fusegate/fusegate/pkg/exempt"
+	"github.com/fusegate/fusegate/pkg/install"
+)
+
+var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
+
+// scheme knows every kind that is installed.
+var scheme = func() *runtime.Scheme {
+	s := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(s))
+	utilruntime.Must(apiextensionsv1.AddToScheme(s))
+	return s
+}()
+
+// fixedCA is a certificate that does not change, for golden files.
+func fixedCA(t testing.TB) []byte {
+	t.Helper()
+	ca, err := os.ReadFile(filepath.Join("testdata", "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
+func render(t testing.TB, c install.Config) install.Plan {
+	t.Helper()
+	plan, err := install.Render(c)
+	if err != nil {
+		t.Fatalf("Render: %v", err)
+	}
+	return plan
+}
+
+// configs are those that the tests below go over.
+func configs(t testing.TB) map[string]install.Config {
+	return map[string]install.Config{
+		"install.yaml":     {Image: image},
+		"webhook-url.yaml": {WebhookURL: "https://192.0.2.1:9443", CABundle: fixedCA(t), TimeoutSeconds: 1},
+		"options.yaml": {
+			Namespace: "policy", Image: image, TimeoutSeconds: 2, WebhookReplicas: 5, ControllerReplicas: 1,
+			Exempt: exempt.Options{
+				Namespaces: []string{"calico-system", "*-operators"}, Users: []string{"jane"}, Groups: []string{"sre"},
+				ServiceAccounts: []string{"flux-system/helm-controller"}, Controllers: []string{"cloud:manager"}, Provider: "eks",
+				KubeSystemAccounts: exempt.ControllerManagerOnly, OwnServiceAccounts: []string{"fusegate-extra"},
+			},
+		},
+	}
+}
+
+func TestGolden(t *testing.T) {
+	for name, config := range configs(t) {
+		t.Run(name, func(t *testing.T) {
+			got, err := render(t, config).YAML()
+			if err != nil {
+				t.Fatalf("YAML: %v", err)
+			}
+			path := filepath.Join("testdata", name)
+			if *update {
+				if err := os.WriteFile(path, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("%s differs; if it should, run go test ./pkg/install -update (-want +got):\n%s", path, diff)
+			}
+		})
+	}
+}
+
+// TestStrictDecoding checks that every field is one that the API has.
+func TestStrictDecoding(t *testing.T) {
+	strict := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{Strict: true})
+	for name, config := range configs(t) {
+		for _, u := range render(t, config).Objects {
+			text, err := u.MarshalJSON()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := strict.Decode(text, nil, nil); err != nil {
+				t.Errorf("%s: %s %s: %v", name, u.GetKind(), u.GetName(), err)
+			}
+		}
+	}
+}
+
+func TestOrder(t *testing.T) {
+	for name, config := range configs(t) {
+		t.Run(name, func(t *testing.T) {
+			objects := render(t, config).Objects
+			kinds := make([]string, len(objects))
+			for i, u := range objects {
+				kinds[i] = u.GetKind()
+			}
+			last := len(kinds) - 1
+			if kinds[0] != "Namespace" || slices.Index(kinds, "ValidatingWebhookConfiguration") != last {
+				t.Errorf("got order %v, want the namespace first and the only webhook configuration last", kinds)
+			}
+			if pods := slices.Index(kinds, "Deployment"); pods >= 0 && slices.Index(kinds, "ConfigMap") > pods {
+				t.Errorf("got order %v, want the ConfigMap before the pods that mount it", kinds)
+			}
+			crd := slices.Index(kinds, "CustomResourceDefinition")
+			if roles := slices.Index(kinds, "ClusterRole"); crd < 0 || crd > roles {
+				t.Errorf("got order %v, want the CRD before what refers to it", kinds)
+			}
+		})
+	}
+}
+
+func TestOutsideTheCluster(t *testing.T) {
+	var got []string
+	for _, u := range render(t, configs(t)["webhook-url.yaml"]).Objects {
+		got = append(got, u.GetKind())
+	}
+	want := []string{"Namespace", "CustomResourceDefinition", "ClusterRole", "Role", "ClusterRole", "ConfigMap", "ValidatingWebhookConfiguration"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("kinds (-want +got):\n%s", diff)
+	}
+}
+
+func TestWebhookURL(t *testing.T) {
+	for given, want := range map[string]string{
+		"https://192.0.2.1:9443":             "https://192.0.2.1:9443/v1/admit",
+		"https://192.0.2.1:9443/":            "https://192.0.2.1:9443/v1/admit",
+		"https://192.0.2.1:9443/v1/admit":    "https://192.0.2.1:9443/v1/admit",
+		"https://hooks.example.com/fusegate": "https://hooks.example.com/fusegate",
+	} {
+		for _, w := range webhooks(t, render(t, install.Config{WebhookURL: given, CABundle: fixedCA(t)})) {
+			if w.ClientConfig.URL == nil || *w.ClientConfig.URL != want || w.ClientConfig.Service != nil {
+				t.Errorf("%s: got client configuration %+v, want URL %s", given, w.ClientConfig, want)
+			}
+		}
+	}
+}
+
+// TestConfigMap checks that what is installed can be rendered from what is in
+// the cluster.
+func TestConfigMap(t *testing.T) {
+	for name, config := range configs(t) {
+		t.Run(name, func(t *testing.T) {
+			plan := render(t, config)
+			got, err := install.ParseConfig([]byte(configText(plan)))
+			if err != nil {
+				t.Fatalf("ParseConfig: %v", err)
+			}
+			if diff := cmp.Diff(plan, render(t, got)); diff != "" {
+				t.Errorf("plan of the ConfigMap (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// configText is the configuration in the plan's ConfigMap, or "".
+func configText(plan install.Plan) string {
+	for _, u := range plan.Objects {
+		if u.GetKind() == "ConfigMap" {
+			text, _, _ := unstructured.NestedString(u.Object, "data", install.ConfigKey)
+			return text
+		}
+	}
+	return ""
+}
+
+func TestParseConfigStrict(t *testing.T) {
+	for _, text := range []string{"timeoutSecond: 3", "exempt: {namespace: [a]}", "takeOverCRDs: true", "TakeOverCRDs: true", "timeoutSeconds: 1\ntimeoutSeconds: 2"} {
+		if c, err := install.ParseConfig([]byte(text)); err == nil {
+			t.Errorf("%q: got %+v, want an error", text, c)
+		}
+	}
+}
+
+// TestConfigChangeRollsOut checks that pods, which read the configuration once,
+// are replaced when it changes.
+func TestConfigChangeRollsOut(t *testing.T) {
+	before := render(t, install.Config{Image: image})
+	after := render(t, install.Config{Image: image, Exempt: exempt.Options{Namespaces: []string{"calico-system"}}})
+	for i, u := range before.Objects {
+		if u.GetKind() != "Deployment" {
+			continue
+		}
+		old, _, _ := unstructured.NestedMap(u.Object, "spec", "template")
+		changed, _, _ := unstructured.NestedMap(after.Objects[i].Object, "spec", "template")
+		if cmp.Equal(old, changed) {
+			t.Errorf("%s: its pods do not change with the configuration", u.GetName())
+		}
+	}
+}
+
+func TestNamespace(t *testing.T) {
+	text, err := render(t, configs(t)["options.yaml"]).YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(text, []byte(exempt.DefaultNamespace)) {
+		t.Errorf("the default namespace is left in a plan for another one")
+	}
+}
+
+func TestLabels(t *testing.T) {
+	for _, u := range render(t, install.Config{Image: image}).Objects {
+		if got := u.GetLabels()["app.kubernetes.io/part-of"]; got != "fusegate" {
+			t.Errorf("%s %s: got label part-of %q", u.GetKind(), u.GetName(), got)
+		}
+	}
+}
+
+// TestRoles checks that no right is wider than it must be.
+func TestRoles(t *testing.T) {
+	for _, u := range render(t, install.Config{Image: image}).Objects {
+		if !strings.HasSuffix(u.GetKind(), "Role") {
+			continue
+		}
+		role := rbacv1.ClusterRole{}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &role); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range role.Rules {
+			checkRule(t, u.GetName(), r)
+		}
+	}
+}
+
+func checkRule(t *testing.T, role string, r rbacv1.PolicyRule) {
+	t.Helper()
+	if slices.Contains(r.Verbs, "*") || slices.Contains(r.APIGroups, "*") || len(r.NonResourceURLs) > 0 {
+		t.Errorf("%s: rule %+v is too wide", role, r)
+	}
+	constraints := slices.Equal(r.APIGroups, []string{"constraints.gatekeeper.sh"})
+	if slices.ContainsFunc(r.Resources, func(s string) bool { return strings.Contains(s, "*") }) && !constraints {
+		t.Errorf("%s: rule %+v has a wildcard outside constraints", role, r)
+	}
+	writes := slices.ContainsFunc(r.Verbs, func(v string) bool { return !slices.Contains([]string{"get", "list", "watch"}, v) })
+	if writes && slices.Contains(r.Resources, "validatingwebhookconfigurations") && !slices.Equal(r.ResourceNames, []string{install.ConfigurationName}) {
+		t.Errorf("%s: rule %+v writes webhook configurations other than Fusegate's", role, r)
+	}
+	for _, verb := range []string{"bind", "escalate", "impersonate", "approve", "sign"} {
+		if slices.Contains(r.Verbs, verb) {
+			t.Errorf("%s: rule %+v grants %s", role, r, verb)
+		}
+	}
+}
+
+// podSpecs are the templates of the Deployments, by name.
+func podSpecs(t testing.TB, plan install.Plan) map[string]corev1.PodSpec {
+	t.Helper()
+	out := map[string]corev1.PodSpec{}
+	for _, u := range plan.Objects {
+		if u.GetKind() != "Deployment" {
+			continue
+		}
+		spec, _, _ := unstructured.NestedMap(u.Object, "spec", "template", "spec")
+		pod := corev1.PodSpec{}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(spec, &pod); err != nil {
+			t.Fatal(err)
+		}
+		out[u.GetName()] = pod
+	}
+	return out
+}
+
+func TestPods(t *testing.T) {
+	for name, pod := range podSpecs(t, render(t, install.Config{Image: image})) {
+		c := pod.Containers[0]
+		if len(pod.Containers) != 1 || c.Image != image {
+			t.Errorf("%s: got containers %+v, want one with image %s", name, pod.Containers, image)
+		}
+		if role := strings.TrimPrefix(name, "fusegate-"); pod.ServiceAccountName != name || !slices.Contains(c.Args, "--roles="+role) {
+			t.Errorf("%s: got account %q and arguments %q", name, pod.ServiceAccountName, c.Args)
+		}
+		if c.LivenessProbe == nil || c.ReadinessProbe == nil || c.LivenessProbe.HTTPGet.Path == c.ReadinessProbe.HTTPGet.Path {
+			t.Errorf("%s: liveness and readiness must be told apart", name)
+		}
+		if slow := time.Duration(c.LivenessProbe.PeriodSeconds*c.LivenessProbe.FailureThreshold) * time.Second; slow < 30*time.Second {
+			t.Errorf("%s: is restarted after %v already", name, slow)
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package install
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+const maxReplicas = 100
+
+// imageReference is an image in the syntax of the distribution specification,
+// loosely: it is here to catch an unset variable, not to know all registries.
+var imageReference = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._:/-]*[a-zA-Z0-9](@sha256:[0-9a-f]{64})?$`)
+
+// Validate joins one error for each thing that is wrong with the configuration
+// after defaulting, naming the field, the reason and what to do instead. A
+// certificate in CABundle that has expired is among them.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	return errors.Join(c.validate(), c.checkExpiry(time.Now()))
+}
+
+// validate checks all but the expiry of certificates, so that what is installed
+// can still be rendered, and guarded, after it.
+func (c Config) validate() error {
+	_, err := c.Perimeter()
+	return errors.Join(
+		checkNamespace(c.Namespace),
+		c.checkImage(),
+		c.checkURL(),
+		c.checkCABundle(),
+		checkTimeout(c.TimeoutSeconds),
+		checkReplicas("webhookReplicas", c.WebhookReplicas),
+		checkReplicas("controllerReplicas", c.ControllerReplicas),
+		c.checkOwnNamespace(),
+		err,
+	)
+}
+
+func checkNamespace(name string) error {
+	switch {
+	case name == "default":
+		return errors.New(`namespace: "default": tenants use it, and all of it would be outside policy; give Fusegate a namespace of its own`)
+	case strings.HasPrefix(name, "kube-"):
+		return fmt.Errorf("namespace: %q: the prefix kube- is reserved for Kubernetes, and who may write there is nearly an administrator; give Fusegate a namespace of its own", name)
+	}
+	if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
+		return fmt.Errorf("namespace: %q: is not the name of a namespace: %s", name, problems[0])
+	}
+	return nil
+}
+
+func (c Config) checkOwnNamespace() error {
+	if c.Exempt.OwnNamespace == c.Namespace {
+		return nil
+	}
+	return fmt.Errorf("exempt.ownNamespace: %q: Fusegate runs in %q; leave it out, it follows namespace", c.Exempt.OwnNamespace, c.Namespace)
+}
+
+func (c Config) checkImage() error {
+	switch {
+	case c.Image == "" && !c.inCluster():
+		return nil
+	case c.Image == "":
+		return errors.New("image: is empty; name the image of Fusegate, or set webhookURL if it does not run in the cluster")
+	case !imageReference.MatchString(c.Image):
+		return fmt.Errorf("image: %q: is not an image reference such as registry.example.com/fusegate:v1.0.0", c.Image)
+	}
+	return nil
+}
+
+func checkTimeout(seconds int32) error {
+	if seconds >= 1 && seconds <= MaxTimeoutSeconds {
+		return nil
+	}
+	return fmt.Errorf("timeoutSeconds: %d: use 1 to %d; when the webhook hangs, every write that it intercepts waits this long, and longer waits have stopped API servers from starting. "+
+		"If policies need longer, make them cheaper; what was not judged in time is found by audit", seconds, MaxTimeoutSeconds)
+}
+
+func checkReplicas(field string, n int32) error {
+	if n >= 1 && n <= maxReplicas {
+		return nil
+	}
+	return fmt.Errorf("%s: %d: use 1 to %d; to stop enforcing, remove Fusegate or its constraints instead of leaving a webhook without pods", field, n, maxReplicas)
+}
+
+func (c Config) checkURL() error {
+	if c.inCluster() {
+		return nil
+	}
+	u, err := url.Parse(c.WebhookURL)
+	if err != nil {
+		return fmt.Errorf("webhookURL: %q: is not a URL; write https://host:port", c.WebhookURL)
+	}
+	if problem := urlProblem(u); problem != "" {
+		return fmt.Errorf("webhookURL: %q: %s", u.Redacted(), problem)
+	}
+	return nil
+}
+
+func urlProblem(u *url.URL) string {
+	switch {
+	case u.Scheme != "https":
+		return "the API server speaks only https to webhooks; write https://host:port"
+	case u.Hostname() == "":
+		return "has no host; write https://host:port"
+	case u.User != nil:
+		return "holds credentials, which everybody who may read webhook configurations would see; leave them out"
+	case u.RawQuery != "" || u.ForceQuery:
+		return "holds a query, which the API server does not allow; leave it out"
+	case u.Fragment != "" || strings.Contains(u.String(), "#"):
+		return "holds a fragment, which the API server does not allow; leave it out"
+	case clusterDNS(u.Hostname()):
+		return "is a name in the cluster's DNS, which API servers do not resolve; leave webhookURL empty to use the Service, or name a host that they resolve"
+	}
+	return ""
+}
+
+// clusterDNS tells names that only the cluster's DNS resolves: of a Service,
+// in any of its forms, or below the usual cluster domain.
+func clusterDNS(host string) bool {
+	host = "." + strings.TrimSuffix(strings.ToLower(host), ".") + "."
+	return strings.Contains(host, ".svc.") || strings.HasSuffix(host, ".cluster.local.")
+}
+
+func (c Config) checkCABundle() error {
+	switch {
+	case c.inCluster() && len(c.CABundle) > 0:
+		return errors.New("caBundle: Fusegate makes and rotates the certificate of its Service itself; leave it out, or set webhookURL if the webhook does not run in the cluster")
+	case c.inCluster():
+		return nil
+	}
+	_, err := c.certificates()
+	return err
+}
+
+func (c Config) checkExpiry(now time.Time) error {
+	if c.inCluster() {
+		return nil
+	}
+	certificates, err := c.certificates()
+	if err != nil {
+		return nil // checkCABundle reports it.
+	}
+	var errs []error
+	for _, cert := range certificates {
+		if now.After(cert.NotAfter) {
+			errs = append(errs, fmt.Errorf("caBundle: the certificate of %q expired at %s; renew it, or leave it out if another one took its place",
+				cert.Subject, cert.NotAfter.UTC().Format(time.RFC3339)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// certificates parses the CABundle.
+func (c Config) certificates() ([]*x509.Certificate, error) {
+	const fix = "give the certificates that the webhook's is verified with, in PEM"
+	var out []*x509.Certificate
+	for rest := c.CABundle; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			if len(strings.TrimSpace(string(rest))) > 0 {
+				return nil, errors.New("caBundle: holds what is not PEM; " + fix)
+			}
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("caBundle: holds a %s, and everybody who may read webhook configurations would see it; %s", block.Type, fix)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("caBundle: certificate %d: %w; %s", len(out)+1, err, fix)
+		}
+		out = append(out, cert)
+	}
+	if len(out) == 0 {
+		return nil, errors.New("caBundle: holds no certificate, without which no API server trusts webhookURL; " + fix)
+	}
+	return out, nil
+}

@@ -1,0 +1,101 @@
+package intercept
+
+import (
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// writeVerbs are the verbs that bring a request to admission, CONNECT aside.
+var writeVerbs = []string{"create", "update", "patch", "delete", "deletecollection"}
+
+// passedOver are the subresources that never reach a policy, whoever writes
+// them and whatever a constraint names: the system could not run if they waited
+// for one. The perimeter excludes them too; not asking for them in the first
+// place holds even where somebody has edited its conditions away. Services'
+// status is the exception (reachesPolicies).
+var passedOver = []string{"status", "binding", "finalize", "token", "approval", "eviction"}
+
+// connectOptions are the kinds of the core group that a request brings as the
+// options of a CONNECT (NewConnectOptions in Kubernetes' pkg/registry/core).
+// Discovery does not tell them from objects.
+var connectOptions = []string{
+	"NodeProxyOptions", "PodAttachOptions", "PodExecOptions",
+	"PodPortForwardOptions", "PodProxyOptions", "ServiceProxyOptions",
+}
+
+// resource is a resource or subresource that the cluster serves.
+type resource struct {
+	target
+	// kind is what its requests carry. Its group need not be the target's:
+	// apps serves deployments/scale with the kind Scale of autoscaling.
+	kind schema.GroupKind
+	// takes are the operations for which a request can come.
+	takes operations
+	// foreign marks a subresource that carries another kind than its parent,
+	// and not as options of a CONNECT.
+	foreign bool
+}
+
+// reach narrows operations to those for which r can be requested.
+func (r resource) reach(ops operations) operations { return ops & r.takes }
+
+// newCatalogue lists what discovery found, once for each version.
+func newCatalogue(served []*metav1.APIResourceList) []resource {
+	var out []resource
+	for _, list := range served {
+		if list == nil {
+			continue
+		}
+		// A group that cannot be parsed is one that no rule can name.
+		gv, err := schema.ParseGroupVersion(list.GroupVersion)
+		if err != nil {
+			continue
+		}
+		parents := map[string]schema.GroupKind{}
+		for _, r := range list.APIResources {
+			parents[r.Name] = kindOf(r, gv)
+		}
+		for _, r := range list.APIResources {
+			parent, _, sub := strings.Cut(r.Name, "/")
+			out = append(out, newResource(r, gv, sub && parents[parent] != kindOf(r, gv)))
+		}
+	}
+	return out
+}
+
+func newResource(listed metav1.APIResource, gv schema.GroupVersion, otherKind bool) resource {
+	r := resource{target: target{gv.Group, listed.Name}, kind: kindOf(listed, gv)}
+	_, subresource, _ := strings.Cut(listed.Name, "/")
+	writable := slices.ContainsFunc(writeVerbs, func(v string) bool { return slices.Contains(listed.Verbs, v) })
+	switch {
+	case subresource != "" && isConnect(r.kind):
+		r.takes = connect
+	case !writable || !reachesPolicies(gv.Group, listed.Name, subresource):
+	case otherKind:
+		// An aggregated API's options cannot be recognized as such.
+		r.takes, r.foreign = all, true
+	default:
+		r.takes = all &^ connect
+	}
+	return r
+}
+
+func reachesPolicies(group, name, subresource string) bool {
+	return !slices.Contains(passedOver, subresource) || group == "" && name == "services/status"
+}
+
+func isConnect(kind schema.GroupKind) bool {
+	return kind.Group == "" && slices.Contains(connectOptions, kind.Kind)
+}
+
+// kindOf fills in what discovery leaves out of an entry: the list's group.
+func kindOf(r metav1.APIResource, gv schema.GroupVersion) schema.GroupKind {
+	group := gv.Group
+	if r.Group != "" {
+		group = r.Group
+	}
+	return schema.GroupKind{Group: group, Kind: r.Kind}
+}

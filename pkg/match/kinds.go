@@ -1,0 +1,91 @@
+package match
+
+import (
+	"maps"
+	"slices"
+)
+
+// wildcard stands for every group or every kind.
+const wildcard = "*"
+
+// Kinds is one entry of a match block's kinds: every kind of Kinds in every
+// group of Groups. A nil list means any. Versions play no part.
+type Kinds struct {
+	Groups []string
+	Kinds  []string
+}
+
+// Kinds lists the kinds that can match, sorted within each entry, entries in
+// the order in which they were declared. Nil means every kind. The lists are
+// the caller's.
+func (m *Matcher) Kinds() []Kinds {
+	if m == nil {
+		return nil
+	}
+	var out []Kinds
+	for _, k := range m.kinds {
+		if k.groups == nil && k.kinds == nil {
+			return nil
+		}
+		out = append(out, Kinds{Groups: k.groups.sorted(), Kinds: k.kinds.sorted()})
+	}
+	return out
+}
+
+// Scope returns the scope as declared. Only ScopeCluster and ScopeNamespaced
+// narrow the match.
+func (m *Matcher) Scope() Scope {
+	if m == nil {
+		return ""
+	}
+	return m.scope
+}
+
+// Namespaces returns the patterns of the namespaces that can match, as
+// declared. Empty means every namespace. The list is the caller's.
+func (m *Matcher) Namespaces() []string {
+	if m == nil {
+		return nil
+	}
+	return slices.Clone(m.namespaces.written)
+}
+
+// ExcludedNamespaces returns the patterns of the namespaces that cannot match,
+// as declared. The list is the caller's.
+func (m *Matcher) ExcludedNamespaces() []string {
+	if m == nil {
+		return nil
+	}
+	return slices.Clone(m.excludedNamespaces.written)
+}
+
+// kindSet is a compiled Kinds.
+type kindSet struct{ groups, kinds set }
+
+// set is a set of strings; nil holds every string.
+type set map[string]struct{}
+
+// newSet makes a set of what a match block lists: nothing and a wildcard both
+// stand for everything.
+func newSet(items []string) set {
+	if len(items) == 0 || slices.Contains(items, wildcard) {
+		return nil
+	}
+	s := make(set, len(items))
+	for _, item := range items {
+		s[item] = struct{}{}
+	}
+	return s
+}
+
+func (s set) has(item string) bool {
+	if s == nil {
+		return true
+	}
+	_, ok := s[item]
+	return ok
+}
+
+func (s set) sorted() []string {
+	return slices.Sorted(maps.Keys(s))
+}

@@ -1,0 +1,51 @@
+package status
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// leader is the field manager of what only the leader writes.
+const leader = client.FieldOwner("fusegate-leader")
+
+// Published records the leader's view of a ConstraintTemplate: whether its CRD
+// was ever created, and its condition. condition.Type must not be empty; its
+// transition time is taken from the object where the status has not changed.
+func Published(ctx context.Context, c client.Client, template *unstructured.Unstructured, created bool, condition metav1.Condition) error {
+	condition.ObservedGeneration = template.GetGeneration()
+	conditions := Conditions(template)
+	before, _, _ := unstructured.NestedBool(template.Object, "status", "created")
+	created = created || before
+	if !apimeta.SetStatusCondition(&conditions, condition) && before == created {
+		return nil
+	}
+	ours, err := runtime.DefaultUnstructuredConverter.ToUnstructured(apimeta.FindStatusCondition(conditions, condition.Type))
+	if err != nil {
+		return fmt.Errorf("converting a condition: %w", err)
+	}
+	patch := skeleton(template)
+	patch.Object["status"] = map[string]any{"created": created, "conditions": []any{ours}}
+	return applyStatus(ctx, c, patch, leader)
+}
+
+// Conditions returns a copy of an object's status.conditions. What is not a
+// condition is left out.
+func Conditions(object *unstructured.Unstructured) []metav1.Condition {
+	list, _, _ := unstructured.NestedSlice(object.Object, "status", "conditions")
+	var out []metav1.Condition
+	for _, item := range list {
+		fields, _ := item.(map[string]any)
+		c := metav1.Condition{}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(fields, &c); err == nil && !reflect.ValueOf(c).IsZero() {
+			out = append(out, c)
+		}
+	}
+	return out
+}

@@ -1,0 +1,144 @@
+// Package status is the only writer of any .status. Every process owns its own
+// entry of status.byPod by server-side apply under a field manager of its own,
+// and the leader owns the conditions, so no two writers ever share a field.
+package status
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Error is one entry of the errors in status.byPod.
+type Error struct {
+	Code     string
+	Message  string
+	Location string
+}
+
+// The codes of errors that are not about Rego.
+const (
+	CodeCreate = "create_error"
+	CodeIngest = "ingest_error"
+)
+
+// Writer writes the entries of one process.
+type Writer struct {
+	client client.Client
+	pod    string
+	roles  []string
+}
+
+// NewWriter returns the writer for the process named pod, which serves roles.
+func NewWriter(c client.Client, pod string, roles []string) (*Writer, error) {
+	if errs := validation.IsDNS1123Subdomain(pod); len(errs) > 0 || len(pod) > 100 {
+		return nil, fmt.Errorf("pod name %q: want a lower-case DNS name of at most 100 characters", pod)
+	}
+	return &Writer{client: c, pod: pod, roles: roles}, nil
+}
+
+// Pod is the name of the process.
+func (w *Writer) Pod() string { return w.pod }
+
+// manager is the field manager that owns the entries of pod.
+func manager(pod string) client.FieldOwner { return client.FieldOwner("fusegate-" + pod) }
+
+// Template records what this process made of a ConstraintTemplate.
+func (w *Writer) Template(ctx context.Context, template *unstructured.Unstructured, errs []Error) error {
+	entry := w.entry(template, errs)
+	entry["templateUID"] = string(template.GetUID())
+	return w.apply(ctx, template, entry)
+}
+
+// Constraint records what this process made of a constraint: whether it judges
+// by it, and what is wrong with it.
+func (w *Writer) Constraint(ctx context.Context, constraint *unstructured.Unstructured, enforced bool, errs []Error) error {
+	entry := w.entry(constraint, errs)
+	entry["constraintUID"] = string(constraint.GetUID())
+	entry["enforced"] = enforced
+	return w.apply(ctx, constraint, entry)
+}
+
+func (w *Writer) entry(object *unstructured.Unstructured, errs []Error) map[string]any {
+	entry := map[string]any{
+		"id":                 w.pod,
+		"observedGeneration": object.GetGeneration(),
+	}
+	if len(w.roles) > 0 {
+		roles := make([]any, len(w.roles))
+		for i, r := range w.roles {
+			roles[i] = r
+		}
+		entry["operations"] = roles
+	}
+	if len(errs) > 0 {
+		entry["errors"] = errorList(errs)
+	}
+	return entry
+}
+
+func errorList(errs []Error) []any {
+	out := make([]any, len(errs))
+	for i, e := range errs {
+		m := map[string]any{"code": e.Code, "message": e.Message}
+		if e.Location != "" {
+			m["location"] = e.Location
+		}
+		out[i] = m
+	}
+	return out
+}
+
+// apply writes the entry unless object, as last read, has it already.
+func (w *Writer) apply(ctx context.Context, object *unstructured.Unstructured, entry map[string]any) error {
+	if reflect.DeepEqual(Entries(object)[w.pod], entry) {
+		return nil
+	}
+	patch := skeleton(object)
+	patch.Object["status"] = map[string]any{"byPod": []any{entry}}
+	return applyStatus(ctx, w.client, patch, manager(w.pod))
+}
+
+// skeleton identifies object and nothing else. The UID makes the apply fail
+// when the object has been replaced by another of its name.
+func skeleton(object *unstructured.Unstructured) *unstructured.Unstructured {
+	out := &unstructured.Unstructured{Object: map[string]any{}}
+	out.SetGroupVersionKind(object.GroupVersionKind())
+	out.SetName(object.GetName())
+	out.SetUID(object.GetUID())
+	return out
+}
+
+func applyStatus(ctx context.Context, c client.Client, patch *unstructured.Unstructured, owner client.FieldOwner) error {
+	ref := patch.GetKind() + "/" + patch.GetName()
+	err := c.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(patch), owner, client.ForceOwnership)
+	if err != nil {
+		return fmt.Errorf("writing the status of %s: %w", ref, err)
+	}
+	return nil
+}
+
+// Entries returns an object's status.byPod by id. The entries are the object's
+// own and must not be modified.
+func Entries(object *unstructured.Unstructured) map[string]map[string]any {
+	list, _, _ := unstructured.NestedFieldNoCopy(object.Object, "status", "byPod")
+	items, _ := list.([]any)
+	out := make(map[string]map[string]any, len(items))
+	for _, item := range items {
+		entry, _ := item.(map[string]any)
+		if id, _ := entry["id"].(string); id != "" {
+			out[id] = entry
+		}
+	}
+	return out
+}
+
+// Forget removes the entry of a process that is gone, by applying nothing
+// under its name.
+func Forget(ctx context.Context, c client.Client, object *unstructured.Unstructured, pod string) error {
+	return applyStatus(ctx, c, skeleton(object), manager(pod))
+}
