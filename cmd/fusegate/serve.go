@@ -117,7 +117,7 @@ func logger(s settings, out io.Writer) (logr.Logger, error) {
 	default:
 		return logr.Logger{}, fmt.Errorf("--log-level %q: want error, info or debug", s.LogLevel)
 	}
-	opts := []zap.Opts{zap.Level(level), zap.WriteTo(out)}
+	opts := []zap.Opts{zap.Level(level), zap.WriteTo(out), zap.StacktraceLevel(zapcore.PanicLevel)}
 	switch s.LogFormat {
 	case "json", "":
 		opts = append(opts, zap.JSONEncoder(func(c *zapcore.EncoderConfig) { c.EncodeTime = zapcore.RFC3339NanoTimeEncoder }))

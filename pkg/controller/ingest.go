@@ -5,6 +5,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/fusegate/fusegate/pkg/engine"
-	"github.com/fusegate/fusegate/pkg/rego"
 	"github.com/fusegate/fusegate/pkg/status"
 )
 
@@ -77,7 +77,8 @@ type Ingest struct {
 	// The fields below belong to the reconciler's only worker.
 	queue    workqueue.TypedRateLimitingInterface[key]
 	watches  *watches
-	ingested map[string]version // by template
+	ingested map[string]version // by template: the version that is in the engine
+	refused  map[string]refusal // by template: the version that would not compile
 	inForce  map[key]version    // by constraint: the version that is in the engine
 }
 
@@ -89,12 +90,19 @@ type version struct {
 	kind       string
 }
 
+// refusal is why a version of a template is not in the engine.
+type refusal struct {
+	version
+	errs []status.Error
+}
+
 // NewIngest returns an ingest that has not been set up.
 func NewIngest(e *engine.Engine, w *status.Writer, r *Readiness, log logr.Logger) *Ingest {
 	return &Ingest{
 		engine: e, status: w, readiness: r, log: log,
 		changed:  make(chan struct{}, 1),
 		ingested: map[string]version{},
+		refused:  map[string]refusal{},
 		inForce:  map[key]version{},
 	}
 }
@@ -173,39 +181,41 @@ func (i *Ingest) template(ctx context.Context, k key) error {
 	return i.status.Template(ctx, u, errs)
 }
 
-// compile puts the template into the engine unless it is there already.
+// compile puts the template into the engine, unless this version of it is
+// there already or was refused before.
 func (i *Ingest) compile(ctx context.Context, u *unstructured.Unstructured) (kind string, errs []status.Error) {
 	name := u.GetName()
-	before := i.ingested[name]
-	if before.uid == u.GetUID() && before.generation == u.GetGeneration() {
+	now := version{uid: u.GetUID(), generation: u.GetGeneration()}
+	if before := i.ingested[name]; before.uid == now.uid && before.generation == now.generation {
 		return before.kind, nil
+	}
+	if before, known := i.refused[name]; known && before.version == now {
+		return "", before.errs
 	}
 	t, err := engine.ParseTemplate(u)
 	if err == nil {
 		err = i.engine.AddTemplate(ctx, t)
 	}
 	if err != nil {
-		i.log.Error(err, "template not ingested", "template", name, "generation", u.GetGeneration())
-		return "", templateErrors(err)
+		i.log.Error(err, "template not ingested", "template", name, "generation", now.generation)
+		i.refused[name] = refusal{version: now, errs: templateErrors(err)}
+		return "", i.refused[name].errs
 	}
-	kind = t.Spec.CRD.Spec.Names.Kind
-	i.ingested[name] = version{uid: u.GetUID(), generation: u.GetGeneration(), kind: kind}
-	i.log.Info("template ingested", "template", name, "generation", u.GetGeneration())
-	i.requeueConstraints(ctx, kind)
+	delete(i.refused, name)
+	now.kind = t.Spec.CRD.Spec.Names.Kind
+	i.ingested[name] = now
+	i.log.Info("template ingested", "template", name, "generation", now.generation)
+	i.requeueConstraints(ctx, now.kind)
 	i.notify()
-	return kind, nil
+	return now.kind, nil
 }
 
 // templateErrors lists what is wrong with a template, with the position in the
 // Rego source where there is one.
 func templateErrors(err error) []status.Error {
-	var ds rego.Diagnostics
-	if !errors.As(err, &ds) {
-		return []status.Error{{Code: status.CodeCreate, Message: err.Error()}}
-	}
-	out := make([]status.Error, len(ds))
-	for i, d := range ds {
-		out[i] = status.Error{Code: d.Code, Message: d.Message, Location: d.Location}
+	var out []status.Error
+	for _, p := range engine.Problems(err) {
+		out = append(out, status.Error{Code: cmp.Or(p.Code, status.CodeCreate), Message: p.Message, Location: p.Location})
 	}
 	return out
 }
@@ -214,6 +224,7 @@ func (i *Ingest) removeTemplate(ctx context.Context, k key) error {
 	if err := i.engine.RemoveTemplate(ctx, k.name); err != nil {
 		return fmt.Errorf("removing %s: %w", k, err)
 	}
+	delete(i.refused, k.name)
 	if v, known := i.ingested[k.name]; known {
 		i.log.Info("template removed", "template", k.name)
 		delete(i.ingested, k.name)

@@ -2,8 +2,11 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
+
+var errStopped = errors.New("the control plane is stopped")
 
 // ServiceCIDR is the range of cluster IPs. On Linux all of 127.0.0.0/8 is this
 // machine, so a process can listen on the cluster IP of a Service and the API

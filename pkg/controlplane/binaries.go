@@ -1,7 +1,6 @@
 package controlplane
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -116,5 +115,3 @@ func find(name string, folders []string) string {
 	}
 	return ""
 }
-
-var errStopped = errors.New("the control plane is stopped")

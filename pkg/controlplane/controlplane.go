@@ -18,7 +18,11 @@
 // without it, by os.Exit, panic or SIGKILL, the kernel kills them on Linux and
 // a guard process does elsewhere. A data directory that is left behind is
 // removed by the next Start. Linux and macOS are supported; elsewhere Start
-// returns errors.ErrUnsupported.
+// fails.
+//
+// API servers on one machine take each other for the same one, since they
+// derive their identity from the host name. They share a lease in kube-system
+// and log conflicts about it, which changes nothing else.
 package controlplane
 
 import (

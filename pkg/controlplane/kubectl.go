@@ -21,6 +21,7 @@ func (c *ControlPlane) Kubectl(ctx context.Context, user, stdin string, args ...
 	var out, errOut bytes.Buffer
 	cmd := exec.CommandContext(ctx, assets.Kubectl, append([]string{"--kubeconfig=" + c.Kubeconfig(user)}, args...)...)
 	cmd.Env = append(environment(c.kubectlHome()), "KUBECACHEDIR="+filepath.Join(c.kubectlHome(), "cache"))
+	cmd.WaitDelay = gracePeriod // a plugin that it ran may hold on to the output
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
 	release, err := spawn(cmd)
 	if err == nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -19,6 +20,10 @@ const orphanEnv = "FUSEGATE_TEST_ORPHAN"
 
 // patience bounds every wait for a condition.
 const patience = time.Minute
+
+// init keeps the main goroutine on the main thread, which never ends, so that
+// any other goroutine that locks its thread and returns ends a thread.
+func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(orphanEnv); dir != "" {

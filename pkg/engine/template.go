@@ -172,3 +172,25 @@ func (e *Engine) RemoveTemplate(ctx context.Context, name string) error {
 	e.registry.removeTemplate(name)
 	return nil
 }
+
+// Problem is one thing wrong with a template.
+type Problem struct {
+	// Code is a stable identifier; empty when the problem is not in the Rego.
+	Code    string
+	Message string
+	// Location is where in the Rego, as in "rego:3:7" or "libs[0]:2:1".
+	Location string
+}
+
+// Problems takes an error of AddTemplate or CheckTemplate apart.
+func Problems(err error) []Problem {
+	var ds rego.Diagnostics
+	if !errors.As(err, &ds) {
+		return []Problem{{Message: err.Error()}}
+	}
+	out := make([]Problem, len(ds))
+	for i, d := range ds {
+		out[i] = Problem(d)
+	}
+	return out
+}

@@ -26,6 +26,12 @@ const (
 	ProbeEntry Entry = "probe.fusegate.dev"
 )
 
+// ProbeName is the name of the object by which Fusegate asks its own webhook
+// whether it answers, without an API server between them. The object is said
+// to lie in kube-system, so that no policy is asked; the webhook counts such
+// requests apart from those that the API server sends.
+const ProbeName = "fusegate-probe"
+
 // Entries lists every entry.
 func Entries() []Entry { return []Entry{PolicyEntry, EngineEntry, ProbeEntry} }
 

@@ -20,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/utils/ptr"
+
+	"github.com/fusegate/fusegate/pkg/exempt"
 )
 
 const (
@@ -89,7 +91,7 @@ func probeReview(uid types.UID) admissionv1.AdmissionReview {
 			UID:       uid,
 			Kind:      metav1.GroupVersionKind{Version: "v1", Kind: "ConfigMap"},
 			Resource:  metav1.GroupVersionResource{Version: "v1", Resource: "configmaps"},
-			Name:      "fusegate-probe",
+			Name:      exempt.ProbeName,
 			Namespace: metav1.NamespaceSystem,
 			Operation: admissionv1.Create,
 			UserInfo:  authenticationv1.UserInfo{Username: "system:apiserver"},

@@ -62,7 +62,7 @@ type Config struct {
 	// zero means 2.
 	ControllerReplicas int32 `json:"controllerReplicas,omitempty"`
 	// Exempt widens the perimeter. Its OwnNamespace follows Namespace.
-	Exempt exempt.Options `json:"exempt,omitzero"`
+	Exempt exempt.Options `json:"exempt"`
 	// TakeOverCRDs replaces CRDs of the same name that somebody else
 	// installed. It is consent to one Apply and not part of the file.
 	TakeOverCRDs bool `json:"-"`

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -146,7 +147,7 @@ func FuzzRender(f *testing.F) {
 		one, errOne := plan.YAML()
 		two, errTwo := second.YAML()
 		if errOne != nil || errTwo != nil || string(one) != string(two) {
-			t.Errorf("the plan of the ConfigMap differs: %v %v", errOne, errTwo)
+			t.Errorf("the plan of the ConfigMap differs (%v, %v; -want +got):\n%s", errOne, errTwo, cmp.Diff(string(one), string(two)))
 		}
 	})
 }

@@ -80,7 +80,10 @@ func (f Fault) denies() bool {
 }
 
 // Line is a finding as users see it: the constraint's name in brackets and
-// the message.
+// the message, or the message alone if it concerns no single constraint.
 func Line(c Constraint, message string) string {
+	if c.Name == "" {
+		return message
+	}
 	return "[" + c.Name + "] " + message
 }

@@ -85,8 +85,11 @@ type Fault struct {
 	Err        error
 }
 
-// Error makes a Fault usable as an error that names its constraint.
+// Error makes a Fault usable as an error that names its constraint, if any.
 func (f Fault) Error() string {
+	if f.Constraint.Name == "" {
+		return f.Err.Error()
+	}
 	return fmt.Sprintf("constraint %s: %v", f.Constraint, f.Err)
 }
 
@@ -102,16 +105,16 @@ type Result struct {
 }
 
 // Sort orders violations and faults the way Gatekeeper orders its answers: by
-// action, then by message. Ties are broken by constraint, so that the order
-// is total for distinct findings.
+// action, then by message. Ties are broken by constraint; findings that differ
+// in their details only stay in the order in which the policy gave them.
 func (r *Result) Sort() {
-	slices.SortFunc(r.Violations, func(a, b Violation) int {
+	slices.SortStableFunc(r.Violations, func(a, b Violation) int {
 		return cmp.Or(
 			cmp.Compare(a.Constraint.Action, b.Constraint.Action),
 			cmp.Compare(a.Message, b.Message),
 			compareConstraints(a.Constraint, b.Constraint))
 	})
-	slices.SortFunc(r.Faults, func(a, b Fault) int {
+	slices.SortStableFunc(r.Faults, func(a, b Fault) int {
 		return compareConstraints(a.Constraint, b.Constraint)
 	})
 }

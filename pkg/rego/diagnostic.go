@@ -57,7 +57,12 @@ func sourceError(format string, args ...any) Diagnostics {
 // diagnose turns an error of OPA's parser or compiler into Diagnostics.
 func diagnose(err error) Diagnostics {
 	var many ast.Errors
-	if !errors.As(err, &many) {
+	var one *ast.Error
+	switch {
+	case errors.As(err, &many):
+	case errors.As(err, &one):
+		many = ast.Errors{one}
+	default:
 		return sourceError("%v", err)
 	}
 	out := make(Diagnostics, 0, len(many))
@@ -68,8 +73,8 @@ func diagnose(err error) Diagnostics {
 }
 
 func location(l *ast.Location) string {
-	if l == nil || l.Row == 0 {
+	if l == nil || l.File == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s:%d:%d", l.File, l.Row, l.Col)
+	return fmt.Sprintf("%s:%d:%d", l.File, max(l.Row, 1), max(l.Col, 1))
 }

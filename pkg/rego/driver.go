@@ -185,7 +185,7 @@ func reportAll(in *Input, cs []*unstructured.Unstructured, err error) {
 func (d *Driver) judge(ctx context.Context, e environment, in *Input, c *unstructured.Unstructured) []*types.Result {
 	found, err := d.evaluate(ctx, e, in, c)
 	if err != nil {
-		in.Report(Fault{Constraint: c, Cause: causeOf(err), Err: err})
+		in.Report(Fault{Constraint: c, Cause: causeOf(err), Err: evalError{err}})
 		return nil
 	}
 	in.evaluated++

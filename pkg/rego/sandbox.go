@@ -9,7 +9,6 @@ import (
 var (
 	libRef       = ast.MustParseRef(libRoot)
 	inventoryRef = ast.MustParseRef(inventoryRoot)
-	inputRef     = ast.MustParseRef("input")
 	futureRef    = ast.Ref{ast.VarTerm("future")}
 )
 

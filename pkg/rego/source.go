@@ -19,13 +19,15 @@ const (
 )
 
 // forbidden are the builtins that templates cannot call: those that do network
-// input or output in the request path, and the one that reads the process's
-// configuration and environment.
-var forbidden = []string{"http.send", "net.lookup_ip_addr", "opa.runtime"}
+// input or output in the request path, those that read files (a JSON schema's
+// $ref may be a file: or http: URL, and the schema may come from the object),
+// and the one that reads the process's configuration and environment.
+var forbidden = []string{"http.send", "net.lookup_ip_addr", "opa.runtime", "json.match_schema", "json.verify_schema"}
 
-// capabilities are OPA's, less the forbidden builtins.
+// capabilities are OPA's, less the forbidden builtins and all hosts.
 func capabilities() *ast.Capabilities {
 	caps := ast.CapabilitiesForThisVersion()
+	caps.AllowNet = []string{}
 	caps.Builtins = slices.DeleteFunc(caps.Builtins, func(b *ast.Builtin) bool {
 		return slices.Contains(forbidden, b.Name)
 	})
@@ -65,6 +67,9 @@ func regoSource(t *templates.ConstraintTemplate) (*schema.Source, error) {
 	for _, code := range t.Spec.Targets[0].Code {
 		if code.Engine != schema.Name {
 			continue
+		}
+		if code.Source == nil {
+			return nil, sourceError("spec.targets[0].code, engine %s: it has no source", schema.Name)
 		}
 		src, err := schema.GetSource(code)
 		if err != nil {
@@ -130,5 +135,23 @@ func rewrite(entry *ast.Module, libs []*ast.Module) (map[string]*ast.Module, err
 	for i, lib := range libs {
 		modules[fmt.Sprintf("libs[%d]", i)] = lib
 	}
+	for _, m := range modules {
+		rewriteNested(m)
+	}
 	return modules, nil
+}
+
+// rewriteNested moves the references to libraries that the framework's rewriter
+// leaves alone because they stand inside another term, as in [data.lib.a.b].
+// They would be undefined, and the rule around them silently without effect.
+func rewriteNested(m *ast.Module) {
+	prefixer := regorewriter.NewPackagePrefixer("libs")
+	for _, rule := range m.Rules {
+		ast.WalkTerms(rule, func(t *ast.Term) bool {
+			if ref, ok := t.Value.(ast.Ref); ok && ref.HasPrefix(libRef) {
+				t.Value = prefixer.Transform(ref)
+			}
+			return false
+		})
+	}
 }

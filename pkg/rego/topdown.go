@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -52,9 +53,15 @@ func compile(t *templates.ConstraintTemplate) (evaluator, error) {
 	qc := c.QueryCompiler()
 	query, err := qc.Compile(ast.MustParseBody("data.template." + entryRule + "[result]"))
 	if err != nil {
-		return nil, diagnose(err)
+		return nil, notASet(c, err)
 	}
 	return &topdownProgram{compiler: c, query: query, result: resultVar(qc)}, nil
+}
+
+// notASet says that the query has no way to read the entry rule.
+func notASet(c *ast.Compiler, err error) Diagnostics {
+	return Diagnostics{at(c.Modules["rego"].Package.Location, CodeEntry,
+		"rule %s cannot be read as a set of objects, as in %s[{\"msg\": msg}]: %s", entryRule, entryRule, diagnose(err)[0].Message)}
 }
 
 // resultVar is the name that the query compiler gave to the variable result.
@@ -143,3 +150,22 @@ func causeOf(err error) policy.FaultCause {
 	}
 	return policy.CauseInternal
 }
+
+// maxErrorText is how much of an error is shown, in bytes.
+const maxErrorText = 512
+
+// evalError words an error of an evaluation on one line of bounded length: OPA
+// quotes the values that an object brought about, over several lines, and the
+// API server drops warnings of more than one line (NewWarningHeader in
+// k8s.io/apimachinery pkg/util/net/http.go).
+type evalError struct{ err error }
+
+func (e evalError) Error() string {
+	text := strings.Join(strings.Fields(e.err.Error()), " ")
+	if len(text) <= maxErrorText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxErrorText], "") + "..."
+}
+
+func (e evalError) Unwrap() error { return e.err }

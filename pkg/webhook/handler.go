@@ -193,7 +193,7 @@ func (h *Handler) decide(ctx context.Context, r *policy.Review) (*admissionv1.Ad
 		return nil, "", &httpError{http.StatusServiceUnavailable, fmt.Errorf("not ready: %w", err)}
 	}
 	if _, ok := h.perimeter.Judge(r); ok {
-		return answer(r.UID, policy.Decision{Allowed: true}), decisionExempt, nil
+		return answer(r.UID, policy.Decision{Allowed: true}), exemptLabel(r), nil
 	}
 	if r.Namespace != "" && !r.IsNamespace() {
 		r.NamespaceObject = h.namespaces.Namespace(ctx, r.Namespace)
@@ -205,6 +205,15 @@ func (h *Handler) decide(ctx context.Context, r *policy.Review) (*admissionv1.Ad
 		return nil, "", d.Err
 	}
 	return answer(r.UID, d), label(d), nil
+}
+
+// exemptLabel tells Fusegate's own probes from requests that the webhook
+// configuration should have kept away.
+func exemptLabel(r *policy.Review) string {
+	if r.Name == exempt.ProbeName {
+		return decisionProbe
+	}
+	return decisionExempt
 }
 
 func label(d policy.Decision) string {

@@ -10,6 +10,7 @@ const (
 	decisionWarn   = "warn"
 	decisionDeny   = "deny"
 	decisionExempt = "exempt"
+	decisionProbe  = "probe"
 	decisionError  = "error"
 )
 

@@ -1,0 +1,179 @@
+package install_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/pkg/controlplane"
+	"github.com/fusegate/fusegate/pkg/install"
+)
+
+// patience bounds every wait for the control plane to do something.
+const patience = time.Minute
+
+// shared is the control plane of all tests, started by the first that needs
+// one. The tests install cluster-wide things, so they do not run in parallel.
+var shared struct {
+	once  sync.Once
+	plane *controlplane.ControlPlane
+	err   error
+}
+
+func TestMain(m *testing.M) {
+	m.Run()
+	if shared.plane == nil {
+		return
+	}
+	if err := shared.plane.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+}
+
+// plane returns the shared control plane. It has a controller manager, so that
+// Deployments get pods and namespaces go.
+func plane(t *testing.T) *controlplane.ControlPlane {
+	t.Helper()
+	shared.once.Do(func() {
+		shared.plane, shared.err = controlplane.Start(context.Background(), controlplane.Options{ControllerManager: true})
+	})
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.plane
+}
+
+// fresh returns an administrator's client of a cluster that has nothing of
+// Fusegate in it, and leaves it so after the test.
+func fresh(t *testing.T) client.Client {
+	t.Helper()
+	c := as(t, plane(t).Config(controlplane.Admin))
+	t.Cleanup(func() { clean(t, c) })
+	return c
+}
+
+func as(t *testing.T, config *rest.Config) client.Client {
+	t.Helper()
+	c, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// server tells the version of the shared control plane.
+func server(t *testing.T) discovery.ServerVersionInterface {
+	t.Helper()
+	d, err := discovery.NewDiscoveryClientForConfig(plane(t).Config(controlplane.Admin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// clean removes all of Fusegate and waits until the next test can install it.
+// The context of the test has ended by then.
+func clean(t *testing.T, c client.Client) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	if _, err := install.Remove(ctx, c, config(t), install.RemoveOptions{Policies: true}); err != nil {
+		t.Errorf("cleaning up: %v", err)
+	}
+	crd := templatesCRD()
+	if err := client.IgnoreNotFound(c.Delete(ctx, crd)); err != nil {
+		t.Errorf("cleaning up: %v", err)
+	}
+	await(ctx, t, "the CRD to be gone", func(ctx context.Context) (bool, error) {
+		err := c.Get(ctx, client.ObjectKeyFromObject(crd), crd)
+		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+	})
+}
+
+// config installs into a namespace of the test's own, as it takes seconds for
+// one to go.
+func config(t *testing.T) install.Config {
+	name, _, _ := strings.Cut(strings.ToLower(t.Name()), "/")
+	return install.Config{Namespace: "fusegate-" + name, Image: image}
+}
+
+// slower differs from config in the timeout.
+func slower(t *testing.T) install.Config {
+	c := config(t)
+	c.TimeoutSeconds = 2
+	return c
+}
+
+// await waits for a condition.
+func await(ctx context.Context, t *testing.T, what string, met wait.ConditionWithContextFunc) {
+	t.Helper()
+	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, patience, true, met); err != nil {
+		t.Fatalf("waiting for %s: %v", what, err)
+	}
+}
+
+func named(apiVersion, kind, name string) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{}
+	u.SetAPIVersion(apiVersion)
+	u.SetKind(kind)
+	u.SetName(name)
+	return u
+}
+
+func templatesCRD() *unstructured.Unstructured {
+	return named("apiextensions.k8s.io/v1", "CustomResourceDefinition", "constrainttemplates.templates.gatekeeper.sh")
+}
+
+func webhookConfiguration() *unstructured.Unstructured {
+	return named("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", install.ConfigurationName)
+}
+
+// exists tells whether the object is there, and fills it if so.
+func exists(t *testing.T, c client.Client, u *unstructured.Unstructured) bool {
+	t.Helper()
+	err := c.Get(t.Context(), client.ObjectKeyFromObject(u), u)
+	if client.IgnoreNotFound(err) != nil {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// apply installs what config says.
+func apply(t *testing.T, c client.Client, o install.ApplyOptions) []install.Change {
+	t.Helper()
+	changes, err := render(t, config(t)).Apply(t.Context(), c, o)
+	if err != nil {
+		t.Fatalf("Apply: %v", err)
+	}
+	return changes
+}
+
+// serverSide applies u as another field manager.
+func serverSide(t *testing.T, c client.Client, manager string, u *unstructured.Unstructured) {
+	t.Helper()
+	err := c.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(u.DeepCopy()), client.FieldOwner(manager), client.ForceOwnership)
+	if err != nil {
+		t.Fatalf("applying %s as %s: %v", u.GetName(), manager, err)
+	}
+}
+
+// asError is errors.As for a pointer that the test needs.
+func asError[T error](t *testing.T, err error) T {
+	t.Helper()
+	var out T
+	if !errors.As(err, &out) {
+		t.Fatalf("got error %v, want a %T", err, out)
+	}
+	return out
+}
