@@ -66,9 +66,9 @@ func (o Options) compile() *compiled {
 		namespaces: o.namespaced(namespace), rules: map[Entry][]rule{},
 	}
 	for entry, own := range map[Entry]rule{
-		PolicyEntry: {"not-policy-object", all{ownKinds.predicate(), not(policyCanary)}, "the engine's own", resourceName, true},
-		EngineEntry: {"only-policy-object", not(policyWrite), "not a write of a policy:", resourceName, true},
-		ProbeEntry:  {"only-path-canary", not(pathCanary), "not a canary of the path:", resourceName, true},
+		PolicyEntry: {"not-policy-object", all{ownKinds.predicate(), not(policyCanary)}, "the engine's own", resourceName},
+		EngineEntry: {"only-policy-object", not(policyWrite), "not a write of a policy:", resourceName},
+		ProbeEntry:  {"only-path-canary", not(pathCanary), "not a canary of the path:", resourceName},
 	} {
 		c.rules[entry] = append(o.common(), own)
 	}
@@ -124,7 +124,7 @@ func (p Perimeter) rules(entry Entry) []rule {
 	if rules, ok := p.get().rules[entry]; ok {
 		return rules
 	}
-	return []rule{{"no-such-entry", not(some{}), "no such entry:", func(*policy.Review) string { return string(entry) }, false}}
+	return []rule{{"no-such-entry", not(some{}), "no such entry:", func(*policy.Review) string { return string(entry) }}}
 }
 
 // Judge tells whether the request is outside policy at the entry that is made
@@ -166,8 +166,7 @@ func EntryFor(r *policy.Review) Entry {
 // admission at all; on the others they are only audited, whoever writes them
 // and wherever they live. The subresource is empty for the resource itself.
 func (p Perimeter) Enforceable(gr schema.GroupResource, subresource string) bool {
-	r := &policy.Review{Resource: gr.WithVersion(""), SubResource: subresource}
-	return !slices.ContainsFunc(p.rules(PolicyEntry), func(rule rule) bool {
-		return rule.byKind && rule.exempts.holds(r)
-	})
+	// A request by nobody and to no place is exempt only for what it is about.
+	_, exempt := p.JudgeAt(PolicyEntry, &policy.Review{Resource: gr.WithVersion(""), SubResource: subresource})
+	return !exempt
 }

@@ -15,14 +15,12 @@ type rule struct {
 	// what says what is exempt, and subject who or what it is in a request.
 	what    string
 	subject func(*policy.Review) string
-	// byKind marks the rules that look at the resource alone.
-	byKind bool
 }
 
-// The identities of the control plane. Their groups are fixed by Kubernetes;
-// those that are known by user name alone cannot be had without being one of
-// them already (k8s.io/apiserver pkg/authentication/user/user.go,
-// k8s.io/cluster-bootstrap token/api/types.go).
+// The identities of the control plane, as Kubernetes fixes them
+// (k8s.io/apiserver pkg/authentication/user/user.go, k8s.io/cluster-bootstrap
+// token/api/types.go). Who may impersonate one of them is exempt as well: the
+// API server shows the effective user only.
 var (
 	systemUsers = []string{"system:apiserver", "system:kube-scheduler"}
 
@@ -46,20 +44,20 @@ const (
 // common are the rules that hold for every entry.
 func (o Options) common() []rule {
 	rules := []rule{
-		{"not-system-namespace", o.inExemptNamespace(), "namespace", namespaceName, false},
-		{"not-system-user", oneOf{username, systemUsers}, "system user", username.get, false},
-		{"not-node", nodes, "node", username.get, false},
-		{"not-bootstrapping-node", bootstrappingNodes, "bootstrapping node", username.get, false},
-		{"not-fusegate", all{oneOf{username, o.ownUsers()}, not(canary)}, "Fusegate's account", username.get, false},
-		{"not-controller-except-workloads", all{o.controllers(), not(createsWorkload)}, "controller", username.get, false},
-		{"not-critical-resource", criticalResources.predicate(), "critical resource", resourceName, true},
-		{"not-critical-subresource", criticalSubresources, "critical subresource", resourceName, true},
+		{"not-system-namespace", o.inExemptNamespace(), "namespace", namespaceName},
+		{"not-system-user", oneOf{username, systemUsers}, "system user", username.get},
+		{"not-node", nodes, "node", username.get},
+		{"not-bootstrapping-node", bootstrappingNodes, "bootstrapping node", username.get},
+		{"not-fusegate", all{oneOf{username, o.ownUsers()}, not(canary)}, "Fusegate's account", username.get},
+		{"not-controller-except-workloads", all{o.controllers(), not(createsWorkload)}, "controller", username.get},
+		{"not-critical-resource", criticalResources.predicate(), "critical resource", resourceName},
+		{"not-critical-subresource", criticalSubresources, "critical subresource", resourceName},
 	}
 	if users := o.exemptUsers(); len(users) > 0 {
-		rules = append(rules, rule{"not-exempt-user", oneOf{username, users}, "exempt user", username.get, false})
+		rules = append(rules, rule{"not-exempt-user", oneOf{username, users}, "exempt user", username.get})
 	}
 	if groups := sorted(o.Groups); len(groups) > 0 {
-		rules = append(rules, rule{"not-exempt-group", member{groups}, "user in an exempt group", username.get, false})
+		rules = append(rules, rule{"not-exempt-group", member{groups}, "user in an exempt group", username.get})
 	}
 	return rules
 }
