@@ -165,27 +165,32 @@ type testManager struct {
 	metrics string
 }
 
-// run starts a manager. It ends with the test at the latest if the test does
-// not hand it to the cluster.
+// run starts a manager of both roles at a port of the webhook. It ends with the
+// test at the latest if the test does not hand it to the cluster.
 func (c *testCluster) run(t *testing.T, name string, port int) *testManager {
 	t.Helper()
-	health, err := freePort()
-	if err != nil {
-		t.Fatal(err)
+	return c.serve(t, name, "--kubeconfig", c.cp.Kubeconfig(controlplane.Admin),
+		"--listen", fmt.Sprintf("127.0.0.1:%d", port), "--cert-dir", c.dir)
+}
+
+// serve starts fusegate serve as a pod with this name.
+func (c *testCluster) serve(t *testing.T, name string, args ...string) *testManager {
+	t.Helper()
+	m := &testManager{name: name, log: &logBuffer{}}
+	for _, address := range []*string{&m.health, &m.metrics} {
+		port, err := freePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		*address = fmt.Sprintf("127.0.0.1:%d", port)
 	}
-	metrics, err := freePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &testManager{
-		name: name, log: &logBuffer{},
-		health: fmt.Sprintf("127.0.0.1:%d", health), metrics: fmt.Sprintf("127.0.0.1:%d", metrics),
-	}
-	m.cmd = command("serve", "--kubeconfig", c.cp.Kubeconfig(controlplane.Admin), "--pod-name", name,
-		"--listen", fmt.Sprintf("127.0.0.1:%d", port), "--cert-dir", c.dir,
-		"--health-listen", m.health, "--metrics-listen", m.metrics, "--log-format", "console")
+	m.cmd = command(append([]string{
+		"serve", "--pod-name", name, "--log-format", "console",
+		"--health-listen", m.health, "--metrics-listen", m.metrics,
+	}, args...)...)
 	m.cmd.Env = append(os.Environ(), asBinary+"="+tethered)
 	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
+	var err error
 	if m.tether, err = m.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +219,7 @@ func (l *logBuffer) String() string {
 }
 
 // end stops the manager with a signal and waits for it.
-func (m *testManager) end(sig syscall.Signal) error {
+func (m *testManager) end(sig os.Signal) error {
 	if err := m.cmd.Process.Signal(sig); err != nil {
 		return fmt.Errorf("stopping manager %s: %w", m.name, err)
 	}

@@ -208,29 +208,68 @@ func TestConflict(t *testing.T) {
 	}
 }
 
-// forgetful is the real API server, except that it drops what an old one does
-// not know. There is no old one to be had here.
-type forgetful struct{ client.Client }
+// meddling is the real API server, except that it changes the entries of the
+// webhook configuration, as one does that is old or that a provider has
+// fitted with a controller of its own. There is no such server to be had here.
+type meddling struct {
+	client.Client
+	edit func(entry map[string]any)
+}
 
-func (f forgetful) Apply(ctx context.Context, o runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+func (m meddling) Apply(ctx context.Context, o runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
 	if u, ok := o.(interface{ UnstructuredContent() map[string]any }); ok {
 		entries, _ := u.UnstructuredContent()["webhooks"].([]any)
 		for _, e := range entries {
-			delete(e.(map[string]any), "matchConditions")
+			m.edit(e.(map[string]any))
 		}
 	}
-	return f.Client.Apply(ctx, o, opts...)
+	return m.Client.Apply(ctx, o, opts...)
+}
+
+// requirement makes a namespaceSelector have an additional requirement.
+func requirement(entry map[string]any) {
+	selector := entry["namespaceSelector"].(map[string]any)
+	selector["matchExpressions"] = append(selector["matchExpressions"].([]any),
+		map[string]any{"key": "control-plane", "operator": "DoesNotExist"})
 }
 
 func TestUnsafeIsRemoved(t *testing.T) {
 	c := fresh(t)
-	_, err := render(t, config(t)).Apply(t.Context(), forgetful{c}, install.ApplyOptions{})
-	unsafe := asError[*install.UnsafeError](t, err)
-	if !unsafe.Removed || len(unsafe.Problems) != 2 || !strings.Contains(err.Error(), "matchConditions") {
-		t.Errorf("got error %v, want both entries to lack matchConditions", err)
+	cases := map[string]struct {
+		reason string
+		edit   func(entry map[string]any)
+		want   string // part of the problem; none if it is safe
+	}{
+		"Kept":            {"an API server that does as it is told", func(map[string]any) {}, ""},
+		"Narrowed":        {"some providers exclude namespaces of their own", requirement, ""},
+		"NoConditions":    {"old API servers drop the field", func(e map[string]any) { delete(e, "matchConditions") }, "matchConditions"},
+		"LostCondition":   {"each condition counts", func(e map[string]any) { e["matchConditions"] = e["matchConditions"].([]any)[1:] }, "matchConditions"},
+		"NoSelector":      {"the namespaces of the control plane must be excluded", func(e map[string]any) { delete(e, "namespaceSelector") }, "namespaceSelector"},
+		"FailClosed":      {"it must never fail closed", func(e map[string]any) { e["failurePolicy"] = "Fail" }, "failurePolicy"},
+		"DefaultTimeout":  {"the API server's default is 10 s", func(e map[string]any) { delete(e, "timeoutSeconds") }, "timeoutSeconds"},
+		"HasSideEffects":  {"a dry run would be refused", func(e map[string]any) { e["sideEffects"] = "NoneOnDryRun" }, "sideEffects"},
+		"EntryIsRenamed":  {"both entries are needed", func(e map[string]any) { e["name"] = "x." + e["name"].(string) }, "the entry is missing"},
+		"LongerTimeout":   {"the timeout is what users pay", func(e map[string]any) { e["timeoutSeconds"] = int64(30) }, "timeoutSeconds"},
+		"ShorterTimeout":  {"a shorter one only fails open earlier", func(e map[string]any) { e["timeoutSeconds"] = int64(1) }, ""},
+		"OtherExpression": {"a condition of the same name is not the same", func(e map[string]any) { e["matchConditions"].([]any)[0].(map[string]any)["expression"] = "true" }, "matchConditions"},
 	}
-	if exists(t, c, webhookConfiguration()) {
-		t.Error("the webhook configuration is still there")
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			_, err := render(t, config(t)).Apply(t.Context(), meddling{c, tc.edit}, install.ApplyOptions{})
+			if there := exists(t, c, webhookConfiguration()); there != (tc.want == "") {
+				t.Errorf("%s: the webhook configuration is there: %v", tc.reason, there)
+			}
+			if tc.want == "" {
+				if err != nil {
+					t.Errorf("%s: got error %v, want none", tc.reason, err)
+				}
+				return
+			}
+			unsafe := asError[*install.UnsafeError](t, err)
+			if !unsafe.Removed || len(unsafe.Problems) != 2 || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%s: got error %v, want both entries to have a problem with %s", tc.reason, err, tc.want)
+			}
+		})
 	}
 }
 

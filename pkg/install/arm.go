@@ -127,7 +127,7 @@ func (a *Armer) round(ctx context.Context) error {
 	if err := a.safe(live); err != nil {
 		return fmt.Errorf("refusing to arm: %w", err)
 	}
-	if err := answers(ctx, live.Webhooks[0].ClientConfig); err != nil {
+	if err := a.answers(ctx, live.Webhooks[0].ClientConfig); err != nil {
 		return fmt.Errorf("waiting for a backend to answer: %w", err)
 	}
 	return a.apply(ctx, live, want)

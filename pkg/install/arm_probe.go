@@ -9,17 +9,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/pkg/exempt"
 )
@@ -31,10 +35,12 @@ const (
 	probeLimit = 64 << 10
 )
 
-// answers asks the backend as the API server would, at the address and with
-// the certificate authority of the live configuration.
-func answers(ctx context.Context, cc admissionregistrationv1.WebhookClientConfig) error {
-	target, err := address(cc)
+// answers asks the backend as the API server would: at the address and with the
+// certificate authority of the live configuration.
+func (a *Armer) answers(ctx context.Context, cc admissionregistrationv1.WebhookClientConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	target, dial, err := a.route(ctx, cc)
 	if err != nil {
 		return err
 	}
@@ -43,11 +49,10 @@ func answers(ctx context.Context, cc admissionregistrationv1.WebhookClientConfig
 		return errors.New("the configuration has no caBundle yet")
 	}
 	transport := &http.Transport{
+		DialContext:       dial,
 		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		DisableKeepAlives: true,
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
 	uid := uuid.NewUUID()
 	body, err := json.Marshal(probeReview(uid))
 	if err != nil {
@@ -66,20 +71,33 @@ func answers(ctx context.Context, cc admissionregistrationv1.WebhookClientConfig
 	return checkAnswer(resp, uid)
 }
 
-func address(cc admissionregistrationv1.WebhookClientConfig) (string, error) {
+// dialer is the type of net.Dialer.DialContext.
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+// route is the URL of the backend and how to reach it. A Service is dialled at
+// its cluster IP, as the API server does, so that arming does not wait for the
+// cluster's DNS; its certificate is still checked against its name.
+func (a *Armer) route(ctx context.Context, cc admissionregistrationv1.WebhookClientConfig) (string, dialer, error) {
+	direct := (&net.Dialer{}).DialContext
 	if cc.URL != nil {
-		return *cc.URL, nil
+		return *cc.URL, direct, nil
 	}
-	s := cc.Service
-	if s == nil {
-		return "", errors.New("the configuration names neither a service nor a url")
+	ref := cc.Service
+	if ref == nil {
+		return "", nil, errors.New("the configuration names neither a service nor a url")
 	}
-	u := url.URL{
-		Scheme: "https",
-		Host:   fmt.Sprintf("%s.%s.svc:%d", s.Name, s.Namespace, ptr.Deref(s.Port, 443)),
-		Path:   ptr.Deref(s.Path, ""),
+	service := &corev1.Service{}
+	if err := a.live.Get(ctx, client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}, service); err != nil {
+		return "", nil, fmt.Errorf("reading Service %s/%s: %w", ref.Namespace, ref.Name, err)
 	}
-	return u.String(), nil
+	port := strconv.Itoa(int(ptr.Deref(ref.Port, 443)))
+	u := url.URL{Scheme: "https", Host: net.JoinHostPort(ref.Name+"."+ref.Namespace+".svc", port), Path: ptr.Deref(ref.Path, "")}
+	if ip := service.Spec.ClusterIP; ip != "" && ip != corev1.ClusterIPNone {
+		return u.String(), func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return direct(ctx, network, net.JoinHostPort(ip, port))
+		}, nil
+	}
+	return u.String(), direct, nil
 }
 
 // probeReview is a request inside the perimeter: a backend that works allows it

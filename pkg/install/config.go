@@ -16,7 +16,7 @@ const (
 	ServiceName = "fusegate-webhook"
 	// CertSecretName is the Secret that holds the serving certificate. It is
 	// installed empty.
-	CertSecretName = "fusegate-webhook-cert" //nolint:gosec // The name of a Secret, not a secret.
+	CertSecretName = "fusegate-webhook-cert"
 	// ConfigMapName is the ConfigMap that holds the effective Config under
 	// ConfigKey.
 	ConfigMapName = "fusegate-config"

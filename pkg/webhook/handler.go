@@ -187,7 +187,7 @@ func timeout(r *http.Request) time.Duration {
 
 func (h *Handler) decide(ctx context.Context, r *policy.Review) (*admissionv1.AdmissionResponse, string, error) {
 	if isPolicyObject(r) {
-		return h.validate(ctx, r)
+		return h.decidePolicyObject(ctx, r)
 	}
 	if err := h.ready(); err != nil {
 		return nil, "", &httpError{http.StatusServiceUnavailable, fmt.Errorf("not ready: %w", err)}
@@ -233,9 +233,9 @@ func isPolicyObject(r *policy.Review) bool {
 	return r.Kind.Group == engine.TemplateGroup || r.Kind.Group == engine.ConstraintGroup
 }
 
-func (h *Handler) validate(ctx context.Context, r *policy.Review) (*admissionv1.AdmissionResponse, string, error) {
-	if !needsValidation(r) {
-		return answer(r.UID, policy.Decision{Allowed: true}), decisionAllow, nil
+func (h *Handler) decidePolicyObject(ctx context.Context, r *policy.Review) (*admissionv1.AdmissionResponse, string, error) {
+	if _, ok := h.perimeter.Judge(r); ok || !needsValidation(r) {
+		return answer(r.UID, policy.Decision{Allowed: true}), decisionExempt, nil
 	}
 	warnings, err := h.validator.Validate(ctx, r)
 	if err != nil {
