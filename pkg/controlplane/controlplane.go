@@ -224,7 +224,7 @@ func (c *ControlPlane) ready(ctx context.Context, p *process, probe func(context
 	if err := p.await(ctx, probe); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.options.Log, "%s ready after %.1f s\n", p.name, time.Since(p.started).Seconds())
+	_, _ = fmt.Fprintf(c.options.Log, "%s ready after %.1f s\n", p.name, time.Since(p.started).Seconds())
 	return nil
 }
 

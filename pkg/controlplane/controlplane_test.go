@@ -234,7 +234,11 @@ func testAPIServerOutage(t *testing.T, c *controlplane.ControlPlane) {
 	if err := c.StopAPIServer(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := http.Get(host); !errors.Is(err, syscall.ECONNREFUSED) {
+	resp, err := http.Get(host)
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("while it is down: got %v, want connection refused", err)
 	}
 	if _, ok := c.Processes()["kube-apiserver-1"]; ok {

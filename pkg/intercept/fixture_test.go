@@ -3,9 +3,10 @@ package intercept_test
 import (
 	"testing"
 
-	"github.com/fusegate/fusegate/pkg/match"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/fusegate/fusegate/pkg/match"
 )
 
 var (

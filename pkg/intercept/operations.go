@@ -1,8 +1,9 @@
 package intercept
 
 import (
-	"github.com/fusegate/fusegate/pkg/policy"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+
+	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 // operations is a set of operations.

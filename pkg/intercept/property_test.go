@@ -7,12 +7,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fusegate/fusegate/pkg/intercept"
-	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/fusegate/fusegate/pkg/intercept"
+	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 // request is one way in which the cluster can be written to.

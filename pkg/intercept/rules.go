@@ -10,10 +10,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/fusegate/fusegate/pkg/match"
-	"github.com/fusegate/fusegate/pkg/policy"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fusegate/fusegate/pkg/match"
+	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 // wildcard stands for every group, version or top-level resource of a rule.

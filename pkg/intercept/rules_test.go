@@ -5,11 +5,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fusegate/fusegate/pkg/intercept"
-	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fusegate/fusegate/pkg/intercept"
+	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 type need struct {

@@ -6,8 +6,9 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/fusegate/fusegate/pkg/policy"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 // Compile turns a match block, as decoded JSON, into a Matcher. A nil or empty

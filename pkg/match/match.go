@@ -8,8 +8,9 @@ package match
 import (
 	"fmt"
 
-	"github.com/fusegate/fusegate/pkg/policy"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 // Scope is the value of a match block's scope. Any value but ScopeCluster and

@@ -4,10 +4,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fusegate/fusegate/pkg/match"
-	"github.com/fusegate/fusegate/pkg/policy"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
+
+	"github.com/fusegate/fusegate/pkg/match"
+	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 // block is a match block as it is written in a constraint.

@@ -1,8 +1,9 @@
 package match
 
 import (
-	"github.com/fusegate/fusegate/pkg/policy"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+
+	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 const (

@@ -3,11 +3,12 @@ package match_test
 import (
 	"testing"
 
-	"github.com/fusegate/fusegate/pkg/match"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+
+	"github.com/fusegate/fusegate/pkg/match"
 )
 
 func TestSchemaIsStructural(t *testing.T) {

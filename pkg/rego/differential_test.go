@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -254,7 +255,7 @@ func TestDifferences(t *testing.T) {
 			"a library's name counts wherever it stands", "", "v", v0(`msg := [data.lib.x.v][0]`, "package lib.x\nv = \"v\""),
 		},
 		"RuntimeError": {
-			"an error is a fault, no violation", "rego:2: eval_conflict_error", "",
+			"an error is a fault, no violation", "template:2: eval_conflict_error", "",
 			source{rego: "package k\nv = x { input.review.object.l[x] }\nviolation[{\"msg\": v}] { true }"},
 		},
 	}
@@ -268,11 +269,12 @@ func TestDifferences(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := len(response.Results); (got > 0) != (tc.theirs != "") {
-				t.Fatalf("%s: their driver found %d violations", tc.reason, got)
+			said := ""
+			for _, res := range response.Results {
+				said += res.Msg
 			}
-			if tc.theirs == "1e+06" && response.Results[0].Msg != tc.theirs {
-				t.Errorf("%s: their driver says %q, want %q", tc.reason, response.Results[0].Msg, tc.theirs)
+			if !strings.HasPrefix(said, tc.theirs) || (said == "") != (tc.theirs == "") {
+				t.Errorf("%s: their driver says %q, want %q", tc.reason, said, tc.theirs)
 			}
 			got := query(t.Context(), t, ours, r, c)
 			var want []finding

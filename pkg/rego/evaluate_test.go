@@ -271,7 +271,7 @@ var endless = map[string]source{
 	"Range": v0(`count(numbers.range(1, 1000000000000)) == 7; msg := "m"`),
 	"Comprehension": v0(
 		`n := numbers.range(1, 2000); s := {p | x := n[_]; y := n[_]; z := n[_]; p := (x * y) * z}; count(s) == 7; msg := "m"`),
-	"Function": source{rego: `package k
+	"Function": {rego: `package k
 f(n) = m { m := count([1 | a := numbers.range(1, n)[_]; b := numbers.range(1, n)[_]; a * b == 7]) }
 violation[{"msg": "m"}] { x := numbers.range(1, 100000)[_]; f(x + 500) == 0 }`},
 	"WalkInWalk": v0(`o := input.review.object; walk(o, [p, x]); walk(o, [q, y]); walk(o, [r, z]); p == q; q == r; x != y; msg := "m"`),
