@@ -65,8 +65,10 @@ clean: ## Remove what was built here. The control plane's cache stays.
 ##@ Try
 
 .PHONY: demo
-demo: controlplane build ## Run the demo on a control plane of its own; KEEP=1 leaves it running.
-	$(BIN)/fusegate demo $(if $(filter-out 0 false no,$(KEEP)),--keep)
+demo: controlplane ## Run the demo on a control plane of its own; KEEP=1 leaves it running.
+	@echo 'demo: building $(BIN)/fusegate; the first time this takes some minutes'
+	@$(MAKE) build
+	$(BIN)/fusegate demo$(if $(filter-out 0 false no,$(KEEP)), --keep)
 
 ##@ Check
 

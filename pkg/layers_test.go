@@ -44,7 +44,7 @@ var layers = map[string]row{
 	// Values and files. They import nothing of ours.
 	"apis/v1alpha1": {},
 	"manifests":     {},
-	"templates":     {},
+	"templates":     {tests: []string{"pkg/policy", "pkg/engine"}},
 	"pkg/policy":    {},
 	"pkg/output":    {},
 
@@ -63,8 +63,8 @@ var layers = map[string]row{
 	"pkg/webhook":    {imports: []string{"pkg/policy", "pkg/exempt", "pkg/engine"}},
 	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/exempt", "pkg/engine"}},
 	"pkg/status":     {imports: []string{"apis/v1alpha1", "pkg/policy"}},
-	"pkg/controller": {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status"}},
-	"pkg/install":    {imports: []string{"apis/v1alpha1", "pkg/exempt", "pkg/intercept", "manifests"}},
+	"pkg/controller": {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status"}, tests: []string{"manifests"}},
+	"pkg/install":    {imports: []string{"apis/v1alpha1", "pkg/exempt", "pkg/intercept", "manifests"}, tests: []string{"pkg/policy", "pkg/match", "pkg/webhook"}},
 	"pkg/canary":     {imports: []string{"apis/v1alpha1"}},
 	"pkg/fuse":       {imports: []string{"apis/v1alpha1", "pkg/canary"}},
 	"pkg/suite":      {imports: []string{"pkg/policy", "pkg/engine"}},

@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"k8s.io/client-go/discovery"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/pkg/install"
 )
@@ -23,6 +22,8 @@ func installFlags(fs *pflag.FlagSet) {
 	fs.String("webhook-url", "", "https `URL` where the API servers reach a webhook that runs outside the cluster")
 	fs.String("ca-file", "", "PEM `file` with the certificate authority of --webhook-url")
 	fs.Int32("timeout-seconds", 0, "how long the API server waits for the webhook, 1 to 3 (default 3)")
+	fs.Int32("webhook-replicas", 0, "pods that answer the API server (default 3)")
+	fs.Int32("controller-replicas", 0, "pods of which one leads (default 2)")
 }
 
 // plan renders what a command's settings ask for.
@@ -31,16 +32,35 @@ func plan(cmd *cobra.Command) (install.Plan, settings, error) {
 	if err != nil {
 		return install.Plan{}, s, err
 	}
-	if file, _ := cmd.Flags().GetString("ca-file"); file != "" {
-		if s.CABundle, err = os.ReadFile(file); err != nil {
-			return install.Plan{}, s, fmt.Errorf("--ca-file: %w", err)
-		}
+	if err := s.readCA(); err != nil {
+		return install.Plan{}, s, err
 	}
 	if s.WebhookURL == "" {
 		s.Image = cmp.Or(s.Image, image())
 	}
+	for _, key := range s.lost() {
+		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "Note: %s is a setting of serve; what runs in the cluster does not get it.\n", key)
+	}
 	p, err := install.Render(s.Config)
 	return p, s, err
+}
+
+// readCA fills CABundle from CAFile.
+func (s *settings) readCA() (err error) {
+	switch {
+	case s.CAFile != "" && len(s.CABundle) > 0:
+		return errors.New("--ca-file (caFile) and caBundle are both given: leave one out")
+	case s.CAFile != "" && s.WebhookURL == "":
+		return errors.New("--ca-file is for --webhook-url, which is empty: leave it out, as Fusegate makes the certificate of its Service itself")
+	case s.CAFile == "" && len(s.CABundle) == 0 && s.WebhookURL != "":
+		return errors.New("--webhook-url needs --ca-file: name the PEM file that the webhook's certificate is verified with, or set caBundle in the configuration file")
+	case s.CAFile == "":
+		return nil
+	}
+	if s.CABundle, err = os.ReadFile(s.CAFile); err != nil {
+		return fmt.Errorf("--ca-file: %w", err)
+	}
+	return nil
 }
 
 func newManifests() *cobra.Command {
@@ -49,7 +69,7 @@ func newManifests() *cobra.Command {
 		Short: "Print what install would apply, as YAML",
 		Example: `  fusegate manifests | kubectl apply -f -
   fusegate manifests --webhook-url https://fusegate.example.com --ca-file ca.crt`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, _, err := plan(cmd)
 			if err != nil {
@@ -78,25 +98,28 @@ rules yet: the controller adds those that the constraints need once the webhook
 answers. Kubernetes 1.30 or newer is required.`,
 		Example: `  fusegate install
   fusegate install --webhook-url https://fusegate.example.com --ca-file ca.crt`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, s, err := plan(cmd)
 			if err != nil {
 				return err
 			}
 			p.Config.TakeOverCRDs = takeOver
-			cluster, err := connect(s)
+			report, err := newReport(cmd.OutOrStdout(), output)
 			if err != nil {
 				return err
 			}
-			report, err := newReport(cmd.OutOrStdout(), output)
+			cluster, err := connect(cmd.Context(), s)
 			if err != nil {
 				return err
 			}
 			_, err = p.Apply(cmd.Context(), cluster.client, install.ApplyOptions{
 				Force: force, DryRun: dryRun, Discovery: cluster.discovery, Progress: report.add,
 			})
-			return errors.Join(err, report.end())
+			if err != nil {
+				return errors.Join(err, report.end(""))
+			}
+			return report.end(installed(p.Config, dryRun))
 		},
 	}
 	fs := cmd.Flags()
@@ -117,13 +140,9 @@ func newUninstall() *cobra.Command {
 		Short: "Remove Fusegate: the webhook configuration first",
 		Long: `Removes what install applied. Templates and constraints stay, unless --policies
 is given.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := load(cmd)
-			if err != nil {
-				return err
-			}
-			cluster, err := connect(s)
 			if err != nil {
 				return err
 			}
@@ -131,10 +150,17 @@ is given.`,
 			if err != nil {
 				return err
 			}
-			_, err = install.Remove(cmd.Context(), cluster.client, s.Config, install.RemoveOptions{
+			cluster, err := connect(cmd.Context(), s)
+			if err != nil {
+				return err
+			}
+			changes, err := install.Remove(cmd.Context(), cluster.client, s.Config, install.RemoveOptions{
 				Policies: policies, DryRun: dryRun, Progress: report.add,
 			})
-			return errors.Join(err, report.end())
+			if err != nil {
+				return errors.Join(err, report.end(""))
+			}
+			return report.end(removed(changes, policies, dryRun))
 		},
 	}
 	fs := cmd.Flags()
@@ -151,26 +177,25 @@ func outputFlag(fs *pflag.FlagSet, output *string) {
 	fs.StringVarP(output, "output", "o", "", "output format: json; empty for a line per object")
 }
 
-// cluster is a connection that does not read from a cache.
-type cluster struct {
-	client    client.Client
-	discovery *discovery.DiscoveryClient
-}
-
-func connect(s settings) (cluster, error) {
-	cfg, err := s.restConfig()
-	if err != nil {
-		return cluster{}, err
+// lost lists the settings of serve that an installation in the cluster would
+// silently do without: its pods know only what install.Config holds.
+func (s settings) lost() []string {
+	if s.WebhookURL != "" {
+		return nil
 	}
-	c, err := client.New(cfg, client.Options{})
-	if err != nil {
-		return cluster{}, fmt.Errorf("connecting to the cluster: %w", err)
+	var out []string
+	for key, given := range map[string]bool{
+		"certDir": s.CertDir != "", "healthListen": s.HealthListen != "", "listen": s.Listen != "",
+		"logDenies": s.LogDenies, "logFormat": s.LogFormat != "", "logLevel": s.LogLevel != "",
+		"metricsListen": s.MetricsListen != "", "podName": s.PodName != "", "roles": len(s.Roles) > 0,
+		"rotateCerts": s.RotateCerts,
+	} {
+		if given {
+			out = append(out, key)
+		}
 	}
-	d, err := discovery.NewDiscoveryClientForConfig(cfg)
-	if err != nil {
-		return cluster{}, fmt.Errorf("connecting to the cluster: %w", err)
-	}
-	return cluster{client: c, discovery: d}, nil
+	slices.Sort(out)
+	return out
 }
 
 // report shows changes: as they happen, or as one JSON document at the end.
@@ -189,8 +214,8 @@ type jsonChange struct {
 }
 
 func newReport(out io.Writer, format string) (*report, error) {
-	if format != "" && format != "json" {
-		return nil, fmt.Errorf("--output %q: want json or nothing", format)
+	if err := checkOutput(format); err != nil {
+		return nil, err
 	}
 	return &report{out: out, json: format == "json", changes: []jsonChange{}}, nil
 }
@@ -206,11 +231,38 @@ func (r *report) add(c install.Change) {
 	})
 }
 
-func (r *report) end() error {
+// end closes the report, with a last word for people.
+func (r *report) end(word string) error {
 	if !r.json {
-		return nil
+		_, err := io.WriteString(r.out, word)
+		return err
 	}
 	enc := json.NewEncoder(r.out)
 	enc.SetIndent("", "  ")
 	return enc.Encode(r.changes)
+}
+
+// installed says what comes next.
+func installed(c install.Config, dryRun bool) string {
+	switch {
+	case dryRun:
+		return "\nThis was a dry run: nothing was changed.\n"
+	case c.WebhookURL != "":
+		return "\nInstalled. The webhook intercepts nothing until fusegate serve answers at " + c.WebhookURL + " and there are constraints.\n"
+	}
+	return "\nInstalled. The webhook intercepts nothing until its pods answer and there are constraints. To follow:\n" +
+		"  kubectl -n " + c.Namespace + " rollout status deployment/" + install.ServiceName + "\n"
+}
+
+// removed says what is left.
+func removed(changes []install.Change, policies, dryRun bool) string {
+	switch {
+	case len(changes) == 0:
+		return "There is nothing of Fusegate in the cluster.\n"
+	case dryRun:
+		return "\nThis was a dry run: nothing was removed.\n"
+	case policies:
+		return "\nRemoved. The namespace goes once it is empty.\n"
+	}
+	return "\nRemoved, except for templates and constraints; --policies removes those too.\n"
 }

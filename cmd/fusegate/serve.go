@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/fusegate/fusegate/pkg/exempt"
 )
 
 // The roles that a process can serve.
@@ -36,13 +39,13 @@ Outside the cluster, give --cert-dir a directory with tls.crt and tls.key, and
 install with --webhook-url and --ca-file.`,
 		Example: `  fusegate serve --config fusegate.yaml
   fusegate serve --roles webhook,controller --kubeconfig admin.conf --cert-dir certs`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := load(cmd)
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), s, os.Stderr)
+			return serve(cmd.Context(), s, cmd.ErrOrStderr())
 		},
 	}
 	fs := cmd.Flags()
@@ -78,7 +81,22 @@ func (s settings) check() error {
 	if s.RotateCerts && (!s.serves(roleController) || s.CertDir == "") {
 		return errors.New("--rotate-certs needs the role controller, and --cert-dir where the Secret is mounted")
 	}
-	return nil
+	_, err := s.Perimeter()
+	return errors.Join(err, s.checkAddresses())
+}
+
+func (s settings) checkAddresses() error {
+	var errs []error
+	if _, _, err := splitAddress(s.Listen); s.serves(roleWebhook) && err != nil {
+		errs = append(errs, fmt.Errorf("--listen: %w", err))
+	}
+	if _, _, err := splitAddress(s.MetricsListen); s.MetricsListen != "0" && err != nil {
+		errs = append(errs, fmt.Errorf("--metrics-listen: %w; 0 is for none", err))
+	}
+	if _, _, err := splitAddress(s.HealthListen); s.HealthListen != "0" && err != nil {
+		errs = append(errs, fmt.Errorf("--health-listen: %w; 0 is for none", err))
+	}
+	return errors.Join(errs...)
 }
 
 func (s settings) serves(role string) bool { return slices.Contains(s.Roles, role) }
@@ -98,11 +116,22 @@ func serve(ctx context.Context, s settings, logs io.Writer) error {
 			return err
 		}
 	}
+	s.Namespace = cmp.Or(s.Namespace, exempt.DefaultNamespace)
+	log.Info("starting", "version", version, "roles", s.Roles, "pod", s.PodName, "namespace", s.Namespace)
+	cfg, err := s.restConfig()
+	if err != nil {
+		return err
+	}
+	if err := awaitAPIServer(ctx, cfg, log.WithName("start")); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop while it waited
+		}
+		return err
+	}
 	mgr, err := newManager(s, log)
 	if err != nil {
 		return err
 	}
-	log.Info("starting", "version", version, "roles", s.Roles, "pod", s.PodName, "namespace", s.Namespace)
 	return mgr.Start(ctx)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -9,13 +10,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 )
 
@@ -26,6 +25,8 @@ type settings struct {
 	install.Config
 	Kubeconfig string `json:"kubeconfig,omitempty"`
 	Context    string `json:"context,omitempty"`
+	// CAFile is where CABundle is read from.
+	CAFile string `json:"caFile,omitempty"`
 
 	Roles         []string `json:"roles,omitempty"`
 	PodName       string   `json:"podName,omitempty"`
@@ -39,10 +40,13 @@ type settings struct {
 	LogFormat     string   `json:"logFormat,omitempty"`
 }
 
-// flagKeys are the keys of the flags that are settings, by flag.
+// flagKeys are the keys of the flags that are settings, by flag. Of the keys,
+// only exempt and caBundle have no flag. Of the flags, those that consent to
+// one run, such as --force-conflicts, are no settings.
 var flagKeys = map[string]string{
-	"namespace": "namespace", "image": "image", "webhook-url": "webhookURL",
-	"timeout-seconds": "timeoutSeconds", "kubeconfig": "kubeconfig", "context": "context",
+	"namespace": "namespace", "image": "image", "webhook-url": "webhookURL", "ca-file": "caFile",
+	"timeout-seconds": "timeoutSeconds", "webhook-replicas": "webhookReplicas", "controller-replicas": "controllerReplicas",
+	"kubeconfig": "kubeconfig", "context": "context",
 	"roles": "roles", "pod-name": "podName", "listen": "listen", "cert-dir": "certDir",
 	"rotate-certs": "rotateCerts", "metrics-listen": "metricsListen", "health-listen": "healthListen",
 	"log-denies": "logDenies", "log-level": "logLevel", "log-format": "logFormat",
@@ -65,6 +69,9 @@ func clusterFlags(fs *pflag.FlagSet) {
 // load reads the settings of a command: flag, then environment, then file,
 // then the flag's default.
 func load(cmd *cobra.Command) (settings, error) {
+	if _, ok := os.LookupEnv(envName("failure-policy")); ok {
+		return settings{}, fmt.Errorf("%s: %w", envName("failure-policy"), errFailurePolicy)
+	}
 	v := viper.New()
 	for flag, key := range flagKeys {
 		f := cmd.Flags().Lookup(flag)
@@ -75,65 +82,23 @@ func load(cmd *cobra.Command) (settings, error) {
 			return settings{}, err
 		}
 	}
-	if err := readFile(cmd, v); err != nil {
+	values, err := readFile(configFile(cmd))
+	if err != nil {
+		return settings{}, err
+	}
+	if err := v.MergeConfigMap(values); err != nil {
 		return settings{}, err
 	}
 	var s settings
-	if err := decodeSettings(v.AllSettings(), &s); err != nil {
+	if err := decode(v.AllSettings(), &s, lenient); err != nil {
 		return settings{}, err
 	}
 	return s, nil
 }
 
-func readFile(cmd *cobra.Command, v *viper.Viper) error {
+func configFile(cmd *cobra.Command) string {
 	file, _ := cmd.Flags().GetString("config")
-	if file == "" {
-		file = os.Getenv("FUSEGATE_CONFIG")
-	}
-	if file == "" {
-		return nil
-	}
-	v.SetConfigFile(file)
-	v.SetConfigType("yaml")
-	if err := v.ReadInConfig(); err != nil {
-		return fmt.Errorf("reading configuration file %s: %w", file, err)
-	}
-	return unknownKeys(file, v)
-}
-
-// unknownKeys refuses what is not a setting. A typing error must not leave an
-// exemption out unnoticed.
-func unknownKeys(file string, v *viper.Viper) error {
-	in := viper.New()
-	in.SetConfigFile(file)
-	in.SetConfigType("yaml")
-	if err := in.ReadInConfig(); err != nil {
-		return fmt.Errorf("reading configuration file %s: %w", file, err)
-	}
-	var s settings
-	if err := decodeSettings(in.AllSettings(), &s); err != nil {
-		return fmt.Errorf("configuration file %s: %w", file, err)
-	}
-	return nil
-}
-
-func decodeSettings(in map[string]any, out *settings) error {
-	var meta mapstructure.Metadata
-	dec, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
-		Result: out, Metadata: &meta, TagName: "json", Squash: true, WeaklyTypedInput: true,
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(base64Hook, mapstructure.StringToSliceHookFunc(",")),
-	})
-	if err != nil {
-		return err
-	}
-	if err := dec.Decode(in); err != nil {
-		return err
-	}
-	slices.Sort(meta.Unused)
-	for _, key := range meta.Unused {
-		return refuse(key)
-	}
-	return nil
+	return cmp.Or(file, os.Getenv(envName("config")))
 }
 
 // base64Hook reads bytes as Kubernetes writes them.
@@ -144,35 +109,34 @@ func base64Hook(from, to reflect.Type, data any) (any, error) {
 	return base64.StdEncoding.DecodeString(data.(string))
 }
 
+// errFailurePolicy answers those who look for the one setting that is not there.
+var errFailurePolicy = errors.New("failurePolicy is not a setting: Fusegate's webhooks always have failurePolicy Ignore, " +
+	"since a webhook that fails closed can stop the control plane; for a rule that must never be skipped " +
+	"use a ValidatingAdmissionPolicy, which runs inside the API server")
+
 // refuse explains why a key is no setting.
 func refuse(key string) error {
-	if strings.EqualFold(key, "failurePolicy") {
-		return errors.New("failurePolicy is not a setting: Fusegate's webhooks always have failurePolicy Ignore, " +
-			"since a webhook that fails closed can stop the control plane; for a rule that must never be skipped " +
-			"use a ValidatingAdmissionPolicy, which runs inside the API server")
+	parent, name, nested := strings.Cut(key, ".")
+	if !nested {
+		parent, name = "", key
 	}
-	known := []string{}
-	t := reflect.TypeFor[settings]()
-	for _, f := range reflect.VisibleFields(t) {
-		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && name != "-" {
-			known = append(known, name)
-		}
+	if strings.EqualFold(strings.NewReplacer("-", "", "_", "").Replace(name), "failurePolicy") {
+		return errFailurePolicy
 	}
-	slices.Sort(known)
-	return fmt.Errorf("unknown key %q: the keys are %s", key, strings.Join(known, ", "))
+	if nested && parent == "exempt" {
+		return fmt.Errorf("unknown key %q: the keys of exempt are %s", key, strings.Join(keys(reflect.TypeFor[exempt.Options]()), ", "))
+	}
+	return fmt.Errorf("unknown key %q: the keys are %s", key, strings.Join(keys(reflect.TypeFor[settings]()), ", "))
 }
 
-// restConfig connects to the cluster.
-func (s settings) restConfig() (*rest.Config, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = s.Kubeconfig
-	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules,
-		&clientcmd.ConfigOverrides{CurrentContext: s.Context}).ClientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("finding the cluster: %w", err)
+// keys lists the keys that a struct has in a file.
+func keys(t reflect.Type) []string {
+	var out []string
+	for _, f := range reflect.VisibleFields(t) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && name != "-" {
+			out = append(out, name)
+		}
 	}
-	cfg.UserAgent = "fusegate/" + version
-	// The API server's own priority and fairness bound what we may ask.
-	cfg.QPS = -1
-	return cfg, nil
+	slices.Sort(out)
+	return out
 }

@@ -20,23 +20,23 @@ func newVersion() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this binary and of the engines in it",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
 			info := versions()
-			switch output {
-			case "json":
+			if output == "json" {
 				enc := json.NewEncoder(cmd.OutOrStdout())
 				enc.SetIndent("", "  ")
 				return enc.Encode(info)
-			case "":
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "fusegate %s (%s %s/%s, OPA %s)\n",
-					info["version"], info["go"], runtime.GOOS, runtime.GOARCH, info["opa"])
-				return err
 			}
-			return fmt.Errorf("--output %q: want json or nothing", output)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "fusegate %s (%s %s/%s, OPA %s)\n",
+				info["version"], info["go"], runtime.GOOS, runtime.GOARCH, info["opa"])
+			return err
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "output format: json")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "output format: json; empty for a line")
 	return cmd
 }
 

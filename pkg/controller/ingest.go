@@ -5,7 +5,6 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +13,7 @@ import (
 
 	"github.com/go-logr/logr"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -32,9 +31,16 @@ import (
 	"github.com/fusegate/fusegate/pkg/status"
 )
 
-// readTimeout bounds a read from the cache, which waits for an informer that
-// has not synced.
-const readTimeout = 10 * time.Second
+const (
+	// readTimeout bounds the reads of one reconciliation.
+	readTimeout = 10 * time.Second
+	// notYet is when to look again for what is about to be served or listed.
+	notYet = 200 * time.Millisecond
+)
+
+// errNotYet is returned for an object that cannot be read for the moment. The
+// only worker must not wait for it.
+var errNotYet = errors.New("not listed yet")
 
 // key is a template (kind empty) or a constraint.
 type key struct{ kind, name string }
@@ -68,8 +74,9 @@ func crdName(template string) string { return template + "." + engine.Constraint
 // nothing before its template.
 type Ingest struct {
 	cache     cache.Cache
+	live      client.Reader
 	engine    *engine.Engine
-	status    *status.Writer
+	reports   *reports
 	readiness *Readiness
 	log       logr.Logger
 	changed   chan struct{}
@@ -80,6 +87,7 @@ type Ingest struct {
 	ingested map[string]version // by template: the version that is in the engine
 	refused  map[string]refusal // by template: the version that would not compile
 	inForce  map[key]version    // by constraint: the version that is in the engine
+	rejected map[key]rejection  // by constraint: the version that was not accepted
 }
 
 // version is what an object looked like when it was ingested; kind is a
@@ -90,20 +98,15 @@ type version struct {
 	kind       string
 }
 
-// refusal is why a version of a template is not in the engine.
-type refusal struct {
-	version
-	errs []status.Error
-}
-
 // NewIngest returns an ingest that has not been set up.
 func NewIngest(e *engine.Engine, w *status.Writer, r *Readiness, log logr.Logger) *Ingest {
 	return &Ingest{
-		engine: e, status: w, readiness: r, log: log,
+		engine: e, reports: newReports(w, log), readiness: r, log: log,
 		changed:  make(chan struct{}, 1),
 		ingested: map[string]version{},
 		refused:  map[string]refusal{},
 		inForce:  map[key]version{},
+		rejected: map[key]rejection{},
 	}
 }
 
@@ -120,7 +123,7 @@ func (i *Ingest) notify() {
 
 // SetupWithManager adds the controller to mgr. It may be called once.
 func (i *Ingest) SetupWithManager(mgr manager.Manager) error {
-	i.cache = mgr.GetCache()
+	i.cache, i.live = mgr.GetCache(), mgr.GetAPIReader()
 	c, err := controller.NewTyped("ingest", mgr, controller.TypedOptions[key]{
 		Reconciler:              reconcile.TypedFunc[key](i.reconcile),
 		NeedLeaderElection:      ptr.To(false),
@@ -131,6 +134,7 @@ func (i *Ingest) SetupWithManager(mgr manager.Manager) error {
 		return fmt.Errorf("creating the ingest controller: %w", err)
 	}
 	return errors.Join(
+		mgr.Add(i.reports),
 		c.Watch(source.TypedFunc[key](func(_ context.Context, q workqueue.TypedRateLimitingInterface[key]) error {
 			i.queue, i.watches = q, newWatches(i.cache, q)
 			return nil
@@ -153,186 +157,9 @@ func (i *Ingest) reconcile(ctx context.Context, k key) (reconcile.Result, error)
 	} else {
 		err = i.constraint(ctx, k)
 	}
-	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-		// The object changed or went while its status was written: its own
-		// event brings it back.
-		i.log.V(1).Info("status not written, the object has changed", "object", k.String(), "reason", err.Error())
-		return reconcile.Result{RequeueAfter: time.Second}, nil
+	if errors.Is(err, errNotYet) || apimeta.IsNoMatchError(err) {
+		i.log.V(1).Info("waiting for the API server to serve a kind", "object", k.String(), "reason", err.Error())
+		return reconcile.Result{RequeueAfter: notYet}, nil
 	}
 	return reconcile.Result{}, err
-}
-
-func (i *Ingest) template(ctx context.Context, k key) error {
-	u := newObject(templateGVK())
-	err := i.cache.Get(ctx, client.ObjectKey{Name: k.name}, u)
-	if apierrors.IsNotFound(err) {
-		return i.removeTemplate(ctx, k)
-	}
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", k, err)
-	}
-	kind, errs := i.compile(ctx, u)
-	if len(errs) > 0 {
-		i.readiness.waived(k.name)
-	} else if err := i.watchConstraints(ctx, k.name, kind); err != nil {
-		return err
-	}
-	i.readiness.observed(k)
-	return i.status.Template(ctx, u, errs)
-}
-
-// compile puts the template into the engine, unless this version of it is
-// there already or was refused before.
-func (i *Ingest) compile(ctx context.Context, u *unstructured.Unstructured) (kind string, errs []status.Error) {
-	name := u.GetName()
-	now := version{uid: u.GetUID(), generation: u.GetGeneration()}
-	if before := i.ingested[name]; before.uid == now.uid && before.generation == now.generation {
-		return before.kind, nil
-	}
-	if before, known := i.refused[name]; known && before.version == now {
-		return "", before.errs
-	}
-	t, err := engine.ParseTemplate(u)
-	if err == nil {
-		err = i.engine.AddTemplate(ctx, t)
-	}
-	if err != nil {
-		i.log.Error(err, "template not ingested", "template", name, "generation", now.generation)
-		i.refused[name] = refusal{version: now, errs: templateErrors(err)}
-		return "", i.refused[name].errs
-	}
-	delete(i.refused, name)
-	now.kind = t.Spec.CRD.Spec.Names.Kind
-	i.ingested[name] = now
-	i.log.Info("template ingested", "template", name, "generation", now.generation)
-	i.requeueConstraints(ctx, now.kind)
-	i.notify()
-	return now.kind, nil
-}
-
-// templateErrors lists what is wrong with a template, with the position in the
-// Rego source where there is one.
-func templateErrors(err error) []status.Error {
-	var out []status.Error
-	for _, p := range engine.Problems(err) {
-		out = append(out, status.Error{Code: cmp.Or(p.Code, status.CodeCreate), Message: p.Message, Location: p.Location})
-	}
-	return out
-}
-
-func (i *Ingest) removeTemplate(ctx context.Context, k key) error {
-	if err := i.engine.RemoveTemplate(ctx, k.name); err != nil {
-		return fmt.Errorf("removing %s: %w", k, err)
-	}
-	delete(i.refused, k.name)
-	if v, known := i.ingested[k.name]; known {
-		i.log.Info("template removed", "template", k.name)
-		delete(i.ingested, k.name)
-		for c := range i.inForce {
-			if c.kind == v.kind {
-				delete(i.inForce, c)
-			}
-		}
-		i.notify()
-	}
-	i.readiness.waived(k.name)
-	i.readiness.observed(k)
-	return i.watches.remove(ctx, k.name)
-}
-
-// watchConstraints watches the template's constraints once their CRD serves
-// them; the CRD's own event comes back here when it does.
-func (i *Ingest) watchConstraints(ctx context.Context, template, kind string) error {
-	crd := &apiextensionsv1.CustomResourceDefinition{}
-	err := i.cache.Get(ctx, client.ObjectKey{Name: crdName(template)}, crd)
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("reading CRD %s: %w", crdName(template), err)
-	}
-	if !established(crd) {
-		return nil
-	}
-	return i.watches.add(ctx, template, kind)
-}
-
-func established(crd *apiextensionsv1.CustomResourceDefinition) bool {
-	if crd.DeletionTimestamp != nil {
-		return false
-	}
-	for _, c := range crd.Status.Conditions {
-		if c.Type == apiextensionsv1.Established {
-			return c.Status == apiextensionsv1.ConditionTrue
-		}
-	}
-	return false
-}
-
-// requeueConstraints has the constraints of kind checked against a template
-// that has changed.
-func (i *Ingest) requeueConstraints(ctx context.Context, kind string) {
-	if !i.watches.has(kind) {
-		return
-	}
-	list := &unstructured.UnstructuredList{}
-	list.SetGroupVersionKind(constraintGVK(kind + "List"))
-	if err := i.cache.List(ctx, list); err != nil {
-		i.log.Error(err, "constraints not checked against the changed template", "kind", kind)
-		return
-	}
-	for _, c := range list.Items {
-		i.queue.Add(key{kind: kind, name: c.GetName()})
-	}
-}
-
-func (i *Ingest) constraint(ctx context.Context, k key) error {
-	if !i.watches.has(k.kind) {
-		return nil
-	}
-	u := newObject(constraintGVK(k.kind))
-	err := i.cache.Get(ctx, client.ObjectKey{Name: k.name}, u)
-	if apierrors.IsNotFound(err) {
-		return i.removeConstraint(ctx, k)
-	}
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", k, err)
-	}
-	errs := i.admit(ctx, k, u)
-	i.readiness.observed(k)
-	return i.status.Constraint(ctx, u, len(errs) == 0, errs)
-}
-
-// admit puts the constraint into the engine, which finds out by itself whether
-// anything has changed: annotations count, and they have no generation.
-func (i *Ingest) admit(ctx context.Context, k key, u *unstructured.Unstructured) []status.Error {
-	before, inForce := i.inForce[k]
-	now := version{uid: u.GetUID(), generation: u.GetGeneration()}
-	if err := i.engine.AddConstraint(ctx, u); err != nil {
-		i.log.Error(err, "constraint not ingested", "constraint", k.String(), "generation", now.generation)
-		message := err.Error()
-		if inForce {
-			message += fmt.Sprintf(" (generation %d stays in force)", before.generation)
-		}
-		return []status.Error{{Code: status.CodeIngest, Message: message}}
-	}
-	if before != now {
-		i.log.Info("constraint ingested", "constraint", k.String(), "generation", now.generation)
-		i.inForce[k] = now
-		i.notify()
-	}
-	return nil
-}
-
-func (i *Ingest) removeConstraint(ctx context.Context, k key) error {
-	if err := i.engine.RemoveConstraint(ctx, k.kind, k.name); err != nil {
-		return fmt.Errorf("removing %s: %w", k, err)
-	}
-	if _, known := i.inForce[k]; known {
-		i.log.Info("constraint removed", "constraint", k.String())
-		delete(i.inForce, k)
-		i.notify()
-	}
-	i.readiness.observed(k)
-	return nil
 }

@@ -3,31 +3,35 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/go-logr/logr"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/status"
 )
 
 // Janitor runs on the leader and removes the status entries of processes that
 // are gone. Every process that ingests writes to every template, so the
-// templates tell which entries there are.
+// templates tell which entries there are. Entries that Fusegate did not write,
+// such as Gatekeeper's, are not its business.
 type Janitor struct {
-	client  client.Client
-	live    client.Reader
-	census  *census
-	log     logr.Logger
-	missing map[string]bool // had an entry and no Lease in the last round
+	client client.Client
+	live   client.Reader
+	census *census
+	log    logr.Logger
+	swept  map[string]bool // pods that turned out to be none of ours
 }
 
 // NewJanitor returns a janitor. live must not be a cache.
 func NewJanitor(c client.Client, live client.Reader, namespace string, log logr.Logger) *Janitor {
-	return &Janitor{client: c, live: live, census: newCensus(live, namespace, time.Now), log: log}
+	return &Janitor{client: c, live: live, census: newCensus(live, namespace, time.Now), log: log, swept: map[string]bool{}}
 }
 
 // Start sweeps until ctx ends.
@@ -45,77 +49,129 @@ func (j *Janitor) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	gone, missing, err := j.absent(ctx, alive)
+	pods, err := j.pods(ctx)
 	if err != nil {
 		return err
+	}
+	gone := map[string]bool{}
+	for _, pod := range j.census.absent(pods, alive) {
+		gone[pod] = !j.swept[pod]
 	}
 	for _, l := range dead {
 		gone[*l.Spec.HolderIdentity] = true
 	}
-	for pod := range gone {
-		j.log.Info("removing what a pod that is gone has left", "pod", pod)
-		if err := j.sweep(ctx, pod); err != nil {
+	if err := j.sweep(ctx, gone); err != nil {
+		return err
+	}
+	for i := range dead {
+		if err := j.bury(ctx, &dead[i]); err != nil {
 			return err
 		}
 	}
-	for i := range dead {
-		if err := client.IgnoreNotFound(j.client.Delete(ctx, &dead[i])); err != nil {
-			return fmt.Errorf("deleting Lease %s: %w", dead[i].Name, err)
-		}
-	}
-	j.missing = missing
 	return nil
 }
 
-// absent finds entries of pods that have no Lease. They are gone if they had
-// none in the round before either; a pod that starts may be quicker to write
-// its entry than its Lease.
-func (j *Janitor) absent(ctx context.Context, alive map[string]bool) (gone, missing map[string]bool, err error) {
+// pods are all that have an entry, of whatever process.
+func (j *Janitor) pods(ctx context.Context) (map[string]bool, error) {
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(templateGVK().GroupVersion().WithKind("ConstraintTemplateList"))
 	if err := j.client.List(ctx, list); err != nil {
-		return nil, nil, fmt.Errorf("listing ConstraintTemplates: %w", err)
+		return nil, fmt.Errorf("listing ConstraintTemplates: %w", err)
 	}
-	gone, missing = map[string]bool{}, map[string]bool{}
+	pods := map[string]bool{}
 	for i := range list.Items {
 		for pod := range status.Entries(&list.Items[i]) {
-			if alive[pod] {
-				continue
-			}
-			missing[pod] = true
-			if j.missing[pod] {
-				gone[pod] = true
-			}
+			pods[pod] = true
 		}
 	}
-	return gone, missing, nil
+	for pod := range j.swept {
+		if !pods[pod] {
+			delete(j.swept, pod)
+		}
+	}
+	return pods, nil
 }
 
-// sweep removes the entries of pod: first from constraints, then from the
-// templates, so that a sweep that was cut short is found again.
-func (j *Janitor) sweep(ctx context.Context, pod string) error {
-	forget := func(u *unstructured.Unstructured) error {
-		if status.Entries(u)[pod] == nil {
-			return nil
-		}
-		return client.IgnoreNotFound(status.Forget(ctx, j.client, u, pod))
+// sweep removes the entries of pods: first from constraints, then from the
+// templates, so that a sweep that was cut short is found again. Pods that have
+// written to no template are none of ours.
+func (j *Janitor) sweep(ctx context.Context, gone map[string]bool) error {
+	maps.DeleteFunc(gone, func(_ string, sweep bool) bool { return !sweep })
+	if len(gone) == 0 {
+		return nil
 	}
 	var templates []*unstructured.Unstructured
+	ours := map[string]bool{}
 	err := eachLive(ctx, j.live, templateGVK(), func(u *unstructured.Unstructured) error {
 		templates = append(templates, u.DeepCopy())
-		t, err := engine.ParseTemplate(u)
-		if err != nil {
-			return nil
+		for pod := range gone {
+			ours[pod] = ours[pod] || status.Owns(u, pod)
 		}
-		return eachLive(ctx, j.live, constraintGVK(t.Spec.CRD.Spec.Names.Kind), forget)
+		return nil
 	})
 	if err != nil {
 		return err
+	}
+	if err := j.forgetAll(ctx, templates, ours); err != nil {
+		return err
+	}
+	for pod := range gone {
+		if ours[pod] {
+			j.log.Info("removed what a pod that is gone had left", "pod", pod)
+			continue
+		}
+		j.swept[pod] = true
+	}
+	return nil
+}
+
+// forgetAll removes what the pods have left in templates and constraints.
+func (j *Janitor) forgetAll(ctx context.Context, templates []*unstructured.Unstructured, pods map[string]bool) error {
+	forget := func(u *unstructured.Unstructured) error { return j.forget(ctx, u, pods) }
+	for _, t := range templates {
+		err := eachLive(ctx, j.live, constraintGVK(kindOf(t)), forget)
+		if err != nil && !notServed(err) {
+			return err
+		}
 	}
 	for _, t := range templates {
 		if err := forget(t); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (j *Janitor) forget(ctx context.Context, u *unstructured.Unstructured, pods map[string]bool) error {
+	for pod := range status.Entries(u) {
+		if !pods[pod] {
+			continue
+		}
+		err := retry.RetryOnConflict(retry.DefaultBackoff, func() error { return j.forgetOne(ctx, u, pod) })
+		if client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetOne reads u again if it has changed since it was read.
+func (j *Janitor) forgetOne(ctx context.Context, u *unstructured.Unstructured, pod string) error {
+	err := status.Forget(ctx, j.client, u, pod)
+	if !apierrors.IsConflict(err) {
+		return err
+	}
+	if err := j.live.Get(ctx, client.ObjectKeyFromObject(u), u); err != nil {
+		return fmt.Errorf("reading %s/%s again: %w", u.GetKind(), u.GetName(), err)
+	}
+	return err
+}
+
+// bury deletes a Lease that has run out, unless it has been renewed meanwhile.
+func (j *Janitor) bury(ctx context.Context, l *coordinationv1.Lease) error {
+	err := j.client.Delete(ctx, l, client.Preconditions{UID: &l.UID, ResourceVersion: &l.ResourceVersion})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return fmt.Errorf("deleting Lease %s: %w", l.Name, err)
 	}
 	return nil
 }

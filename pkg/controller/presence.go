@@ -75,8 +75,10 @@ func (p *Presence) renew(ctx context.Context) error {
 	seconds := int32(presenceTimeout / time.Second)
 	lease := p.lease()
 	lease.Spec = coordinationv1.LeaseSpec{HolderIdentity: &p.pod, LeaseDurationSeconds: &seconds, RenewTime: &now}
-	patch := client.MergeFrom(p.lease())
-	err := p.client.Patch(ctx, lease.DeepCopy(), patch)
+	// The label is in the patch too: without it the process would look dead.
+	bare := p.lease()
+	bare.Labels = nil
+	err := p.client.Patch(ctx, lease.DeepCopy(), client.MergeFrom(bare))
 	if apierrors.IsNotFound(err) {
 		err = p.client.Create(ctx, lease)
 	}
@@ -84,51 +86,4 @@ func (p *Presence) renew(ctx context.Context) error {
 		return fmt.Errorf("renewing Lease %s/%s: %w", p.namespace, lease.Name, err)
 	}
 	return nil
-}
-
-// census finds out which processes are alive. A Lease counts as run out by the
-// reader's own clock, so that clocks need not agree.
-type census struct {
-	reader    client.Reader
-	namespace string
-	now       func() time.Time
-	seen      map[string]sighting
-}
-
-type sighting struct {
-	renewed metav1.MicroTime
-	at      time.Time
-}
-
-func newCensus(r client.Reader, namespace string, now func() time.Time) *census {
-	return &census{reader: r, namespace: namespace, now: now, seen: map[string]sighting{}}
-}
-
-// take returns the processes that are alive, and the Leases of those that are
-// not.
-func (c *census) take(ctx context.Context) (alive map[string]bool, dead []coordinationv1.Lease, err error) {
-	leases := &coordinationv1.LeaseList{}
-	if err := c.reader.List(ctx, leases, client.InNamespace(c.namespace), client.HasLabels{v1alpha1.LabelPresence}); err != nil {
-		return nil, nil, fmt.Errorf("listing presence Leases: %w", err)
-	}
-	alive = map[string]bool{}
-	seen := map[string]sighting{}
-	for _, l := range leases.Items {
-		if l.Spec.HolderIdentity == nil || l.Spec.RenewTime == nil {
-			continue
-		}
-		pod := *l.Spec.HolderIdentity
-		s, known := c.seen[pod]
-		if !known || !s.renewed.Equal(l.Spec.RenewTime) {
-			s = sighting{renewed: *l.Spec.RenewTime, at: c.now()}
-		}
-		seen[pod] = s
-		if c.now().Sub(s.at) > presenceTimeout {
-			dead = append(dead, l)
-			continue
-		}
-		alive[pod] = true
-	}
-	c.seen = seen
-	return alive, dead, nil
 }

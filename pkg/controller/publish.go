@@ -2,12 +2,11 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"hash/fnv"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -33,8 +32,13 @@ import (
 	"github.com/fusegate/fusegate/pkg/status"
 )
 
-// publisher is the field manager of the generated CRDs.
-const publisher = client.FieldOwner("fusegate-controller")
+const (
+	// publisher is the field manager of the generated CRDs.
+	publisher = client.FieldOwner("fusegate-controller")
+
+	// refusedAgain is when a CRD that the API server refused is tried again.
+	refusedAgain = time.Minute
+)
 
 // Publisher is the leader's part of a template: its constraint CRD, and the
 // condition that sums up what all processes made of it.
@@ -46,19 +50,22 @@ type Publisher struct {
 	recorder  events.EventRecorder
 	log       logr.Logger
 
-	applied map[string]applied // by template; the only worker's
+	known map[string]*edition // by template; the only worker's
 }
 
-// applied says what was last applied and what came of it.
-type applied struct {
-	hash       uint64
-	generation int64
+// edition is what the publisher knows of a version of a template, so that it
+// compiles it and applies its CRD once and not on every pod's status.
+type edition struct {
+	version
+	labels  map[string]string // the CRD carries them, and they have no generation
+	problem error
+	crd     version // as it was applied; zero before
 }
 
 // NewPublisher returns a publisher that has not been set up. namespace is where
 // the presence Leases lie.
 func NewPublisher(e *engine.Engine, namespace string, log logr.Logger) *Publisher {
-	return &Publisher{engine: e, namespace: namespace, log: log, applied: map[string]applied{}}
+	return &Publisher{engine: e, namespace: namespace, log: log, known: map[string]*edition{}}
 }
 
 // SetupWithManager adds the controller to mgr.
@@ -101,22 +108,35 @@ func (p *Publisher) Reconcile(ctx context.Context, r reconcile.Request) (reconci
 	u := newObject(templateGVK())
 	err := p.client.Get(ctx, r.NamespacedName, u)
 	if apierrors.IsNotFound(err) {
-		return reconcile.Result{}, p.retract(ctx, r.Name)
+		return later(p.retract(ctx, r.Name))
 	}
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("reading ConstraintTemplate %s: %w", r.Name, err)
 	}
 	if u.GetDeletionTimestamp() != nil {
+		// Its CRD may be going first, and must not be made again.
 		return reconcile.Result{}, nil
 	}
 	condition, created, err := p.publish(ctx, u)
 	if err != nil {
-		return reconcile.Result{}, err
+		return later(err)
 	}
 	p.announce(u, condition)
 	err = status.Published(ctx, p.client, u, created, condition)
-	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-		return reconcile.Result{}, nil // the object's own event brings it back
+	if apierrors.IsNotFound(err) {
+		return reconcile.Result{}, nil
+	}
+	if err == nil && condition.Reason == v1alpha1.ReasonCRDError {
+		// Nothing tells when what the API server minds has been mended.
+		return reconcile.Result{RequeueAfter: refusedAgain}, nil
+	}
+	return later(err)
+}
+
+// later retries conflicts in silence: what was read was not the latest.
+func later(err error) (reconcile.Result, error) {
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: time.Second}, nil
 	}
 	return reconcile.Result{}, err
 }
@@ -124,37 +144,95 @@ func (p *Publisher) Reconcile(ctx context.Context, r reconcile.Request) (reconci
 // publish brings the CRD up to date. Only an error worth a retry is returned;
 // what the template's author must mend is in the condition.
 func (p *Publisher) publish(ctx context.Context, u *unstructured.Unstructured) (metav1.Condition, bool, error) {
-	t, err := engine.ParseTemplate(u)
-	if err == nil {
-		err = p.engine.CheckTemplate(ctx, t)
+	e := p.edition(ctx, u)
+	if e.problem != nil {
+		return notReady(v1alpha1.ReasonCompileError, e.problem.Error()), false, nil
 	}
-	if err != nil {
-		return notReady(v1alpha1.ReasonCompileError, err.Error()), false, nil
-	}
-	want, err := p.crd(ctx, t, u)
-	if err != nil {
-		return notReady(v1alpha1.ReasonCRDError, err.Error()), false, nil
-	}
-	have, err := p.apply(ctx, t.Name, want)
+	have, err := p.bring(ctx, u, e)
 	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
 		return notReady(v1alpha1.ReasonCRDError, err.Error()), false, nil
 	}
 	if err != nil {
 		return metav1.Condition{}, false, err
 	}
-	if !established(have) {
-		return notReady(v1alpha1.ReasonCRDNotEstablished, "CRD "+want.GetName()+" is not established yet"), true, nil
+	if !established(have, kindOf(u)) {
+		return notReady(v1alpha1.ReasonCRDNotEstablished, "CRD "+have.Name+" is not established yet"), true, nil
 	}
 	condition, err := p.summary(ctx, u)
 	return condition, true, err
+}
+
+// edition compiles the template unless this version of it has been compiled.
+func (p *Publisher) edition(ctx context.Context, u *unstructured.Unstructured) *edition {
+	now := version{uid: u.GetUID(), generation: u.GetGeneration()}
+	if e := p.known[u.GetName()]; e != nil && e.version == now && maps.Equal(e.labels, u.GetLabels()) {
+		return e
+	}
+	e := &edition{version: now, labels: u.GetLabels()}
+	t, err := engine.ParseTemplate(u)
+	if err == nil {
+		err = p.engine.CheckTemplate(ctx, t)
+	}
+	e.problem = err
+	p.known[u.GetName()] = e
+	return e
+}
+
+// established tells whether constraints of kind can be created.
+func established(crd *apiextensionsv1.CustomResourceDefinition, kind string) bool {
+	return crd.DeletionTimestamp == nil && served(crd, kind)
 }
 
 func notReady(reason, message string) metav1.Condition {
 	return metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: reason, Message: message}
 }
 
+// bring returns the template's CRD as it is, after server-side-applying it
+// unless it is as this edition left it.
+func (p *Publisher) bring(ctx context.Context, u *unstructured.Unstructured, e *edition) (*apiextensionsv1.CustomResourceDefinition, error) {
+	have := &apiextensionsv1.CustomResourceDefinition{}
+	err := p.client.Get(ctx, client.ObjectKey{Name: crdName(u.GetName())}, have)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("reading CRD %s: %w", crdName(u.GetName()), err)
+	}
+	if err == nil && e.crd == versionOf(have) && metav1.IsControlledBy(have, u) {
+		return have, nil
+	}
+	now, err := p.apply(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	e.crd = versionOf(now)
+	p.log.Info("constraint CRD applied", "crd", now.Name, "generation", now.Generation)
+	return now, nil
+}
+
+func versionOf(o client.Object) version {
+	return version{uid: o.GetUID(), generation: o.GetGeneration()}
+}
+
+// apply server-side-applies the template's CRD.
+func (p *Publisher) apply(ctx context.Context, u *unstructured.Unstructured) (*apiextensionsv1.CustomResourceDefinition, error) {
+	crd, err := p.crd(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(crd), publisher, client.ForceOwnership); err != nil {
+		return nil, fmt.Errorf("applying CRD %s: %w", crd.GetName(), err)
+	}
+	now := &apiextensionsv1.CustomResourceDefinition{}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(crd.Object, now); err != nil {
+		return nil, fmt.Errorf("reading CRD %s as applied: %w", crd.GetName(), err)
+	}
+	return now, nil
+}
+
 // crd is the CRD to apply, owned by its template.
-func (p *Publisher) crd(ctx context.Context, t *engine.Template, owner *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+func (p *Publisher) crd(ctx context.Context, owner *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	t, err := engine.ParseTemplate(owner)
+	if err != nil {
+		return nil, err
+	}
 	crd, err := p.engine.ConstraintCRD(ctx, t)
 	if err != nil {
 		return nil, err
@@ -173,43 +251,6 @@ func (p *Publisher) crd(ctx context.Context, t *engine.Template, owner *unstruct
 	return u, nil
 }
 
-// apply server-side-applies the CRD, unless the one there is the one that the
-// same apply left, and returns the one there.
-func (p *Publisher) apply(ctx context.Context, template string, want *unstructured.Unstructured) (*apiextensionsv1.CustomResourceDefinition, error) {
-	have := &apiextensionsv1.CustomResourceDefinition{}
-	err := p.client.Get(ctx, client.ObjectKey{Name: want.GetName()}, have)
-	if client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("reading CRD %s: %w", want.GetName(), err)
-	}
-	hash, hashErr := hashOf(want)
-	if hashErr != nil {
-		return nil, hashErr
-	}
-	if err == nil && p.applied[template] == (applied{hash, have.Generation}) {
-		return have, nil
-	}
-	if err := p.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), publisher, client.ForceOwnership); err != nil {
-		return nil, fmt.Errorf("applying CRD %s: %w", want.GetName(), err)
-	}
-	now := &apiextensionsv1.CustomResourceDefinition{}
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(want.Object, now); err != nil {
-		return nil, fmt.Errorf("reading CRD %s as applied: %w", want.GetName(), err)
-	}
-	p.applied[template] = applied{hash, now.Generation}
-	p.log.Info("constraint CRD applied", "crd", now.Name, "generation", now.Generation)
-	return now, nil
-}
-
-func hashOf(u *unstructured.Unstructured) (uint64, error) {
-	text, err := json.Marshal(u.Object)
-	if err != nil {
-		return 0, fmt.Errorf("encoding CRD %s: %w", u.GetName(), err)
-	}
-	h := fnv.New64a()
-	_, _ = h.Write(text)
-	return h.Sum64(), nil
-}
-
 // summary is Ready if every living process has compiled this generation.
 func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (metav1.Condition, error) {
 	leases := &coordinationv1.LeaseList{}
@@ -218,8 +259,13 @@ func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (
 	}
 	entries := status.Entries(u)
 	var waiting []string
+	living := 0
 	for _, l := range leases.Items {
 		pod := ptr.Deref(l.Spec.HolderIdentity, "")
+		if pod == "" {
+			continue
+		}
+		living++
 		entry := entries[pod]
 		if g, _ := entry["observedGeneration"].(int64); g != u.GetGeneration() || entry["templateUID"] != string(u.GetUID()) {
 			waiting = append(waiting, pod)
@@ -229,7 +275,10 @@ func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (
 			return notReady(v1alpha1.ReasonCompileError, fmt.Sprintf("pod %s: %v", pod, firstMessage(errs))), nil
 		}
 	}
-	if len(waiting) > 0 || len(leases.Items) == 0 {
+	if living == 0 {
+		return notReady(v1alpha1.ReasonWaitingForPods, "no pod of Fusegate has shown yet that it is alive"), nil
+	}
+	if len(waiting) > 0 {
 		slices.Sort(waiting)
 		return notReady(v1alpha1.ReasonWaitingForPods, "not compiled yet by: "+strings.Join(waiting, ", ")), nil
 	}
@@ -257,35 +306,4 @@ func (p *Publisher) announce(u *unstructured.Unstructured, now metav1.Condition)
 	case v1alpha1.ReasonCompileError, v1alpha1.ReasonCRDError:
 		p.recorder.Eventf(u, nil, corev1.EventTypeWarning, now.Reason, "Publish", "%s", now.Message)
 	}
-}
-
-// retract deletes the CRD of a template that is gone, and with it the
-// constraints, as the owner reference would. The template's absence is read
-// live first: the constraints are not to be had back.
-func (p *Publisher) retract(ctx context.Context, template string) error {
-	delete(p.applied, template)
-	crd := &apiextensionsv1.CustomResourceDefinition{}
-	err := p.client.Get(ctx, client.ObjectKey{Name: crdName(template)}, crd)
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("reading CRD %s: %w", crdName(template), err)
-	}
-	owner := metav1.GetControllerOf(crd)
-	if owner == nil || owner.Kind != templateGVK().Kind || owner.Name != template || crd.DeletionTimestamp != nil {
-		return nil
-	}
-	err = p.live.Get(ctx, client.ObjectKey{Name: template}, newObject(templateGVK()))
-	if err == nil {
-		return errors.New("ConstraintTemplate " + template + " is missing in the cache only")
-	}
-	if !apierrors.IsNotFound(err) {
-		return fmt.Errorf("reading ConstraintTemplate %s: %w", template, err)
-	}
-	if err := client.IgnoreNotFound(p.client.Delete(ctx, crd, client.Preconditions{UID: &crd.UID})); err != nil {
-		return fmt.Errorf("deleting CRD %s: %w", crd.Name, err)
-	}
-	p.log.Info("constraint CRD deleted", "crd", crd.Name)
-	return nil
 }

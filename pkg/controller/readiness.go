@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -14,18 +15,20 @@ const maxNamed = 20
 // Readiness knows what existed when the process started and has not been
 // ingested yet. It answers /readyz: 200 once everything that existed at start
 // is in force or has a recorded error. Whether requests are intercepted plays
-// no part in it. The zero value is not ready.
+// no part in it.
 type Readiness struct {
 	mu      sync.Mutex
 	listed  bool
 	problem error
 	pending map[key]bool
+	// What was seen before it was known what exists.
 	done    map[key]bool
+	excused map[string]bool // lower-case kinds
 }
 
 // NewReadiness returns a Readiness that waits to be told what exists.
 func NewReadiness() *Readiness {
-	return &Readiness{pending: map[key]bool{}, done: map[key]bool{}}
+	return &Readiness{pending: map[key]bool{}, done: map[key]bool{}, excused: map[string]bool{}}
 }
 
 // expect is told what exists. The first time, that is what will be waited for,
@@ -36,11 +39,34 @@ func (r *Readiness) expect(keys []key) {
 	defer r.mu.Unlock()
 	pending := map[key]bool{}
 	for _, k := range keys {
-		if (!r.listed && !r.done[k]) || (r.listed && r.pending[k]) {
+		if r.awaits(k) {
 			pending[k] = true
 		}
 	}
-	r.listed, r.problem, r.done, r.pending = true, nil, nil, pending
+	r.listed, r.problem, r.done, r.excused, r.pending = true, nil, nil, nil, pending
+}
+
+// awaits tells whether k, which exists, must be waited for.
+func (r *Readiness) awaits(k key) bool {
+	if r.listed {
+		return r.pending[k]
+	}
+	return !r.done[k] && !(k.kind != "" && r.excused[strings.ToLower(k.kind)])
+}
+
+// concerns tells whether a constraint of kind may be waited for.
+func (r *Readiness) concerns(kind string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.listed {
+		return true
+	}
+	for k := range r.pending {
+		if k.kind == kind {
+			return true
+		}
+	}
+	return false
 }
 
 // blocked records why what exists is not known yet.
@@ -65,6 +91,9 @@ func (r *Readiness) observed(k key) {
 func (r *Readiness) waived(kind string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.listed {
+		r.excused[strings.ToLower(kind)] = true
+	}
 	for k := range r.pending {
 		if k.kind != "" && strings.EqualFold(k.kind, kind) {
 			delete(r.pending, k)
@@ -76,11 +105,11 @@ func (r *Readiness) waived(kind string) {
 func (r *Readiness) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.listed && r.problem != nil {
+		return fmt.Errorf("listing what exists: %w", r.problem)
+	}
 	if !r.listed {
-		if r.problem != nil {
-			return fmt.Errorf("listing what exists: %w", r.problem)
-		}
-		return fmt.Errorf("listing what exists")
+		return errors.New("listing what exists")
 	}
 	if len(r.pending) == 0 {
 		return nil

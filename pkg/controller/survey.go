@@ -3,17 +3,17 @@ package controller
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/fusegate/fusegate/pkg/engine"
 )
 
 const (
@@ -29,6 +29,8 @@ type Survey struct {
 	live      client.Reader
 	readiness *Readiness
 	log       logr.Logger
+
+	said string // the last obstacle that was logged
 }
 
 // NewSurvey returns a survey that reads with live, which must not be a cache.
@@ -44,8 +46,7 @@ func (s *Survey) Start(ctx context.Context) error {
 	err := wait.PollUntilContextCancel(ctx, surveyInterval, true, func(ctx context.Context) (bool, error) {
 		keys, err := s.list(ctx)
 		if err != nil {
-			s.readiness.blocked(err)
-			s.log.Error(err, "not ready: what exists cannot be listed")
+			s.blocked(err)
 			return false, nil
 		}
 		s.readiness.expect(keys)
@@ -57,13 +58,24 @@ func (s *Survey) Start(ctx context.Context) error {
 	return err
 }
 
+// blocked records an obstacle, and logs it once.
+func (s *Survey) blocked(err error) {
+	s.readiness.blocked(err)
+	if s.said != err.Error() {
+		s.said = err.Error()
+		s.log.Error(err, "not ready: what exists cannot be listed; trying again")
+	}
+}
+
+// list names the templates, and the constraints of the kinds that may still be
+// waited for.
 func (s *Survey) list(ctx context.Context) ([]key, error) {
 	var keys []key
 	var kinds []string
 	err := eachLive(ctx, s.live, templateGVK(), func(u *unstructured.Unstructured) error {
 		keys = append(keys, key{name: u.GetName()})
-		if t, err := engine.ParseTemplate(u); err == nil {
-			kinds = append(kinds, t.Spec.CRD.Spec.Names.Kind)
+		if kind := kindOf(u); strings.EqualFold(kind, u.GetName()) && s.readiness.concerns(kind) {
+			kinds = append(kinds, kind)
 		}
 		return nil
 	})
@@ -75,6 +87,9 @@ func (s *Survey) list(ctx context.Context) ([]key, error) {
 			keys = append(keys, key{kind: kind, name: u.GetName()})
 			return nil
 		})
+		if notServed(err) {
+			err = s.undefined(ctx, kind)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -82,16 +97,34 @@ func (s *Survey) list(ctx context.Context) ([]key, error) {
 	return keys, nil
 }
 
-// eachLive reads all objects of a cluster-scoped kind, in pages. A kind that is
-// not served has none.
+// undefined returns nil if there cannot be constraints of kind, which is not
+// served: an API server that has just started serves a kind later than it
+// answers.
+func (s *Survey) undefined(ctx context.Context, kind string) error {
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	name := crdName(strings.ToLower(kind))
+	err := s.live.Get(ctx, client.ObjectKey{Name: name}, crd)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading CRD %s: %w", name, err)
+	}
+	if served(crd, kind) {
+		return fmt.Errorf("the API server does not serve %s yet", kind)
+	}
+	return nil
+}
+
+// notServed tells whether err says that the API server does not know the kind.
+func notServed(err error) bool { return apimeta.IsNoMatchError(err) || apierrors.IsNotFound(err) }
+
+// eachLive reads all objects of a cluster-scoped kind, in pages.
 func eachLive(ctx context.Context, r client.Reader, gvk schema.GroupVersionKind, do func(*unstructured.Unstructured) error) error {
 	page := &unstructured.UnstructuredList{}
 	page.SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
 	for {
 		err := r.List(ctx, page, client.Limit(pageSize), client.Continue(page.GetContinue()))
-		if apimeta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
-			return nil
-		}
 		if err != nil {
 			return fmt.Errorf("listing %s: %w", gvk.Kind, err)
 		}

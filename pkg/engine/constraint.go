@@ -121,17 +121,25 @@ func describe(c *unstructured.Unstructured, point policy.EnforcementPoint) polic
 	return out
 }
 
+// scopedActions are those of a point, or of all if the review has none, as the
+// framework's client has it.
 func scopedActions(c *unstructured.Unstructured, point policy.EnforcementPoint) []policy.Action {
-	byPoint, err := constraints.GetEnforcementActionsForEP(c, []string{string(point)})
+	points := []string{string(point)}
+	if point == "" {
+		points = policy.EnforcementPoints()
+	}
+	byPoint, err := constraints.GetEnforcementActionsForEP(c, points)
 	if err != nil {
 		return nil
 	}
 	var out []policy.Action
-	for _, a := range byPoint[string(point)] {
-		out = append(out, policy.Action(a))
+	for _, as := range byPoint {
+		for _, a := range as {
+			out = append(out, policy.Action(a))
+		}
 	}
 	slices.Sort(out)
-	return out
+	return slices.Compact(out)
 }
 
 // IsNoTemplate tells whether err is, or wraps, ErrNoTemplate.

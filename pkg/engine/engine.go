@@ -44,8 +44,9 @@ func New() (*Engine, error) {
 
 // Review judges r by every constraint that matches it. It returns when ctx
 // ends: constraints not judged by then are faults. It never fails as a whole;
-// an error that concerns no single constraint is a fault without one. The
-// result is sorted.
+// an error that concerns no single constraint, such as an enforcement point that
+// is not served, is a fault without one. A review without an enforcement point
+// is judged as if it came through all of them. The result is sorted.
 func (e *Engine) Review(ctx context.Context, r *policy.Review) policy.Result {
 	in := rego.NewInput(r)
 	responses, err := e.client.Review(ctx, in, reviews.EnforcementPoint(string(r.Point)))

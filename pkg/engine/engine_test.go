@@ -252,7 +252,7 @@ func TestCheckTemplate(t *testing.T) {
 	e := newEngine(t)
 	for name, tc := range map[string]struct{ text, want string }{
 		"valid":        {text: template("package p\nviolation[{\"msg\": \"m\"}] { data.inventory.cluster }")},
-		"syntax":       {text: template("package p\nviolation[{\"msg\": \"m\"}] {"), want: "rego:3:0: rego_parse_error"},
+		"syntax":       {text: template("package p\nviolation[{\"msg\": \"m\"}] {"), want: "rego:3:1: rego_parse_error"},
 		"entry":        {text: template("package p\ndeny[{\"msg\": \"m\"}] { true }"), want: "rego:1:1: rego_entry_error: no rule named violation"},
 		"import":       {text: template("package p\nimport data.other\nviolation[{\"msg\": \"m\"}] { other }"), want: "rego:2:1: rego_import_error: bad import data.other"},
 		"ref":          {text: template("package p\nviolation[{\"msg\": \"m\"}] { data.secrets.x }"), want: "rego:2:27: rego_reference_error: disallowed ref data.secrets.x"},

@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/discovery"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -24,6 +23,15 @@ const (
 	// armInterval is how often the live rules are compared with what the
 	// constraints need when nothing has announced a change.
 	armInterval = 10 * time.Second
+
+	// catalogAge is how old what was discovered may be for a change that was
+	// announced. Changes come by the hundred, and discovery is not cheap.
+	catalogAge = armInterval / 2
+
+	// An obstacle is met again after armRetry at first, and after up to
+	// armRetryMax when it stays.
+	armRetry    = time.Second
+	armRetryMax = 5 * time.Second
 
 	// armer is the field manager that owns the rules, and nothing else, of
 	// the webhook configuration.
@@ -43,7 +51,8 @@ type Armer struct {
 	changed   <-chan struct{}
 	log       logr.Logger
 
-	said string // the last obstacle that was logged
+	said    string // the last obstacle that was logged
+	catalog catalog
 }
 
 // ArmOptions are what an Armer needs; all are required.
@@ -78,25 +87,34 @@ func (a *Armer) Start(ctx context.Context) error {
 	defer tick.Stop()
 	retry := time.NewTimer(0)
 	defer retry.Stop()
+	pause := armRetry
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-a.changed:
+			pause = armRetry
 		case <-tick.C:
 		case <-retry.C:
 		}
-		if err := a.round(ctx); err != nil && ctx.Err() == nil {
-			a.say(err)
-			retry.Reset(time.Second)
+		err := a.round(ctx)
+		if err == nil || ctx.Err() != nil {
+			a.said, pause = "", armRetry
 			continue
 		}
-		a.said = ""
+		a.say(err)
+		retry.Reset(pause)
+		pause = min(2*pause, armRetryMax)
 	}
 }
 
-// say logs an obstacle once, however often it is met.
+// say logs an obstacle once, however often it is met. That somebody wrote the
+// configuration meanwhile is none.
 func (a *Armer) say(err error) {
+	if apierrors.IsConflict(err) {
+		a.log.V(1).Info("webhook configuration changed meanwhile; trying again", "reason", err.Error())
+		return
+	}
 	if a.said == err.Error() {
 		return
 	}
@@ -117,6 +135,9 @@ func (a *Armer) round(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading ValidatingWebhookConfiguration %s: %w", ConfigurationName, err)
 	}
+	if err := a.safe(live); err != nil {
+		return fmt.Errorf("refusing to arm: %w", err)
+	}
 	want, err := a.rules(live)
 	if err != nil {
 		return err
@@ -124,72 +145,27 @@ func (a *Armer) round(ctx context.Context) error {
 	if armed(live, want) {
 		return nil
 	}
-	if err := a.safe(live); err != nil {
-		return fmt.Errorf("refusing to arm: %w", err)
-	}
-	if err := a.answers(ctx, live.Webhooks[0].ClientConfig); err != nil {
+	if err := a.backends(ctx, live); err != nil {
 		return fmt.Errorf("waiting for a backend to answer: %w", err)
 	}
 	return a.apply(ctx, live, want)
 }
 
-// rules are what each entry needs to intercept.
-func (a *Armer) rules(live *admissionregistrationv1.ValidatingWebhookConfiguration) (map[exempt.Entry][]admissionregistrationv1.RuleWithOperations, error) {
-	_, served, err := a.discovery.ServerGroupsAndResources()
-	failed, partial := discovery.GroupDiscoveryFailedErrorGroups(err)
-	if err != nil && !partial {
-		return nil, fmt.Errorf("discovering what the cluster serves: %w", err)
-	}
-	rules, missing := intercept.Rules(a.needs(), served)
-	if partial {
-		var groups []string
-		for gv := range failed {
-			groups = append(groups, gv.Group)
-		}
-		rules = append(rules, rulesOf(live, exempt.PolicyEntry, groups)...)
-		a.log.Info("some API groups cannot be discovered; their rules stay as they are", "groups", groups)
-	}
-	if len(missing) > 0 {
-		a.log.V(1).Info("some kinds that constraints match are not served", "kinds", missing)
-	}
-	return map[exempt.Entry][]admissionregistrationv1.RuleWithOperations{
-		exempt.PolicyEntry: rules,
-		exempt.EngineEntry: engineRules(),
-	}, nil
-}
-
-// rulesOf are an entry's live rules that concern only the given groups.
-func rulesOf(live *admissionregistrationv1.ValidatingWebhookConfiguration, e exempt.Entry, groups []string) []admissionregistrationv1.RuleWithOperations {
-	var out []admissionregistrationv1.RuleWithOperations
+// backends asks whoever the entries send requests to whether they answer.
+func (a *Armer) backends(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration) error {
+	var asked []admissionregistrationv1.WebhookClientConfig
 	for _, w := range live.Webhooks {
-		if w.Name != string(e) {
+		if slices.ContainsFunc(asked, func(cc admissionregistrationv1.WebhookClientConfig) bool {
+			return equality.Semantic.DeepEqual(cc, w.ClientConfig)
+		}) {
 			continue
 		}
-		for _, r := range w.Rules {
-			if !slices.ContainsFunc(r.APIGroups, func(g string) bool { return !slices.Contains(groups, g) }) {
-				out = append(out, r)
-			}
+		if err := a.answers(ctx, w.ClientConfig); err != nil {
+			return fmt.Errorf("entry %s: %w", w.Name, err)
 		}
+		asked = append(asked, w.ClientConfig)
 	}
-	return out
-}
-
-// engineRules are the writes of templates and constraints, which are validated
-// when they are applied. Deletions never are: nothing may stand in their way.
-func engineRules() []admissionregistrationv1.RuleWithOperations {
-	scope := admissionregistrationv1.AllScopes
-	rule := func(group, resource string) admissionregistrationv1.RuleWithOperations {
-		return admissionregistrationv1.RuleWithOperations{
-			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
-			Rule: admissionregistrationv1.Rule{
-				APIGroups: []string{group}, APIVersions: []string{"*"}, Resources: []string{resource}, Scope: &scope,
-			},
-		}
-	}
-	return []admissionregistrationv1.RuleWithOperations{
-		rule("constraints.gatekeeper.sh", "*"),
-		rule("templates.gatekeeper.sh", "constrainttemplates"),
-	}
+	return nil
 }
 
 func armed(live *admissionregistrationv1.ValidatingWebhookConfiguration, want map[exempt.Entry][]admissionregistrationv1.RuleWithOperations) bool {
@@ -219,8 +195,8 @@ func (a *Armer) safe(live *admissionregistrationv1.ValidatingWebhookConfiguratio
 			return fmt.Errorf("entry %s: failurePolicy is not Ignore: %w", w.Name, errUnsafe)
 		case w.TimeoutSeconds == nil || *w.TimeoutSeconds > MaxTimeoutSeconds:
 			return fmt.Errorf("entry %s: timeoutSeconds is over %d: %w", w.Name, MaxTimeoutSeconds, errUnsafe)
-		case !equality.Semantic.DeepEqual(w.NamespaceSelector, a.perimeter.NamespaceSelector()):
-			return fmt.Errorf("entry %s: namespaceSelector differs from the perimeter: %w", w.Name, errUnsafe)
+		case !selectsNoMore(w.NamespaceSelector, a.perimeter.NamespaceSelector()):
+			return fmt.Errorf("entry %s: namespaceSelector does not exclude what the perimeter does: %w", w.Name, errUnsafe)
 		case !containsAll(w.MatchConditions, a.perimeter.MatchConditions(e)):
 			return fmt.Errorf("entry %s: matchConditions of the perimeter are missing: %w", w.Name, errUnsafe)
 		}
@@ -241,19 +217,16 @@ func containsAll(have, want []admissionregistrationv1.MatchCondition) bool {
 	return true
 }
 
-// apply server-side-applies the rules and nothing else.
+// apply server-side-applies the rules and nothing else. Where there are none it
+// says so: somebody else's would stay if they were left out.
 func (a *Armer) apply(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration, want map[exempt.Entry][]admissionregistrationv1.RuleWithOperations) error {
 	entries := make([]any, 0, len(live.Webhooks))
 	for _, w := range live.Webhooks {
-		entry := map[string]any{"name": w.Name}
-		if rules := want[exempt.Entry(w.Name)]; len(rules) > 0 {
-			list, err := toList(rules)
-			if err != nil {
-				return err
-			}
-			entry["rules"] = list
+		list, err := toList(want[exempt.Entry(w.Name)])
+		if err != nil {
+			return err
 		}
-		entries = append(entries, entry)
+		entries = append(entries, map[string]any{"name": w.Name, "rules": list})
 	}
 	patch := &unstructured.Unstructured{Object: map[string]any{"webhooks": entries}}
 	patch.SetGroupVersionKind(admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration"))
@@ -265,16 +238,4 @@ func (a *Armer) apply(ctx context.Context, live *admissionregistrationv1.Validat
 	}
 	a.log.Info("webhook armed", "rules", len(want[exempt.PolicyEntry]))
 	return nil
-}
-
-func toList(rules []admissionregistrationv1.RuleWithOperations) ([]any, error) {
-	out := make([]any, len(rules))
-	for i := range rules {
-		m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&rules[i])
-		if err != nil {
-			return nil, fmt.Errorf("converting a rule: %w", err)
-		}
-		out[i] = m
-	}
-	return out, nil
 }

@@ -20,6 +20,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/utils/ptr"
@@ -63,13 +64,18 @@ func (a *Armer) answers(ctx context.Context, cc admissionregistrationv1.WebhookC
 		return fmt.Errorf("making the probe: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := (&http.Client{Transport: transport}).Do(req)
+	hc := &http.Client{Transport: transport, CheckRedirect: noRedirect}
+	resp, err := hc.Do(req)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	return checkAnswer(resp, uid)
 }
+
+// noRedirect follows no redirect: an answer from elsewhere says nothing of the
+// backend.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // dialer is the type of net.Dialer.DialContext.
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
@@ -100,6 +106,9 @@ func (a *Armer) route(ctx context.Context, cc admissionregistrationv1.WebhookCli
 	return u.String(), direct, nil
 }
 
+// probeObject is what the probe pretends to create.
+const probeObject = `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"` + exempt.ProbeName + `","namespace":"` + metav1.NamespaceSystem + `"}}`
+
 // probeReview is a request inside the perimeter: a backend that works allows it
 // without asking any policy.
 func probeReview(uid types.UID) admissionv1.AdmissionReview {
@@ -112,6 +121,7 @@ func probeReview(uid types.UID) admissionv1.AdmissionReview {
 			Name:      exempt.ProbeName,
 			Namespace: metav1.NamespaceSystem,
 			Operation: admissionv1.Create,
+			Object:    runtime.RawExtension{Raw: []byte(probeObject)},
 			UserInfo:  authenticationv1.UserInfo{Username: "system:apiserver"},
 		},
 	}

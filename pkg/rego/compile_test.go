@@ -133,7 +133,9 @@ func TestCompileTemplate(t *testing.T) {
 // policy off.
 func TestAddTemplateKeepsThePrevious(t *testing.T) {
 	d, c := newDriver(t, v0(`msg := "first"`), nil)
-	diagnostics(t, d.AddTemplate(t.Context(), template("K", v0(`msg := x`))))
+	if ds := diagnostics(t, d.AddTemplate(t.Context(), template("K", v0(`msg := x`)))); len(ds) != 1 {
+		t.Errorf("got %v, want one diagnostic", ds)
+	}
 	if got := query(t.Context(), t, d, review(nil), c); len(got.findings) != 1 || got.findings[0].Msg != "first" {
 		t.Errorf("got %+v, want the violation of the previous version", got)
 	}

@@ -1,7 +1,7 @@
 package rego_test
 
 import (
-	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -169,7 +169,7 @@ func TestSchemaReferences(t *testing.T) {
 	var hits atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		hits.Add(1)
-		fmt.Fprint(w, "{}")
+		_, _ = io.WriteString(w, "{}")
 	}))
 	defer server.Close()
 	file := filepath.Join(t.TempDir(), "schema.json")

@@ -7,7 +7,9 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -100,7 +102,11 @@ func (w *Writer) apply(ctx context.Context, object *unstructured.Unstructured, e
 	}
 	patch := skeleton(object)
 	patch.Object["status"] = map[string]any{"byPod": []any{entry}}
-	return applyStatus(ctx, w.client, patch, manager(w.pod))
+	err := applyStatus(ctx, w.client, patch, manager(w.pod))
+	if !unmergeable(err) {
+		return err
+	}
+	return overwrite(ctx, w.client, object, append(others(object, w.pod), entry), w.pod)
 }
 
 // skeleton identifies object and nothing else. The UID makes the apply fail
@@ -137,8 +143,24 @@ func Entries(object *unstructured.Unstructured) map[string]map[string]any {
 	return out
 }
 
-// Forget removes the entry of a process that is gone, by applying nothing
-// under its name.
+// Owns tells whether the process named pod has written to the object's status
+// under its own name, and not somebody else an entry with that id. The object
+// must have been read with its managed fields.
+func Owns(object *unstructured.Unstructured, pod string) bool {
+	return slices.ContainsFunc(object.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool {
+		return f.Manager == string(manager(pod)) && f.Operation == metav1.ManagedFieldsOperationApply && f.Subresource == "status"
+	})
+}
+
+// Forget removes the entry of a process that is gone. The object must have been
+// read with its managed fields. The error is a conflict if what is not the
+// process's own, by Owns, has to be removed and the object has changed since.
 func Forget(ctx context.Context, c client.Client, object *unstructured.Unstructured, pod string) error {
-	return applyStatus(ctx, c, skeleton(object), manager(pod))
+	if Owns(object, pod) {
+		// What nobody owns any more is removed.
+		if err := applyStatus(ctx, c, skeleton(object), manager(pod)); !unmergeable(err) {
+			return err
+		}
+	}
+	return overwrite(ctx, c, object, others(object, pod), pod)
 }

@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,8 +31,9 @@ func badRequest(format string, args ...any) error {
 	return &httpError{http.StatusBadRequest, fmt.Errorf(format, args...)}
 }
 
-// checkHeader refuses what cannot be an AdmissionReview before its body is read.
-func checkHeader(r *http.Request, limit int64) error {
+// checkTransport refuses what cannot be an AdmissionReview before its body is
+// read.
+func checkTransport(r *http.Request) error {
 	if r.Method != http.MethodPost {
 		return &httpError{http.StatusMethodNotAllowed, fmt.Errorf("method %s: want POST", r.Method)}
 	}
@@ -38,8 +41,8 @@ func checkHeader(r *http.Request, limit int64) error {
 	if err != nil || media != "application/json" {
 		return &httpError{http.StatusUnsupportedMediaType, fmt.Errorf("content type %q: want application/json", r.Header.Get("Content-Type"))}
 	}
-	if r.ContentLength > limit {
-		return tooLarge(limit)
+	if r.ContentLength > maxBody {
+		return tooLarge(maxBody)
 	}
 	return nil
 }
@@ -48,28 +51,17 @@ func tooLarge(limit int64) error {
 	return &httpError{http.StatusRequestEntityTooLarge, fmt.Errorf("body larger than %d bytes", limit)}
 }
 
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return nil, tooLarge(limit)
-	}
-	if err != nil {
-		return nil, badRequest("reading the body: %w", err)
-	}
-	return body, nil
-}
-
 // decode reads the body of an admission.k8s.io/v1 AdmissionReview. Integers
 // stay integers, so that messages show them as written.
 func decode(body []byte) (*policy.Review, error) {
-	var doc map[string]any
-	if err := utiljson.Unmarshal(body, &doc); err != nil {
+	doc, err := envelope(body)
+	if err != nil {
 		return nil, badRequest("decoding the AdmissionReview: %w", err)
 	}
-	want := admissionv1.SchemeGroupVersion.String()
-	if doc["kind"] != "AdmissionReview" || doc["apiVersion"] != want {
-		return nil, badRequest("got %v of %v: want AdmissionReview of %s", doc["kind"], doc["apiVersion"], want)
+	version, _ := doc["apiVersion"].(string)
+	kind, _ := doc["kind"].(string)
+	if want := admissionv1.SchemeGroupVersion.String(); kind != "AdmissionReview" || version != want {
+		return nil, badRequest("got %.80q of %.80q: want AdmissionReview of %s", kind, version, want)
 	}
 	request, ok := doc["request"].(map[string]any)
 	if !ok {
@@ -78,13 +70,75 @@ func decode(body []byte) (*policy.Review, error) {
 	return reviewOf(request)
 }
 
+// envelope decodes an AdmissionReview and its request field by field, the
+// values of the fields each on its own. JSON decoders take 10000 levels of
+// nesting (maxNestingDepth in sigs.k8s.io/json). The API server has read the
+// object by itself and sends it two levels down, so in one go its deepest
+// objects could not be read and would pass unjudged.
+//
+// A field that comes twice is an error: readers differ in which one counts.
+func envelope(body []byte) (map[string]any, error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	doc, err := fields(d, func(name string) (any, error) {
+		if name != "request" {
+			return value(d)
+		}
+		return fields(d, func(string) (any, error) { return value(d) })
+	})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("something follows the AdmissionReview")
+	}
+	return doc, nil
+}
+
+// fields reads an object, of which read decodes the value of each field.
+func fields(d *json.Decoder, read func(name string) (any, error)) (map[string]any, error) {
+	start, err := d.Token()
+	if err != nil {
+		return nil, err
+	}
+	if start != json.Delim('{') {
+		return nil, fmt.Errorf("got %.80v: want an object", start)
+	}
+	out := map[string]any{}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		key := name.(string) // Nothing else is a name in JSON.
+		if _, found := out[key]; found {
+			return nil, fmt.Errorf("field %.80q comes twice", key)
+		}
+		if out[key], err = read(key); err != nil {
+			return nil, fmt.Errorf("field %.80q: %w", key, err)
+		}
+	}
+	_, err = d.Token()
+	return out, err
+}
+
+// value decodes the next value as the API server decodes objects.
+func value(d *json.Decoder) (any, error) {
+	var raw json.RawMessage
+	if err := d.Decode(&raw); err != nil {
+		return nil, err
+	}
+	var out any
+	err := utiljson.Unmarshal(raw, &out)
+	return out, err
+}
+
 func reviewOf(request map[string]any) (*policy.Review, error) {
 	typed, err := header(request)
 	if err != nil {
 		return nil, err
 	}
-	if typed.UID == "" {
-		return nil, badRequest("request.uid is empty")
+	if err := checkHeader(typed); err != nil {
+		return nil, err
 	}
 	r := &policy.Review{
 		UID:         string(typed.UID),
@@ -105,10 +159,26 @@ func reviewOf(request map[string]any) (*policy.Review, error) {
 	if r.OldObject, err = object(request, "oldObject"); err != nil {
 		return nil, err
 	}
-	if r.Operation == policy.Delete && r.Object == nil {
+	if r.Operation == policy.Delete {
 		r.Object = r.OldObject
 	}
+	if r.Object == nil && r.Operation != policy.Connect {
+		return nil, badRequest("the request to %s %s has no object", r.Operation, r.Kind)
+	}
 	return r, nil
+}
+
+// checkHeader refuses a request that lacks what matching goes by.
+func checkHeader(r *admissionv1.AdmissionRequest) error {
+	switch r.Operation {
+	case admissionv1.Create, admissionv1.Update, admissionv1.Delete, admissionv1.Connect:
+	default:
+		return badRequest("request.operation is %.80q: want CREATE, UPDATE, DELETE or CONNECT", r.Operation)
+	}
+	if r.UID == "" || r.Kind.Kind == "" || r.Resource.Resource == "" {
+		return badRequest("request.uid, request.kind.kind or request.resource.resource is empty")
+	}
+	return nil
 }
 
 // header reads the typed fields of a request, all but the objects.

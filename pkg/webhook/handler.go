@@ -18,7 +18,6 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/semaphore"
 	admissionv1 "k8s.io/api/admission/v1"
 
 	"github.com/fusegate/fusegate/pkg/engine"
@@ -30,16 +29,6 @@ import (
 const Path = "/v1/admit"
 
 const (
-	// maxBody bounds one AdmissionReview in bytes. The API server takes
-	// requests of up to 3 MiB (MaxRequestBodyBytes in k8s.io/apiserver
-	// pkg/server/config.go); JSON can make six bytes of one, and an update
-	// carries the old object too.
-	maxBody = 48 << 20
-	// maxInFlight bounds the bodies held at once, in bytes.
-	maxInFlight = 256 << 20
-	// minWeight is what a request counts at least towards maxInFlight.
-	minWeight = 1 << 20
-
 	// maxTimeout is how long a review may take at most. The API server says
 	// how long it waits in the query parameter timeout; margin is left for
 	// the answer to travel.
@@ -88,7 +77,7 @@ type Handler struct {
 	logDenies  bool
 	metrics    *metrics
 	ready      func() error
-	inFlight   *semaphore.Weighted
+	limits     *limits
 }
 
 // New returns a handler that judges what lies outside the perimeter.
@@ -103,7 +92,7 @@ func New(p exempt.Perimeter, r Reviewer, v Validator, n Namespaces, o Options) (
 	return &Handler{
 		perimeter: p, reviewer: r, validator: v, namespaces: n,
 		log: o.Log, logDenies: o.LogDenies, metrics: m, ready: o.Ready,
-		inFlight: semaphore.NewWeighted(maxInFlight),
+		limits: newLimits(),
 	}, nil
 }
 
@@ -144,36 +133,24 @@ func (h *Handler) fail(w http.ResponseWriter, err error) {
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (*admissionv1.AdmissionResponse, string, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), timeout(r))
 	defer cancel()
-	if err := checkHeader(r, maxBody); err != nil {
+	if err := checkTransport(r); err != nil {
 		return nil, "", err
 	}
-	release, err := h.admit(ctx, r.ContentLength)
+	body, release, err := h.limits.receive(ctx, w, r)
 	if err != nil {
 		return nil, "", err
 	}
 	defer release()
-	body, err := readBody(w, r, maxBody)
+	end, err := h.limits.begin(ctx, body)
 	if err != nil {
 		return nil, "", err
 	}
+	defer end()
 	review, err := decode(body)
 	if err != nil {
 		return nil, "", err
 	}
 	return h.decide(ctx, review)
-}
-
-// admit waits until the body fits among those in flight and returns what gives
-// its room back.
-func (h *Handler) admit(ctx context.Context, length int64) (func(), error) {
-	weight := max(length, minWeight)
-	if length < 0 {
-		weight = maxBody
-	}
-	if err := h.inFlight.Acquire(ctx, weight); err != nil {
-		return nil, &httpError{http.StatusServiceUnavailable, fmt.Errorf("too much in flight: %w", err)}
-	}
-	return func() { h.inFlight.Release(weight) }, nil
 }
 
 // timeout is how long this request may take.

@@ -44,7 +44,7 @@ func (v *PolicyValidator) Validate(ctx context.Context, r *policy.Review) ([]str
 	}
 	err := v.checker.CheckConstraint(object)
 	if engine.IsNoTemplate(err) {
-		return []string{fmt.Sprintf("%s %q is not validated: its ConstraintTemplate is still being read; see its status", r.Kind.Kind, r.Name)}, nil
+		return []string{fmt.Sprintf("%s %q is not validated: its ConstraintTemplate is still being read; see its status", r.Kind.Kind, object.GetName())}, nil
 	}
 	return nil, err
 }

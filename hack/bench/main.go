@@ -1,0 +1,49 @@
+// Command bench compares Fusegate's engine with the constraint framework's own
+// client and driver, in one process and on the same policies and reviews, and
+// measures the webhook over HTTPS. Both sides of every ratio are printed, and
+// before anything is measured both sides must have found the same violations.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+)
+
+func main() {
+	rounds := flag.Int("rounds", 5, "how often each side is measured; the sides take turns and the median counts")
+	budget := flag.Duration("time", time.Second, "how long one side is measured in one round for one review")
+	flag.Parse()
+	if err := run(context.Background(), *rounds, *budget); err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, rounds int, budget time.Duration) error {
+	library, err := loadLibrary()
+	if err != nil {
+		return err
+	}
+	ours, err := newOurs(ctx, library)
+	if err != nil {
+		return err
+	}
+	stock, err := newStock(ctx, library)
+	if err != nil {
+		return err
+	}
+	reviews := pods()
+	fmt.Printf("%d templates, %d constraints\n\n", len(library.templates), len(library.constraints))
+	if err := agree(ctx, reviews, ours, stock); err != nil {
+		return err
+	}
+	speedup, allocs := compare(ctx, reviews, ours, stock, rounds, budget)
+	if err := overHTTPS(ctx, ours, reviews[0]); err != nil {
+		return err
+	}
+	fmt.Printf("\nspeedup: %.2f\nallocs: %.2f\n", speedup, allocs)
+	return nil
+}

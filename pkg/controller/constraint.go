@@ -1,0 +1,95 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/status"
+)
+
+// attempt is everything on which it depends whether a constraint is accepted.
+type attempt struct {
+	constraint, template version
+	onFault              string
+}
+
+// rejection is why a constraint was not accepted. It is remembered since the
+// words of a schema's complaints come in any order: asking again on every event
+// would write another status every time, which is an event.
+type rejection struct {
+	attempt
+	errs []status.Error
+}
+
+func (i *Ingest) constraint(ctx context.Context, k key) error {
+	if !i.watches.has(k.kind) {
+		i.reports.drop(k)
+		return nil
+	}
+	if !i.watches.synced(k.kind) {
+		return errNotYet
+	}
+	u := newObject(constraintGVK(k.kind))
+	err := i.cache.Get(ctx, client.ObjectKey{Name: k.name}, u)
+	if apierrors.IsNotFound(err) {
+		return i.removeConstraint(ctx, k)
+	}
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", k, err)
+	}
+	errs := i.admit(ctx, k, u)
+	i.readiness.observed(k)
+	i.reports.put(k, report{object: u, enforced: len(errs) == 0, errs: errs})
+	return nil
+}
+
+// admit puts the constraint into the engine, which finds out by itself whether
+// anything has changed: annotations count, and they have no generation.
+func (i *Ingest) admit(ctx context.Context, k key, u *unstructured.Unstructured) []status.Error {
+	now := attempt{
+		constraint: version{uid: u.GetUID(), generation: u.GetGeneration()},
+		template:   i.ingested[strings.ToLower(k.kind)],
+		onFault:    u.GetAnnotations()[engine.AnnotationOnFault],
+	}
+	if r, known := i.rejected[k]; known && r.attempt == now {
+		return r.errs
+	}
+	before, inForce := i.inForce[k]
+	if err := i.engine.AddConstraint(ctx, u); err != nil {
+		i.log.Error(err, "constraint not ingested", "constraint", k.String(), "generation", now.constraint.generation)
+		message := err.Error()
+		if inForce {
+			message += fmt.Sprintf(" (generation %d stays in force)", before.generation)
+		}
+		i.rejected[k] = rejection{attempt: now, errs: []status.Error{{Code: status.CodeIngest, Message: message}}}
+		return i.rejected[k].errs
+	}
+	delete(i.rejected, k)
+	if before != now.constraint {
+		i.log.Info("constraint ingested", "constraint", k.String(), "generation", now.constraint.generation)
+		i.inForce[k] = now.constraint
+		i.notify()
+	}
+	return nil
+}
+
+func (i *Ingest) removeConstraint(ctx context.Context, k key) error {
+	if err := i.engine.RemoveConstraint(ctx, k.kind, k.name); err != nil {
+		return fmt.Errorf("removing %s: %w", k, err)
+	}
+	if _, known := i.inForce[k]; known {
+		i.log.Info("constraint removed", "constraint", k.String())
+		delete(i.inForce, k)
+		i.notify()
+	}
+	delete(i.rejected, k)
+	i.readiness.observed(k)
+	i.reports.drop(k)
+	return nil
+}

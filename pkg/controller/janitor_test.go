@@ -1,0 +1,199 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/status"
+)
+
+// clock is set by hand.
+type clock struct{ at time.Time }
+
+func (c *clock) now() time.Time { return c.at }
+
+// namespace is one for the Leases of a test.
+func namespace(t *testing.T, c client.Client, name string) string {
+	t.Helper()
+	u := parse("apiVersion: v1\nkind: Namespace\nmetadata: {name: " + name + "}")
+	if err := c.Create(t.Context(), u); client.IgnoreAlreadyExists(err) != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestCensus(t *testing.T) {
+	_, c := admin(t)
+	ns := namespace(t, c, "census")
+	p := NewPresence(c, ns, "pod", logr.Discard())
+	at := &clock{time.Unix(1e9, 0)} // far from the Lease's own time
+	census := newCensus(c, ns, at.now)
+	check := func(step, want string) {
+		t.Helper()
+		alive, dead, err := census.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		absent := census.absent(map[string]bool{"pod": true, "other": true}, alive)
+		if got := fmt.Sprintf("alive %d dead %d absent %q", len(alive), len(dead), absent); got != want {
+			t.Errorf("%s: got %s, want %s", step, got, want)
+		}
+	}
+	check("without Leases", `alive 0 dead 0 absent []`)
+	if err := p.renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check("the pod has shown itself", `alive 1 dead 0 absent []`)
+	at.at = at.at.Add(presenceTimeout)
+	check("just in time", `alive 1 dead 0 absent []`)
+	at.at = at.at.Add(time.Second)
+	check("its Lease has run out, and the other never had one", `alive 0 dead 1 absent ["other"]`)
+	if err := p.renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check("it has come back", `alive 1 dead 0 absent ["other"]`)
+	if err := c.Delete(t.Context(), p.lease()); err != nil {
+		t.Fatal(err)
+	}
+	check("it took its leave", `alive 0 dead 0 absent ["other"]`)
+	at.at = at.at.Add(presenceTimeout + time.Second)
+	absent := census.absent(map[string]bool{"pod": true}, nil)
+	if diff := cmp.Diff([]string{"pod"}, absent); diff != "" {
+		t.Errorf("long after (-want +got):\n%s", diff)
+	}
+}
+
+// TestPresence starts, lives and takes its leave.
+func TestPresence(t *testing.T) {
+	_, c := admin(t)
+	ns := namespace(t, c, "presence")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	p := NewPresence(c, ns, "pod", logr.Discard())
+	go func() { ended <- p.Start(ctx) }()
+	lease := &coordinationv1.Lease{}
+	at := client.ObjectKeyFromObject(p.lease())
+	await(t, "the Lease", func() error { return c.Get(t.Context(), at, lease) })
+
+	// Who takes the label away must not make it look dead.
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":null}}`))
+	if err := c.Patch(t.Context(), lease, patch); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the label", func() error {
+		if err := c.Get(t.Context(), at, lease); err != nil {
+			return err
+		}
+		if lease.Labels[v1alpha1.LabelPresence] != "true" {
+			return fmt.Errorf("labels %v", lease.Labels)
+		}
+		return nil
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := c.Get(t.Context(), at, lease); !apierrors.IsNotFound(err) {
+		t.Errorf("after its end: %v, want the Lease gone", err)
+	}
+}
+
+// TestJanitor has four kinds of entries: of a pod that lives, of one whose
+// Lease has run out, of one that never had any, and one of Gatekeeper's.
+func TestJanitor(t *testing.T) {
+	_, c := admin(t)
+	leader := run(t, "janitor-leader", processOptions{})
+	removeTemplate(t, c, "JanitorKind")
+	apply(t, c, template("JanitorKind", "word", "string"))
+	for _, name := range []string{"sound", "unfit"} {
+		apply(t, c, constraint("JanitorKind", name, "1"))
+	}
+	objects := []key{{name: "janitorkind"}, {"JanitorKind", "sound"}, {"JanitorKind", "unfit"}}
+	for _, k := range objects {
+		awaitEntry(t, c, k, "janitor-leader", "")
+		foreignEntry(t, c, k)
+		for _, pod := range []string{"alive", "dead", "absent"} {
+			w, err := status.NewWriter(c, pod, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if k.kind == "" {
+				err = w.Template(t.Context(), get(t, c, k), nil)
+			} else {
+				err = w.Constraint(t.Context(), get(t, c, k), true, nil)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// From here on nothing can be applied to the constraints.
+	apply(t, c, template("JanitorKind", "word", "integer"))
+	awaitEntry(t, c, objects[2], "janitor-leader", "stays in force")
+	leader.stop()
+
+	ns := namespace(t, c, "janitor")
+	at := &clock{time.Unix(1e9, 0)}
+	j := NewJanitor(c, c, ns, logr.Discard())
+	j.census.now = at.now
+	round := func(pods ...string) {
+		t.Helper()
+		for _, pod := range pods {
+			if err := NewPresence(c, ns, pod, logr.Discard()).renew(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := j.round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(step string, want ...string) {
+		t.Helper()
+		for _, k := range objects {
+			got := slices.Sorted(maps.Keys(status.Entries(get(t, c, k))))
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: entries of %s (-want +got):\n%s", step, k, diff)
+			}
+		}
+	}
+	round("alive", "dead", "janitor-leader")
+	at.at = at.at.Add(presenceTimeout)
+	round("alive", "janitor-leader")
+	check("in time", "absent", "alive", "dead", "gatekeeper-audit-0", "janitor-leader")
+	at.at = at.at.Add(time.Second)
+	round("alive")
+	check("after the time", "alive", "gatekeeper-audit-0", "janitor-leader")
+	var leases coordinationv1.LeaseList
+	if err := c.List(t.Context(), &leases, client.InNamespace(ns)); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(leases.Items); got != 2 {
+		t.Errorf("%d Leases, want those of the living", got)
+	}
+	if !j.swept["gatekeeper-audit-0"] || len(j.swept) != 1 {
+		t.Errorf("looks again for all but %v, want Gatekeeper's pod alone", j.swept)
+	}
+}
+
+// foreignEntry writes an entry as Gatekeeper does: by an update.
+func foreignEntry(t *testing.T, c client.Client, k key) {
+	t.Helper()
+	await(t, "the update", func() error {
+		u := get(t, c, k)
+		list := u.Object["status"].(map[string]any)["byPod"].([]any)
+		u.Object["status"].(map[string]any)["byPod"] = append(list, map[string]any{"id": "gatekeeper-audit-0", "observedGeneration": int64(1)})
+		return c.Status().Update(t.Context(), u, client.FieldOwner("gatekeeper"))
+	})
+}

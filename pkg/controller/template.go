@@ -1,0 +1,261 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/status"
+)
+
+// refusal is why a version of a template is not in the engine.
+type refusal struct {
+	version
+	errs []status.Error
+}
+
+func (i *Ingest) template(ctx context.Context, k key) error {
+	u := newObject(templateGVK())
+	err := i.cache.Get(ctx, client.ObjectKey{Name: k.name}, u)
+	if apierrors.IsNotFound(err) {
+		return i.removeTemplate(ctx, k)
+	}
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", k, err)
+	}
+	crd, err := i.definition(ctx, k.name)
+	if err != nil {
+		return err
+	}
+	errs, err := i.compile(ctx, u, crd)
+	if err != nil {
+		return err
+	}
+	if err := i.follow(ctx, k.name, crd); err != nil {
+		return err
+	}
+	if len(errs) > 0 {
+		i.readiness.waived(k.name)
+	}
+	i.readiness.observed(k)
+	i.reports.put(k, report{object: u, errs: errs})
+	return nil
+}
+
+// definition returns the CRD of a template's constraint kind, nil if there is
+// none.
+func (i *Ingest) definition(ctx context.Context, template string) (*apiextensionsv1.CustomResourceDefinition, error) {
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	err := i.cache.Get(ctx, client.ObjectKey{Name: crdName(template)}, crd)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading CRD %s: %w", crdName(template), err)
+	}
+	return crd, nil
+}
+
+// compile puts the template into the engine, unless this version of it is
+// there already or was refused before. It returns what is wrong with it.
+func (i *Ingest) compile(ctx context.Context, u *unstructured.Unstructured, crd *apiextensionsv1.CustomResourceDefinition) ([]status.Error, error) {
+	if problem := otherKind(u, crd); problem != "" {
+		return []status.Error{{Code: status.CodeCreate, Message: problem}}, nil
+	}
+	name := u.GetName()
+	now := version{uid: u.GetUID(), generation: u.GetGeneration(), kind: kindOf(u)}
+	before, known := i.ingested[name]
+	if before == now {
+		return nil, nil
+	}
+	if r, refused := i.refused[name]; refused && r.version == now {
+		return r.errs, nil
+	}
+	if known && before.kind != now.kind {
+		// The engine must not keep constraints of a kind that is gone.
+		if err := i.forgetTemplate(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	t, err := engine.ParseTemplate(u)
+	if err == nil {
+		err = i.engine.AddTemplate(ctx, t)
+	}
+	if err != nil {
+		return i.refuse(ctx, name, now, err)
+	}
+	delete(i.refused, name)
+	i.ingested[name] = now
+	i.log.Info("template ingested", "template", name, "generation", now.generation)
+	i.notify()
+	return nil, i.requeueConstraints(ctx, now.kind)
+}
+
+// refuse remembers that a version of a template does not compile. The version
+// before it stays in force, unless it was another object of the same name: that
+// one was deleted.
+func (i *Ingest) refuse(ctx context.Context, name string, now version, err error) ([]status.Error, error) {
+	if before, known := i.ingested[name]; known && before.uid != now.uid {
+		if err := i.forgetTemplate(ctx, name); err != nil {
+			return nil, err
+		}
+		if err := i.requeueConstraints(ctx, before.kind); err != nil {
+			return nil, err
+		}
+	}
+	i.log.Error(err, "template not ingested", "template", name, "generation", now.generation)
+	i.refused[name] = refusal{version: now, errs: templateErrors(err)}
+	return i.refused[name].errs, nil
+}
+
+func kindOf(template *unstructured.Unstructured) string {
+	kind, _, _ := unstructured.NestedString(template.Object, "spec", "crd", "spec", "names", "kind")
+	return kind
+}
+
+// otherKind says what is wrong when the template's CRD serves another kind,
+// which can only differ in its case. A CRD's kind cannot be changed.
+func otherKind(template *unstructured.Unstructured, crd *apiextensionsv1.CustomResourceDefinition) string {
+	kind := kindOf(template)
+	if crd == nil || crd.Spec.Names.Kind == kind {
+		return ""
+	}
+	return fmt.Sprintf("spec.crd.spec.names.kind: %q cannot take the place of %q, which CRD %s serves: delete the template, with its constraints, and create it again",
+		kind, crd.Spec.Names.Kind, crd.Name)
+}
+
+// templateErrors lists what is wrong with a template, with the position in the
+// Rego source where there is one.
+func templateErrors(err error) []status.Error {
+	var out []status.Error
+	for _, p := range engine.Problems(err) {
+		out = append(out, status.Error{Code: cmp.Or(p.Code, status.CodeCreate), Message: p.Message, Location: p.Location})
+	}
+	return out
+}
+
+func (i *Ingest) removeTemplate(ctx context.Context, k key) error {
+	if err := i.forgetTemplate(ctx, k.name); err != nil {
+		return err
+	}
+	delete(i.refused, k.name)
+	i.readiness.waived(k.name)
+	i.readiness.observed(k)
+	i.reports.drop(k)
+	return i.watches.remove(ctx, k.name)
+}
+
+// forgetTemplate takes a template and its constraints out of the engine.
+func (i *Ingest) forgetTemplate(ctx context.Context, name string) error {
+	if err := i.engine.RemoveTemplate(ctx, name); err != nil {
+		return fmt.Errorf("removing ConstraintTemplate/%s: %w", name, err)
+	}
+	v, known := i.ingested[name]
+	if !known {
+		return nil
+	}
+	i.log.Info("template removed", "template", name)
+	delete(i.ingested, name)
+	for k := range i.inForce {
+		if k.kind == v.kind {
+			delete(i.inForce, k)
+		}
+	}
+	for k := range i.rejected {
+		if k.kind == v.kind {
+			delete(i.rejected, k)
+		}
+	}
+	i.notify()
+	return nil
+}
+
+// follow watches the constraints of the version of a template that is in force,
+// once their CRD serves them; the CRD's own event comes back here when it does.
+func (i *Ingest) follow(ctx context.Context, template string, crd *apiextensionsv1.CustomResourceDefinition) error {
+	if crd == nil {
+		return i.unfollow(ctx, template)
+	}
+	kind := i.ingested[template].kind
+	if kind == "" || !served(crd, kind) {
+		return nil
+	}
+	anew, err := i.watches.add(ctx, template, kind, crd.UID)
+	if anew {
+		i.requeueInForce(kind)
+	}
+	return err
+}
+
+// unfollow forgets the constraints of a template whose CRD is gone. One that
+// only lacks the label by which it is cached is not gone.
+func (i *Ingest) unfollow(ctx context.Context, template string) error {
+	kind := i.watches.kind(template)
+	if kind == "" {
+		return nil
+	}
+	err := i.live.Get(ctx, client.ObjectKey{Name: crdName(template)}, &apiextensionsv1.CustomResourceDefinition{})
+	if err == nil {
+		return nil
+	}
+	if !apierrors.IsNotFound(err) {
+		return fmt.Errorf("reading CRD %s: %w", crdName(template), err)
+	}
+	for k := range i.inForce {
+		if k.kind != kind {
+			continue
+		}
+		if err := i.removeConstraint(ctx, k); err != nil {
+			return err
+		}
+	}
+	return i.watches.remove(ctx, template)
+}
+
+// served tells whether constraints of kind can be read. Those of a CRD that is
+// being deleted can, and are in force until they are gone.
+func served(crd *apiextensionsv1.CustomResourceDefinition, kind string) bool {
+	if crd.Spec.Names.Kind != kind {
+		return false
+	}
+	for _, c := range crd.Status.Conditions {
+		if c.Type == apiextensionsv1.Established {
+			return c.Status == apiextensionsv1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// requeueConstraints has the constraints of kind checked against a template
+// that has changed. Before the first list of them there is nothing to do: each
+// is about to come.
+func (i *Ingest) requeueConstraints(ctx context.Context, kind string) error {
+	if !i.watches.synced(kind) {
+		return nil
+	}
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(constraintGVK(kind + "List"))
+	if err := i.cache.List(ctx, list); err != nil {
+		return fmt.Errorf("listing %s: %w", kind, err)
+	}
+	for _, c := range list.Items {
+		i.queue.Add(key{kind: kind, name: c.GetName()})
+	}
+	return nil
+}
+
+// requeueInForce has the constraints in the engine looked up again: a new watch
+// does not tell which of them have gone since the old one ended.
+func (i *Ingest) requeueInForce(kind string) {
+	for k := range i.inForce {
+		if k.kind == kind {
+			i.queue.Add(k)
+		}
+	}
+}
