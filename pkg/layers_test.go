@@ -73,6 +73,7 @@ var layers = map[string]row{
 	"pkg/controlplane": {},
 
 	"cmd/fusegate": {all: true},
+	"hack/bench":   {all: true},
 }
 
 // forTests is what the test files of every package may import.
@@ -87,7 +88,12 @@ type source struct {
 
 func (s source) dir() string  { return path.Dir(s.path) }
 func (s source) isTest() bool { return strings.HasSuffix(s.path, "_test.go") }
-func (s source) inCmd() bool  { return strings.HasPrefix(s.path, "cmd/") }
+
+// inCmd tells whether the file belongs to a command, which may read flags and
+// the environment and end the process.
+func (s source) inCmd() bool {
+	return strings.HasPrefix(s.path, "cmd/") || strings.HasPrefix(s.path, "hack/")
+}
 
 // finding says what is wrong at a place in the file.
 func (s source) finding(at ast.Node, format string, args ...any) string {

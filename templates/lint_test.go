@@ -67,9 +67,7 @@ func checkAnnotations(t *testing.T, annotations map[string]string) {
 	}
 }
 
-// checkSchema wants every parameter described. A schema that is there has a
-// default for the whole, so that the defaults of its properties apply to a
-// constraint without parameters too.
+// checkSchema wants every parameter described.
 func checkSchema(t *testing.T, parsed *engine.Template) {
 	t.Helper()
 	validation := parsed.Spec.CRD.Spec.Validation
