@@ -1,7 +1,6 @@
 package engine_test
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
@@ -276,12 +275,9 @@ func actionOf(c policy.Constraint) string {
 	if c.Action != policy.Scoped {
 		return string(c.Action)
 	}
-	var b bytes.Buffer
+	actions := make([]string, len(c.ScopedActions))
 	for i, a := range c.ScopedActions {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(string(a))
+		actions[i] = string(a)
 	}
-	return fmt.Sprintf("scoped(%s)", b.String())
+	return "scoped(" + strings.Join(actions, ",") + ")"
 }

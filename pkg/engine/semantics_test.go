@@ -12,10 +12,10 @@ import (
 
 // The table may grow; it cannot shrink unseen.
 const (
-	minSemanticCases    = 150
-	minAPIServerCases   = 30
-	minCasesWithFaults  = 15
-	minCasesWithActions = 25
+	minSemanticCases    = 270
+	minAPIServerCases   = 170
+	minCasesWithFaults  = 20
+	minCasesWithActions = 35
 )
 
 // TestSemantics takes every case through the engine and its answer.
@@ -86,7 +86,7 @@ func TestSemanticTable(t *testing.T) {
 			t.Errorf("case %q: a name of its own and a reason are wanted", tc.Name)
 		}
 		cases[tc.Name] = true
-		if (tc.Matches != nil) && (tc.Match != nil) && len(tc.Constraints) != 1 {
+		if tc.Matches != nil && len(tc.Constraints) != 1 {
 			t.Errorf("case %s: matches speaks of one constraint", tc.Name)
 		}
 		if len(tc.Want.Faults) > 0 {

@@ -386,7 +386,7 @@ func TestHiddenGroups(t *testing.T) {
 			a.set(func() { a.discover, a.needs = nil, need(t, "ConfigMap.", "Deployment.apps", "Nowhere.example.com") })
 			a.rounds(t)
 			awaitArmed(t, a.client, 2*time.Second, "configmaps deployments")
-			a.set(func() { a.discover, a.needs = tc.discover, append(tc.needs, need(t, "Nowhere.example.com")...) })
+			a.set(func() { a.discover, a.needs = tc.discover, slices.Concat(tc.needs, need(t, "Nowhere.example.com")) })
 			a.rounds(t)
 			if got := armedFor(t, a.client); got != tc.want {
 				t.Errorf("armed for %s, want %s: %s", got, tc.want, tc.reason)
