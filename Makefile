@@ -70,6 +70,10 @@ demo: controlplane ## Run the demo on a control plane of its own; KEEP=1 leaves 
 	@$(MAKE) build
 	$(BIN)/fusegate demo$(if $(filter-out 0 false no,$(KEEP)), --keep)
 
+.PHONY: bench
+bench: ## Compare the engine with the constraint framework's own, on the same reviews.
+	go run ./hack/bench
+
 ##@ Check
 
 .PHONY: presubmit

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // ErrNothingJudged is wrapped by the error of a Decision that had constraints
@@ -64,7 +65,7 @@ func Decide(r Result) Decision {
 	return Decision{
 		Allowed:  len(denials) == 0,
 		Message:  strings.Join(denials, "\n"),
-		Warnings: warnings,
+		Warnings: oneLineEach(warnings),
 	}
 }
 
@@ -77,6 +78,17 @@ func (f Fault) silent() bool {
 
 func (f Fault) denies() bool {
 	return f.Cause == CauseInput && f.Constraint.Has(Deny) && f.Constraint.OnFault != OnFaultAllow
+}
+
+// oneLineEach makes of messages of several lines such as can be warnings. The
+// API server drops a warning that holds control characters
+// (k8s.io/apimachinery/pkg/util/net, NewWarningHeader), and a warning that
+// nobody sees is a violation lost.
+func oneLineEach(messages []string) []string {
+	for i, m := range messages {
+		messages[i] = strings.Join(strings.FieldsFunc(m, unicode.IsControl), " ")
+	}
+	return messages
 }
 
 // Line is a finding as users see it: the constraint's name in brackets and

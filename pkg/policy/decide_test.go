@@ -76,6 +76,14 @@ func TestDecideViolations(t *testing.T) {
 			},
 			want: policy.Decision{Message: "[a] no", Warnings: []string{"[c] hm"}},
 		},
+		"SeveralLines": {
+			reason: "a denial keeps its lines; the API server would drop a warning that has several",
+			in: []policy.Violation{
+				violation(constraint("a", policy.Deny), "one\ntwo"),
+				violation(constraint("b", policy.Warn), "one\n\ttwo\r\n"),
+			},
+			want: policy.Decision{Message: "[a] one\ntwo", Warnings: []string{"[b] one two"}},
+		},
 		"ScopedDenyAndWarn": {
 			reason: "a scoped constraint may ask for both at one point",
 			in:     []policy.Violation{violation(constraint("a", policy.Scoped, policy.Deny, policy.Warn), "no")},
