@@ -189,6 +189,43 @@ func TestBrokenTemplate(t *testing.T) {
 	c.must(t, "", "delete", "constrainttemplate", "broken")
 }
 
+// TestFaults breaks a policy by the object that it judges.
+func TestFaults(t *testing.T) {
+	c := start(t)
+	c.must(t, "", "create", "namespace", "faulty")
+	template := strings.Replace(labelTemplate("Fragile", "missing"), "      violation[", `      x = 1 { input.review.object.data.a }
+      x = 2 { input.review.object.data.b }
+      violation[{"msg": "x"}] { x == 3 }
+      violation[`, 1)
+	c.must(t, template, "apply", "-f", "-")
+	c.awaitTemplate(t, "fragile")
+	const match = "{kinds: [{apiGroups: [\"\"], kinds: [ConfigMap]}], namespaces: [faulty]}"
+	c.must(t, constraint("Fragile", "fragile", "deny", "owner", match), "apply", "-f", "-")
+	c.must(t, constraint("Fragile", "lenient", "deny", "area", match)+"\n", "apply", "-f", "-")
+	c.must(t, "", "annotate", "fragile", "lenient", "fusegate.dev/on-fault=allow")
+	broken := configMap("faulty", "bare", "owner: a") + "data: {a: xyzzy, b: xyzzy}\n"
+	await(t, "the object that breaks the policy to be denied", func() error {
+		got := c.dryCreate(t, broken)
+		if !strings.Contains(got, "[fragile] the policy failed on this object: ") || !strings.Contains(got, "Warning: [lenient] not judged, the policy failed on this object: ") {
+			return fmt.Errorf("got %q", got)
+		}
+		return nil
+	})
+	await(t, "the fault in the constraint's status", func() error {
+		text := c.must(t, "", "get", "fragile", "fragile", "-o", "jsonpath={.status.byPod[*].faults}")
+		for _, want := range []string{`"cause":"Input"`, `"kind":"ConfigMap"`, `"namespace":"faulty"`, `"name":"bare"`, `"user":"admin"`, "eval_conflict_error"} {
+			if !strings.Contains(text, want) {
+				return fmt.Errorf("got %q, want %s", text, want)
+			}
+		}
+		if strings.Contains(text, "xyzzy") {
+			t.Errorf("the status quotes the object: %s", text)
+		}
+		return nil
+	})
+	c.must(t, "", "delete", "constrainttemplate", "fragile")
+}
+
 // objectStatus is the part of a template's or constraint's status that
 // Fusegate promises.
 type objectStatus struct {

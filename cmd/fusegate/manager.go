@@ -158,7 +158,7 @@ func (p *parts) addWebhook() error {
 	log := p.log.WithName("webhook")
 	h, err := webhook.New(p.perimeter, p.engine, webhook.NewPolicyValidator(p.engine),
 		webhook.NewClusterNamespaces(p.mgr.GetCache(), p.mgr.GetAPIReader(), log),
-		webhook.Options{Log: log, LogDenies: p.settings.LogDenies, Metrics: metrics.Registry, Ready: p.readiness.Err})
+		webhook.Options{Log: log, LogDenies: p.settings.LogDenies, Metrics: metrics.Registry, Faults: p.ingest, Ready: p.readiness.Err})
 	if err != nil {
 		return err
 	}

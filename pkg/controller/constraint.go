@@ -45,7 +45,7 @@ func (i *Ingest) constraint(ctx context.Context, k key) error {
 	}
 	errs := i.admit(ctx, k, u)
 	i.readiness.observed(k)
-	i.reports.put(k, report{object: u, enforced: len(errs) == 0, errs: errs})
+	i.reports.put(k, report{object: u, enforced: len(errs) == 0, errs: errs, faults: i.faults.take(k)})
 	return nil
 }
 
@@ -91,5 +91,6 @@ func (i *Ingest) removeConstraint(ctx context.Context, k key) error {
 	delete(i.rejected, k)
 	i.readiness.observed(k)
 	i.reports.drop(k)
+	i.faults.drop(k)
 	return nil
 }

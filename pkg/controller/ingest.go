@@ -77,6 +77,7 @@ type Ingest struct {
 	live      client.Reader
 	engine    *engine.Engine
 	reports   *reports
+	faults    *faults
 	readiness *Readiness
 	log       logr.Logger
 	changed   chan struct{}
@@ -101,7 +102,7 @@ type version struct {
 // NewIngest returns an ingest that has not been set up.
 func NewIngest(e *engine.Engine, w *status.Writer, r *Readiness, log logr.Logger) *Ingest {
 	return &Ingest{
-		engine: e, reports: newReports(w, log), readiness: r, log: log,
+		engine: e, reports: newReports(w, log), faults: newFaults(time.Now), readiness: r, log: log,
 		changed:  make(chan struct{}, 1),
 		ingested: map[string]version{},
 		refused:  map[string]refusal{},
@@ -137,6 +138,7 @@ func (i *Ingest) SetupWithManager(mgr manager.Manager) error {
 		mgr.Add(i.reports),
 		c.Watch(source.TypedFunc[key](func(_ context.Context, q workqueue.TypedRateLimitingInterface[key]) error {
 			i.queue, i.watches = q, newWatches(i.cache, q)
+			i.faults.deliver(q.AddAfter)
 			return nil
 		})),
 		c.Watch(source.TypedKind(i.cache, newObject(templateGVK()), handler.TypedEnqueueRequestsFromMapFunc(

@@ -132,7 +132,7 @@ func TestJanitor(t *testing.T) {
 			if k.kind == "" {
 				err = w.Template(t.Context(), get(t, c, k), nil)
 			} else {
-				err = w.Constraint(t.Context(), get(t, c, k), true, nil)
+				err = w.Constraint(t.Context(), get(t, c, k), true, nil, status.Faults{})
 			}
 			if err != nil {
 				t.Fatal(err)

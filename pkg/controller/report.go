@@ -25,6 +25,7 @@ type report struct {
 	object   *unstructured.Unstructured
 	enforced bool // of constraints only
 	errs     []status.Error
+	faults   status.Faults // of constraints only
 }
 
 // reports writes into the objects' status what ingesting them came to. It works
@@ -124,7 +125,7 @@ func (r *reports) write(ctx context.Context, k key, what report) error {
 	if k.kind == "" {
 		return r.writer.Template(ctx, what.object, what.errs)
 	}
-	return r.writer.Constraint(ctx, what.object, what.enforced, what.errs)
+	return r.writer.Constraint(ctx, what.object, what.enforced, what.errs, what.faults)
 }
 
 // failed logs the first of a series of failures. That the object has changed

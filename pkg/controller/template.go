@@ -165,6 +165,7 @@ func (i *Ingest) forgetTemplate(ctx context.Context, name string) error {
 	for k := range i.inForce {
 		if k.kind == v.kind {
 			delete(i.inForce, k)
+			i.faults.drop(k)
 		}
 	}
 	for k := range i.rejected {

@@ -58,7 +58,9 @@ func (e *Engine) Review(ctx context.Context, r *policy.Review) policy.Result {
 		result.Violations = append(result.Violations, violation(res, r.Point))
 	}
 	for _, f := range in.Faults() {
-		result.Faults = append(result.Faults, policy.Fault{Constraint: describe(f.Constraint, r.Point), Cause: f.Cause, Err: f.Err})
+		result.Faults = append(result.Faults, policy.Fault{
+			Constraint: describe(f.Constraint, r.Point), Cause: f.Cause, Err: f.Err, Brief: f.Brief,
+		})
 	}
 	result.Sort()
 	return result

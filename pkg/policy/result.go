@@ -82,7 +82,19 @@ const (
 type Fault struct {
 	Constraint Constraint
 	Cause      FaultCause
-	Err        error
+	// Err is for whoever sent the object: it may quote values of it.
+	Err error
+	// Brief is Err as far as it may be logged and shown to others: it holds
+	// nothing of the object. Empty if Err does not either.
+	Brief string
+}
+
+// Summary is what may be logged of the fault.
+func (f Fault) Summary() string {
+	if f.Brief != "" || f.Err == nil {
+		return f.Brief
+	}
+	return f.Err.Error()
 }
 
 // Error makes a Fault usable as an error that names its constraint, if any.

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -185,7 +186,7 @@ func reportAll(in *Input, cs []*unstructured.Unstructured, err error) {
 func (d *Driver) judge(ctx context.Context, e environment, in *Input, c *unstructured.Unstructured) []*types.Result {
 	found, err := d.evaluate(ctx, e, in, c)
 	if err != nil {
-		in.Report(Fault{Constraint: c, Cause: causeOf(err), Err: evalError{err}})
+		in.Report(Fault{Constraint: c, Cause: causeOf(err), Err: evalError{err}, Brief: brief(err)})
 		return nil
 	}
 	in.evaluated++
@@ -215,8 +216,30 @@ func (d *Driver) evaluate(ctx context.Context, e environment, in *Input, c *unst
 		ast.Item(ast.InternedTerm("review"), review),
 		ast.Item(ast.InternedTerm("parameters"), params),
 	)
+	return guarded(ctx, program, e, input)
+}
+
+// guarded turns a panic of the evaluator into an error: it concerns one
+// constraint, and the others are to be judged.
+func guarded(ctx context.Context, program evaluator, e environment, input *ast.Term) (found []finding, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicError{value: p, stack: string(debug.Stack())}
+		}
+	}()
 	return program.evaluate(ctx, e, input)
 }
+
+// panicError is what an evaluator panicked with.
+type panicError struct {
+	value any
+	stack string
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("the evaluator panicked: %v", e.value) }
+
+// Stack is where it panicked.
+func (e *panicError) Stack() string { return e.stack }
 
 func (d *Driver) lookup(kind, name string) (evaluator, *ast.Term) {
 	d.mu.RLock()

@@ -16,6 +16,9 @@ type Fault struct {
 	Constraint *unstructured.Unstructured
 	Cause      policy.FaultCause
 	Err        error
+	// Brief is Err without what it quotes of the object; empty if it quotes
+	// nothing.
+	Brief string
 }
 
 // Input is one review on its way through the constraint framework. It carries

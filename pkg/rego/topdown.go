@@ -151,6 +151,21 @@ func causeOf(err error) policy.FaultCause {
 	return policy.CauseInternal
 }
 
+// brief is an error without the values that it quotes.
+func brief(err error) string {
+	var te *topdown.Error
+	var panicked *panicError
+	switch {
+	case errors.Is(err, errMessage):
+		return errMessage.Error()
+	case errors.As(err, &panicked):
+		return "the evaluator panicked"
+	case errors.As(err, &te):
+		return strings.TrimPrefix(location(te.Location)+": "+te.Code, ": ")
+	}
+	return ""
+}
+
 // maxErrorText is how much of an error is shown, in bytes.
 const maxErrorText = 512
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -56,12 +57,43 @@ func (w *Writer) Template(ctx context.Context, template *unstructured.Unstructur
 	return w.apply(ctx, template, entry)
 }
 
+// Faults are the reviews in which a process could not judge by a constraint.
+type Faults struct {
+	// Count is since the process started.
+	Count int64
+	Last  Fault
+}
+
+// Fault is one review in which a constraint could not be judged.
+type Fault struct {
+	Time time.Time
+	// Cause is a policy.FaultCause; Message holds nothing of the object.
+	Cause, Message string
+	// What was asked, and by whom.
+	Operation, Kind, Namespace, Name, User string
+}
+
+func (f Faults) fields() map[string]any {
+	last := map[string]any{"time": f.Last.Time.UTC().Format(time.RFC3339), "cause": f.Last.Cause, "message": f.Last.Message}
+	for key, value := range map[string]string{
+		"operation": f.Last.Operation, "kind": f.Last.Kind, "namespace": f.Last.Namespace, "name": f.Last.Name, "user": f.Last.User,
+	} {
+		if value != "" {
+			last[key] = value
+		}
+	}
+	return map[string]any{"count": f.Count, "last": last}
+}
+
 // Constraint records what this process made of a constraint: whether it judges
-// by it, and what is wrong with it.
-func (w *Writer) Constraint(ctx context.Context, constraint *unstructured.Unstructured, enforced bool, errs []Error) error {
+// by it, what is wrong with it, and when it could not.
+func (w *Writer) Constraint(ctx context.Context, constraint *unstructured.Unstructured, enforced bool, errs []Error, faults Faults) error {
 	entry := w.entry(constraint, errs)
 	entry["constraintUID"] = string(constraint.GetUID())
 	entry["enforced"] = enforced
+	if faults.Count > 0 {
+		entry["faults"] = faults.fields()
+	}
 	return w.apply(ctx, constraint, entry)
 }
 

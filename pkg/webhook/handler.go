@@ -53,6 +53,11 @@ type Namespaces interface {
 	Namespace(ctx context.Context, name string) policy.Namespace
 }
 
+// FaultRecorder remembers constraints that could not be judged.
+type FaultRecorder interface {
+	Record(r *policy.Review, f policy.Fault)
+}
+
 // Options of a Handler. The zero value works.
 type Options struct {
 	// Log receives faults, failures and, if LogDenies is set, violations.
@@ -60,6 +65,9 @@ type Options struct {
 	LogDenies bool
 	// Metrics is where the handler's metrics are registered; nil for none.
 	Metrics prometheus.Registerer
+	// Faults is told of every constraint that could not be judged; it must
+	// not block. Nil for nobody.
+	Faults FaultRecorder
 	// Ready returns why the reviewer does not know all policies yet. Until it
 	// returns nil, reviews are answered 503: that counts as failed open, while
 	// an answer of "allowed" would hide that nothing was judged. Nil means
@@ -77,6 +85,7 @@ type Handler struct {
 	logDenies  bool
 	metrics    *metrics
 	ready      func() error
+	faults     FaultRecorder
 	limits     *limits
 }
 
@@ -91,7 +100,7 @@ func New(p exempt.Perimeter, r Reviewer, v Validator, n Namespaces, o Options) (
 	}
 	return &Handler{
 		perimeter: p, reviewer: r, validator: v, namespaces: n,
-		log: o.Log, logDenies: o.LogDenies, metrics: m, ready: o.Ready,
+		log: o.Log, logDenies: o.LogDenies, metrics: m, ready: o.Ready, faults: o.Faults,
 		limits: newLimits(),
 	}, nil
 }
@@ -236,8 +245,11 @@ func needsValidation(r *policy.Review) bool {
 func (h *Handler) record(r *policy.Review, result policy.Result) {
 	for _, f := range result.Faults {
 		h.metrics.faults.WithLabelValues(string(f.Cause)).Inc()
-		h.log.Error(f.Err, "constraint not judged", append(about(r),
-			"constraint_kind", f.Constraint.Kind, "constraint_name", f.Constraint.Name, "cause", f.Cause)...)
+		h.log.Error(errors.New(f.Summary()), "constraint not judged", append(about(r),
+			"constraint_kind", f.Constraint.Kind, "constraint_name", f.Constraint.Name, "cause", f.Cause, "stack", stack(f.Err))...)
+		if h.faults != nil {
+			h.faults.Record(r, f)
+		}
 	}
 	if !h.logDenies {
 		return
@@ -252,6 +264,15 @@ func (h *Handler) record(r *policy.Review, result policy.Result) {
 			"constraint_name", v.Constraint.Name, "constraint_action", v.Constraint.Action,
 			"constraint_enforcement_actions", v.Constraint.ScopedActions, "details", v.Details)...)
 	}
+}
+
+// stack is where an error that began as a panic did so, empty for others.
+func stack(err error) string {
+	var s interface{ Stack() string }
+	if errors.As(err, &s) {
+		return s.Stack()
+	}
+	return ""
 }
 
 // about names a request in logs, with Gatekeeper's keys.
