@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -129,6 +130,11 @@ func golden(t *testing.T, file, got string) {
 }
 
 func TestDemoInterrupted(t *testing.T) {
+	// Where these tests run under nohup, their children would ignore SIGHUP as
+	// well; a signal that is handled here is not ignored there.
+	handled := make(chan os.Signal, 1)
+	signal.Notify(handled, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(handled) })
 	for name, tc := range map[string]struct {
 		reason string
 		signal os.Signal

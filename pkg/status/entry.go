@@ -135,10 +135,14 @@ func (w *Writer) apply(ctx context.Context, object *unstructured.Unstructured, e
 	patch := skeleton(object)
 	patch.Object["status"] = map[string]any{"byPod": []any{entry}}
 	err := applyStatus(ctx, w.client, patch, manager(w.pod))
-	if !unmergeable(err) {
+	if unmergeable(err) {
+		return overwrite(ctx, w.client, object, append(others(object, w.pod), entry), w.pod)
+	}
+	if err != nil || reflect.DeepEqual(Entries(patch)[w.pod], entry) {
 		return err
 	}
-	return overwrite(ctx, w.client, object, append(others(object, w.pod), entry), w.pod)
+	// A field that an overwrite left does not go by an apply without it.
+	return overwrite(ctx, w.client, patch, append(others(patch, w.pod), entry), w.pod)
 }
 
 // skeleton identifies object and nothing else. The UID makes the apply fail
@@ -151,6 +155,7 @@ func skeleton(object *unstructured.Unstructured) *unstructured.Unstructured {
 	return out
 }
 
+// applyStatus applies patch, which then is the object as it has become.
 func applyStatus(ctx context.Context, c client.Client, patch *unstructured.Unstructured, owner client.FieldOwner) error {
 	ref := patch.GetKind() + "/" + patch.GetName()
 	err := c.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(patch), owner, client.ForceOwnership)
@@ -189,8 +194,13 @@ func Owns(object *unstructured.Unstructured, pod string) bool {
 // process's own, by Owns, has to be removed and the object has changed since.
 func Forget(ctx context.Context, c client.Client, object *unstructured.Unstructured, pod string) error {
 	if Owns(object, pod) {
-		// What nobody owns any more is removed.
-		if err := applyStatus(ctx, c, skeleton(object), manager(pod)); !unmergeable(err) {
+		// What nobody owns any more is removed; what an overwrite left is not.
+		after := skeleton(object)
+		err := applyStatus(ctx, c, after, manager(pod))
+		if err == nil && Entries(after)[pod] != nil {
+			return overwrite(ctx, c, after, others(after, pod), pod)
+		}
+		if !unmergeable(err) {
 			return err
 		}
 	}
