@@ -42,7 +42,7 @@ FUSEGATE_* variables do not touch it.`,
 // forgetSettings keeps the commands that the demo runs away from what the
 // environment says about another cluster.
 func forgetSettings() error {
-	errs := []error{os.Unsetenv(envName("config"))}
+	errs := []error{os.Setenv(envName("config"), "")}
 	for flag := range flagKeys {
 		errs = append(errs, os.Unsetenv(envName(flag)))
 	}

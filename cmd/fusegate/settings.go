@@ -58,7 +58,7 @@ func envName(flag string) string {
 }
 
 func configFlag(fs *pflag.FlagSet) {
-	fs.String("config", "", "configuration `file` in YAML, its keys the settings' names (env FUSEGATE_CONFIG)")
+	fs.String("config", "", "configuration `file` in YAML, its keys the settings' names (env FUSEGATE_CONFIG; default ./fusegate.yaml if there is one)")
 }
 
 func clusterFlags(fs *pflag.FlagSet) {
@@ -96,9 +96,22 @@ func load(cmd *cobra.Command) (settings, error) {
 	return s, nil
 }
 
+// defaultFile is read from the working folder when no file is named.
+const defaultFile = "fusegate.yaml"
+
+// configFile is the file named by flag or environment, else the default one if
+// it is there. A variable that is set to nothing asks for no file at all.
 func configFile(cmd *cobra.Command) string {
-	file, _ := cmd.Flags().GetString("config")
-	return cmp.Or(file, os.Getenv(envName("config")))
+	named, _ := cmd.Flags().GetString("config")
+	variable, set := os.LookupEnv(envName("config"))
+	if file := cmp.Or(named, variable); file != "" || set {
+		return file
+	}
+	if info, err := os.Stat(defaultFile); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	cmd.PrintErrln("Using the settings in ./" + defaultFile)
+	return defaultFile
 }
 
 // base64Hook reads bytes as Kubernetes writes them.

@@ -145,6 +145,34 @@ exempt:
 	}
 }
 
+// TestDefaultFile has a fusegate.yaml in the working folder.
+func TestDefaultFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("fusegate.yaml", []byte("namespace: from-default\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		reason string
+		env    map[string]string
+		args   []string
+		want   string
+	}{
+		"read":       {reason: "it is read when no file is named", want: "from-default"},
+		"named":      {reason: "a named file is read in its place", args: []string{"--config", configuration(t, "namespace: from-named\n")}, want: "from-named"},
+		"overridden": {reason: "the environment wins over it", env: map[string]string{"FUSEGATE_NAMESPACE": "from-env"}, want: "from-env"},
+		"declined":   {reason: "an empty variable asks for no file", env: map[string]string{"FUSEGATE_CONFIG": ""}, want: ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for key, value := range tc.env {
+				t.Setenv(key, value)
+			}
+			if got := loaded(t, newManifests(), tc.args...).Namespace; got != tc.want {
+				t.Errorf("%s: namespace %q, want %q", tc.reason, got, tc.want)
+			}
+		})
+	}
+}
+
 // consents are the flags that are for one run and deliberately neither in the
 // environment nor in a file.
 var consents = []string{"dry-run", "force-conflicts", "help", "keep", "output", "policies", "take-over-crds"}

@@ -108,6 +108,9 @@ func (a *Armer) Start(ctx context.Context) error {
 	}
 }
 
+// errWaiting is wrapped by obstacles that are part of every start.
+var errWaiting = errors.New("waiting")
+
 // say logs an obstacle once, however often it is met. That somebody wrote the
 // configuration meanwhile is none.
 func (a *Armer) say(err error) {
@@ -119,13 +122,17 @@ func (a *Armer) say(err error) {
 		return
 	}
 	a.said = err.Error()
+	if errors.Is(err, errWaiting) {
+		a.log.Info("webhook rules wait; the live ones stay as they are", "reason", err.Error())
+		return
+	}
 	a.log.Error(err, "webhook rules not brought up to date; the live ones stay as they are")
 }
 
 // round brings the live rules up to date. On error they stay as they are.
 func (a *Armer) round(ctx context.Context) error {
 	if err := a.ready(); err != nil {
-		return fmt.Errorf("not all constraints are known: %w", err)
+		return fmt.Errorf("%w until all constraints are known: %w", errWaiting, err)
 	}
 	live := &admissionregistrationv1.ValidatingWebhookConfiguration{}
 	err := a.live.Get(ctx, client.ObjectKey{Name: ConfigurationName}, live)
@@ -146,7 +153,7 @@ func (a *Armer) round(ctx context.Context) error {
 		return nil
 	}
 	if err := a.backends(ctx, live); err != nil {
-		return fmt.Errorf("waiting for a backend to answer: %w", err)
+		return fmt.Errorf("%w for a backend to answer: %w", errWaiting, err)
 	}
 	return a.apply(ctx, live, want)
 }
