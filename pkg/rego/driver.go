@@ -40,6 +40,8 @@ type Driver struct {
 	mu         sync.RWMutex
 	programs   map[string]evaluator            // by constraint kind
 	parameters map[string]map[string]*ast.Term // by constraint kind and name
+
+	names nameTable
 }
 
 var _ drivers.Driver = (*Driver)(nil)
@@ -169,7 +171,7 @@ func (d *Driver) Query(ctx context.Context, _ string, cs []*unstructured.Unstruc
 	cancel := topdown.NewCancel()
 	defer context.AfterFunc(ctx, cancel.Cancel)()
 
-	e := environment{store: d.store, txn: txn, cancel: cancel}
+	e := environment{store: d.store, txn: txn, cancel: cancel, cache: &ruleCache{}}
 	response := &drivers.QueryResponse{}
 	for _, c := range cs {
 		response.Results = append(response.Results, d.judge(ctx, e, in, c)...)
@@ -208,7 +210,7 @@ func (d *Driver) evaluate(ctx context.Context, e environment, in *Input, c *unst
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("no time left to evaluate: %w", err)
 	}
-	review, err := in.term()
+	review, err := in.term(&d.names)
 	if err != nil {
 		return nil, fmt.Errorf("converting the review: %w", err)
 	}

@@ -3,12 +3,14 @@ package rego_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/rego"
@@ -347,6 +349,31 @@ func TestDeepObject(t *testing.T) {
 	s := v0(`n := count([1 | walk(input.review.object, [_, x])]); msg := sprintf("%v", [n])`)
 	got := verdict(t, s, nil, deep(3000))
 	if diff := cmp.Diff([]finding{{"12001", none()}}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestTemplatesKeepApart: what a library's rules come to for one template is
+// not taken for another's, whose library has the same name.
+func TestTemplatesKeepApart(t *testing.T) {
+	d := rego.NewDriver()
+	var cs []*unstructured.Unstructured
+	for _, word := range []string{"first", "second"} {
+		s := v0(`msg := concat("", [data.lib.x.f(1), data.lib.x.v])`, fmt.Sprintf("package lib.x\nv = %q\nf(_) = %q", word, word))
+		if err := d.AddTemplate(t.Context(), template(word, s)); err != nil {
+			t.Fatal(err)
+		}
+		c := constraint(word, "c", nil)
+		if err := d.AddConstraint(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		cs = append(cs, c)
+	}
+	var got []string
+	for _, f := range query(t.Context(), t, d, review(map[string]any{}), cs...).findings {
+		got = append(got, f.Msg)
+	}
+	if diff := cmp.Diff([]string{"firstfirst", "secondsecond"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -59,10 +59,9 @@ func (in *Input) Faults() []Fault { return in.faults }
 func (in *Input) Evaluated() int { return in.evaluated }
 
 // term returns the review as the value of input.review.
-func (in *Input) term() (*ast.Term, error) {
+func (in *Input) term(names *nameTable) (*ast.Term, error) {
 	in.convert.Do(func() {
-		v, err := ast.InterfaceToValue(in.review.Input())
-		in.value, in.err = ast.NewTerm(v), err
+		in.value, in.err = convert(in.review.Input(), names)
 	})
 	return in.value, in.err
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
@@ -34,6 +35,7 @@ type environment struct {
 	store  storage.Store
 	txn    storage.Transaction
 	cancel topdown.Cancel
+	cache  *ruleCache
 }
 
 // topdownProgram evaluates with OPA's interpreter. The query is compiled once,
@@ -80,18 +82,29 @@ func (p *topdownProgram) evaluate(ctx context.Context, e environment, input *ast
 		WithStore(e.store).
 		WithTransaction(e.txn).
 		WithCancel(e.cancel).
+		WithMetrics(metrics.NoOp()).
+		WithVirtualCache(e.cache.begin()).
 		WithInput(input)
-	seen := ast.NewSet()
+	var seen ast.Set
 	err := q.Iter(ctx, func(qr topdown.QueryResult) error {
 		if r := qr[p.result]; r != nil {
-			seen.Add(r)
+			seen = withResult(seen, r)
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil || seen == nil {
 		return nil, err
 	}
 	return findings(seen)
+}
+
+// withResult adds r to the results; most evaluations have none and need no set.
+func withResult(seen ast.Set, r *ast.Term) ast.Set {
+	if seen == nil {
+		return ast.NewSet(r)
+	}
+	seen.Add(r)
+	return seen
 }
 
 // errMessage is a violation that its rule gave no message. Dropping it would
@@ -99,9 +112,6 @@ func (p *topdownProgram) evaluate(ctx context.Context, e environment, input *ast
 var errMessage = errors.New("the rule " + entryRule + " fired without a string msg")
 
 func findings(results ast.Set) ([]finding, error) {
-	if results.Len() == 0 {
-		return nil, nil
-	}
 	out := make([]finding, 0, results.Len())
 	for _, r := range results.Slice() {
 		f, err := findingOf(r.Value)
