@@ -1,6 +1,8 @@
 package intercept_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,7 +38,7 @@ func cluster() []*metav1.APIResourceList {
 		entry("widgets/status", "Widget", change),
 		foreign("autoscaling", "widgets/scale", "Scale", change),
 	}
-	return []*metav1.APIResourceList{
+	return scoped([]*metav1.APIResourceList{
 		{GroupVersion: "v1", APIResources: []metav1.APIResource{
 			entry("bindings", "Binding", post),
 			entry("componentstatuses", "ComponentStatus", read),
@@ -74,18 +76,34 @@ func cluster() []*metav1.APIResourceList {
 			entry("statefulsets", "StatefulSet", full),
 			foreign("autoscaling", "statefulsets/scale", "Scale", change),
 		}},
+		{GroupVersion: "admissionregistration.k8s.io/v1", APIResources: []metav1.APIResource{entry("validatingwebhookconfigurations", "ValidatingWebhookConfiguration", full)}},
+		{GroupVersion: "authorization.k8s.io/v1", APIResources: []metav1.APIResource{entry("subjectaccessreviews", "SubjectAccessReview", post)}},
 		{GroupVersion: "autoscaling/v1", APIResources: []metav1.APIResource{entry("horizontalpodautoscalers", "HorizontalPodAutoscaler", full)}},
 		{GroupVersion: "autoscaling/v2", APIResources: []metav1.APIResource{entry("horizontalpodautoscalers", "HorizontalPodAutoscaler", full)}},
+		{GroupVersion: "coordination.k8s.io/v1", APIResources: []metav1.APIResource{entry("leases", "Lease", full)}},
 		{GroupVersion: "events.k8s.io/v1", APIResources: []metav1.APIResource{entry("events", "Event", full)}},
 		{GroupVersion: "networking.k8s.io/v1", APIResources: []metav1.APIResource{entry("ingresses", "Ingress", full), entry("ingresses/status", "Ingress", change)}},
 		{GroupVersion: "policy/v1", APIResources: []metav1.APIResource{entry("poddisruptionbudgets", "PodDisruptionBudget", full)}},
+		{GroupVersion: "rbac.authorization.k8s.io/v1", APIResources: []metav1.APIResource{entry("clusterroles", "ClusterRole", full)}},
 		{GroupVersion: "example.com/v1", APIResources: widgets},
 		{GroupVersion: "example.com/v1beta1", APIResources: widgets},
 		{GroupVersion: "subresources.example.com/v1", APIResources: []metav1.APIResource{
 			foreign("subresources.example.com", "machines/console", "ConsoleOptions", metav1.Verbs{"get", "update"}),
 			entry("machines/exec", "PodExecOptions", post),
 		}},
+	})
+}
+
+// scoped says what is namespaced.
+func scoped(lists []*metav1.APIResourceList) []*metav1.APIResourceList {
+	clusterScoped := []string{"clusterroles", "componentstatuses", "namespaces", "nodes", "subjectaccessreviews", "validatingwebhookconfigurations"}
+	for _, l := range lists {
+		for i, r := range l.APIResources {
+			parent, _, _ := strings.Cut(r.Name, "/")
+			l.APIResources[i].Namespaced = !slices.Contains(clusterScoped, parent)
+		}
 	}
+	return lists
 }
 
 func matcher(t testing.TB, text string) *match.Matcher {

@@ -2,6 +2,11 @@
 // match blocks of the constraints and from what the cluster serves to the rules
 // of a webhook configuration. A kind that no constraint matches is never
 // intercepted, so an idle Fusegate costs the API server nothing.
+//
+// It also tells whether they are sent. A Sampler makes up requests that must be
+// intercepted for the sake of a constraint, and a Simulator tells by the API
+// server's own code which of them a live webhook entry lets through, and which
+// of its fields keeps the others away.
 package intercept
 
 import (

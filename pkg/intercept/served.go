@@ -1,6 +1,7 @@
 package intercept
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -9,7 +10,17 @@ import (
 )
 
 // writeVerbs are the verbs that bring a request to admission, CONNECT aside.
-var writeVerbs = []string{"create", "update", "patch", "delete", "deletecollection"}
+var writeVerbs = map[string]operations{
+	"create": create, "update": update, "patch": update, "delete": remove, "deletecollection": remove,
+}
+
+func offered(verbs []string) operations {
+	var out operations
+	for _, v := range verbs {
+		out |= writeVerbs[v]
+	}
+	return out
+}
 
 // passedOver are the subresources that never reach a policy, whoever writes
 // them and whatever a constraint names: the system could not run if they waited
@@ -29,9 +40,14 @@ var connectOptions = []string{
 // resource is a resource or subresource that the cluster serves.
 type resource struct {
 	target
+	version string
 	// kind is what its requests carry. Its group need not be the target's:
 	// apps serves deployments/scale with the kind Scale of autoscaling.
-	kind schema.GroupKind
+	kind        schema.GroupKind
+	kindVersion string
+	namespaced  bool
+	// offered are the operations that its verbs stand for.
+	offered operations
 	// takes are the operations for which a request can come.
 	takes operations
 	// foreign marks a subresource that carries another kind than its parent,
@@ -67,13 +83,16 @@ func newCatalogue(served []*metav1.APIResourceList) []resource {
 }
 
 func newResource(listed metav1.APIResource, gv schema.GroupVersion, otherKind bool) resource {
-	r := resource{target: target{gv.Group, listed.Name}, kind: kindOf(listed, gv)}
+	r := resource{
+		target: target{gv.Group, listed.Name}, version: gv.Version,
+		kind: kindOf(listed, gv), kindVersion: cmp.Or(listed.Version, gv.Version),
+		namespaced: listed.Namespaced, offered: offered(listed.Verbs),
+	}
 	_, subresource, _ := strings.Cut(listed.Name, "/")
-	writable := slices.ContainsFunc(writeVerbs, func(v string) bool { return slices.Contains(listed.Verbs, v) })
 	switch {
 	case subresource != "" && isConnect(r.kind):
 		r.takes = connect
-	case !writable || !reachesPolicies(gv.Group, listed.Name, subresource):
+	case r.offered == 0 || !reachesPolicies(gv.Group, listed.Name, subresource):
 	case otherKind:
 		// An aggregated API's options cannot be recognized as such.
 		r.takes, r.foreign = all, true

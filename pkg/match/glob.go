@@ -86,3 +86,16 @@ func (g *globs) add(pattern string) error {
 	g.exact[pattern] = struct{}{}
 	return nil
 }
+
+// String writes the pattern; the one that was parsed, but for stars that say
+// nothing.
+func (g glob) String() string {
+	var start, end string
+	if g.openStart {
+		start = "*"
+	}
+	if g.openEnded && g.text+start != "*" {
+		end = "*"
+	}
+	return start + g.text + end
+}
