@@ -61,7 +61,12 @@ func (i *Ingest) admit(ctx context.Context, k key, u *unstructured.Unstructured)
 		return r.errs
 	}
 	before, inForce := i.inForce[k]
-	if err := i.engine.AddConstraint(ctx, u); err != nil {
+	err := i.engine.AddConstraint(ctx, u)
+	if engine.IsNoTemplate(err) {
+		delete(i.rejected, k)
+		return []status.Error{{Code: status.CodeIngest, Message: i.noTemplate(strings.ToLower(k.kind))}}
+	}
+	if err != nil {
 		i.log.Error(err, "constraint not ingested", "constraint", k.String(), "generation", now.constraint.generation)
 		message := err.Error()
 		if inForce {
@@ -77,6 +82,14 @@ func (i *Ingest) admit(ctx context.Context, k key, u *unstructured.Unstructured)
 		i.notify()
 	}
 	return nil
+}
+
+// noTemplate says why nothing is enforced by the constraints of a template.
+func (i *Ingest) noTemplate(template string) string {
+	if _, refused := i.refused[template]; refused {
+		return fmt.Sprintf("not enforced: ConstraintTemplate %q has errors, which its status names: mend it", template)
+	}
+	return fmt.Sprintf("not enforced: there is no ConstraintTemplate %q: create it again, or delete this constraint", template)
 }
 
 func (i *Ingest) removeConstraint(ctx context.Context, k key) error {

@@ -258,9 +258,11 @@ func TestRefusedAtStart(t *testing.T) {
 	late := run(t, "refused-late", processOptions{follower: true})
 	late.awaitReady(t)
 	late.awaitSays(t, "RefusedKind")
+	awaitEntry(t, c, key{"RefusedKind", "one"}, "refused-late", `ConstraintTemplate "refusedkind" has errors`)
 	apply(t, c, template("RefusedKind", "mended", "string"))
 	for _, p := range []*process{leader, late} {
 		p.awaitSays(t, "RefusedKind", "one: mended 1")
+		awaitEntry(t, c, key{"RefusedKind", "one"}, p.pod, "")
 	}
 }
 

@@ -8,12 +8,15 @@ import (
 
 	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/status"
 )
 
@@ -128,8 +131,12 @@ func (j *Janitor) sweep(ctx context.Context, gone map[string]bool) error {
 // forgetAll removes what the pods have left in templates and constraints.
 func (j *Janitor) forgetAll(ctx context.Context, templates []*unstructured.Unstructured, pods map[string]bool) error {
 	forget := func(u *unstructured.Unstructured) error { return j.forget(ctx, u, pods) }
-	for _, t := range templates {
-		err := eachLive(ctx, j.live, constraintGVK(kindOf(t)), forget)
+	kinds, err := j.kinds(ctx, templates)
+	if err != nil {
+		return err
+	}
+	for kind := range kinds {
+		err := eachLive(ctx, j.live, constraintGVK(kind), forget)
 		if err != nil && !notServed(err) {
 			return err
 		}
@@ -140,6 +147,23 @@ func (j *Janitor) forgetAll(ctx context.Context, templates []*unstructured.Unstr
 		}
 	}
 	return nil
+}
+
+// kinds are those of the templates and of the CRDs that have outlived theirs.
+func (j *Janitor) kinds(ctx context.Context, templates []*unstructured.Unstructured) (map[string]bool, error) {
+	crds := &apiextensionsv1.CustomResourceDefinitionList{}
+	if err := j.live.List(ctx, crds, client.MatchingLabels{v1alpha1.LabelConstraintCRD: "yes"}); err != nil {
+		return nil, fmt.Errorf("listing constraint CRDs: %w", err)
+	}
+	kinds := map[string]bool{}
+	for i := range crds.Items {
+		kinds[crds.Items[i].Spec.Names.Kind] = crds.Items[i].Spec.Group == engine.ConstraintGroup
+	}
+	maps.DeleteFunc(kinds, func(_ string, ours bool) bool { return !ours })
+	for _, t := range templates {
+		kinds[kindOf(t)] = true
+	}
+	return kinds, nil
 }
 
 func (j *Janitor) forget(ctx context.Context, u *unstructured.Unstructured, pods map[string]bool) error {

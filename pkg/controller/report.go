@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -61,6 +62,13 @@ func (r *reports) drop(k key) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.latest, k)
+}
+
+// dropKind has nothing written of the constraints of kind, which is gone.
+func (r *reports) dropKind(kind string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.latest, func(k key, _ report) bool { return k.kind == kind })
 }
 
 func (r *reports) take(k key) (report, bool) {

@@ -4,6 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -77,7 +80,7 @@ func (i *Ingest) compile(ctx context.Context, u *unstructured.Unstructured, crd 
 	if r, refused := i.refused[name]; refused && r.version == now {
 		return r.errs, nil
 	}
-	if known && before.kind != now.kind {
+	if known && before.kind != now.kind && strings.EqualFold(now.kind, name) {
 		// The engine must not keep constraints of a kind that is gone.
 		if err := i.forgetTemplate(ctx, name); err != nil {
 			return nil, err
@@ -105,13 +108,10 @@ func (i *Ingest) refuse(ctx context.Context, name string, now version, err error
 		if err := i.forgetTemplate(ctx, name); err != nil {
 			return nil, err
 		}
-		if err := i.requeueConstraints(ctx, before.kind); err != nil {
-			return nil, err
-		}
 	}
 	i.log.Error(err, "template not ingested", "template", name, "generation", now.generation)
 	i.refused[name] = refusal{version: now, errs: templateErrors(err)}
-	return i.refused[name].errs, nil
+	return i.refused[name].errs, i.requeueConstraints(ctx, i.watches.kind(name))
 }
 
 func kindOf(template *unstructured.Unstructured) string {
@@ -119,11 +119,12 @@ func kindOf(template *unstructured.Unstructured) string {
 	return kind
 }
 
-// otherKind says what is wrong when the template's CRD serves another kind,
-// which can only differ in its case. A CRD's kind cannot be changed.
+// otherKind says what is wrong when the template's CRD serves its kind in
+// another case. A CRD's kind cannot be changed. A kind that is not the
+// template's at all is left to the engine to refuse.
 func otherKind(template *unstructured.Unstructured, crd *apiextensionsv1.CustomResourceDefinition) string {
 	kind := kindOf(template)
-	if crd == nil || crd.Spec.Names.Kind == kind {
+	if crd == nil || crd.Spec.Names.Kind == kind || !strings.EqualFold(kind, template.GetName()) {
 		return ""
 	}
 	return fmt.Sprintf("spec.crd.spec.names.kind: %q cannot take the place of %q, which CRD %s serves: delete the template, with its constraints, and create it again",
@@ -140,6 +141,8 @@ func templateErrors(err error) []status.Error {
 	return out
 }
 
+// removeTemplate forgets a template that is gone. Its CRD may stay: somebody has
+// deleted the template with --cascade=orphan, or a constraint has a finalizer.
 func (i *Ingest) removeTemplate(ctx context.Context, k key) error {
 	if err := i.forgetTemplate(ctx, k.name); err != nil {
 		return err
@@ -148,7 +151,14 @@ func (i *Ingest) removeTemplate(ctx context.Context, k key) error {
 	i.readiness.waived(k.name)
 	i.readiness.observed(k)
 	i.reports.drop(k)
-	return i.watches.remove(ctx, k.name)
+	crd, err := i.definition(ctx, k.name)
+	if err != nil {
+		return err
+	}
+	if err := i.follow(ctx, k.name, crd); err != nil {
+		return err
+	}
+	return i.requeueConstraints(ctx, i.watches.kind(k.name))
 }
 
 // forgetTemplate takes a template and its constraints out of the engine.
@@ -168,23 +178,20 @@ func (i *Ingest) forgetTemplate(ctx context.Context, name string) error {
 			i.faults.drop(k)
 		}
 	}
-	for k := range i.rejected {
-		if k.kind == v.kind {
-			delete(i.rejected, k)
-		}
-	}
+	maps.DeleteFunc(i.rejected, func(k key, _ rejection) bool { return k.kind == v.kind })
 	i.notify()
 	return nil
 }
 
 // follow watches the constraints of the version of a template that is in force,
 // once their CRD serves them; the CRD's own event comes back here when it does.
+// If no version is in force it watches what there is, to say so in its status.
 func (i *Ingest) follow(ctx context.Context, template string, crd *apiextensionsv1.CustomResourceDefinition) error {
 	if crd == nil {
 		return i.unfollow(ctx, template)
 	}
-	kind := i.ingested[template].kind
-	if kind == "" || !served(crd, kind) {
+	kind := cmp.Or(i.ingested[template].kind, crd.Spec.Names.Kind)
+	if !strings.EqualFold(kind, template) || !served(crd, kind) || !readable(crd) {
 		return nil
 	}
 	anew, err := i.watches.add(ctx, template, kind, crd.UID)
@@ -216,6 +223,8 @@ func (i *Ingest) unfollow(ctx context.Context, template string) error {
 			return err
 		}
 	}
+	maps.DeleteFunc(i.rejected, func(k key, _ rejection) bool { return k.kind == kind })
+	i.reports.dropKind(kind)
 	return i.watches.remove(ctx, template)
 }
 
@@ -231,6 +240,14 @@ func served(crd *apiextensionsv1.CustomResourceDefinition, kind string) bool {
 		}
 	}
 	return false
+}
+
+// readable tells whether a CRD has the version in which constraints are read. One
+// that Fusegate has not made may lack it.
+func readable(crd *apiextensionsv1.CustomResourceDefinition) bool {
+	return slices.ContainsFunc(crd.Spec.Versions, func(v apiextensionsv1.CustomResourceDefinitionVersion) bool {
+		return v.Name == constraintGVK(crd.Spec.Names.Kind).Version && v.Served
+	})
 }
 
 // requeueConstraints has the constraints of kind checked against a template

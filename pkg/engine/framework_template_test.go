@@ -38,7 +38,7 @@ func TestFrameworkTemplateRefused(t *testing.T) {
 		change func(*engine.Template)
 		want   string
 	}{
-		"long name": {"a CRD's plural has at most 63 characters", func(t *engine.Template) { t.Name, t.Spec.CRD.Spec.Names.Kind = long, long }, "must be no more than 63"},
+		"long name": {"its list's kind has at most 63 characters", func(t *engine.Template) { t.Name, t.Spec.CRD.Spec.Names.Kind = long, long }, "at most 59 are allowed"},
 		"no kind":   {"a kind is needed", func(t *engine.Template) { t.Spec.CRD.Spec.Names.Kind = "" }, "does not specify CRD Kind"},
 		"no name":   {"a name is needed", func(t *engine.Template) { t.Name = "" }, `"deny"`},
 		"mismatch":  {"the name is that of the kind", func(t *engine.Template) { t.Name = "refuse" }, `"deny"`},

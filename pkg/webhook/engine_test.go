@@ -155,7 +155,7 @@ func TestPolicyValidator(t *testing.T) {
 		"Parameters":   {reason: "parameters against the schema", object: set(requiredConstraint, "text", "spec", "parameters", "labels"), refused: "labels"},
 		"Name63":       {reason: "a name of 63 characters", object: set(requiredConstraint, long[:63], "metadata", "name")},
 		"Name64":       {reason: "a name of 64 characters", object: set(requiredConstraint, long, "metadata", "name"), refused: "metadata.name: 64 characters long, at most 63 are allowed"},
-		"NoTemplate":   {reason: "a replica that lags does not refuse", object: set(requiredConstraint, "Unheard", "kind"), warnings: []string{`Unheard "owner" is not validated: its ConstraintTemplate is still being read; see its status`}},
+		"NoTemplate":   {reason: "a replica that lags does not refuse", object: set(requiredConstraint, "Unheard", "kind"), warnings: []string{`Unheard "owner" is not validated: its ConstraintTemplate is still being read, or gone; see its status`}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -27,9 +27,10 @@ type PolicyValidator struct {
 // NewPolicyValidator returns a Validator that asks c.
 func NewPolicyValidator(c Checker) *PolicyValidator { return &PolicyValidator{checker: c} }
 
-// Validate implements Validator. A constraint whose template this process has
-// not ingested yet is let through with a warning: whether it is valid shows in
-// its status, and a replica that lags must not refuse what is right.
+// Validate implements Validator. An error names the object: one file may hold
+// many. A constraint whose template this process does not know is let through
+// with a warning: whether it is valid shows in its status, and a replica that
+// lags must not refuse what is right.
 func (v *PolicyValidator) Validate(ctx context.Context, r *policy.Review) ([]string, error) {
 	object := &unstructured.Unstructured{Object: r.Object}
 	if r.Kind.Group == engine.TemplateGroup {
@@ -37,14 +38,22 @@ func (v *PolicyValidator) Validate(ctx context.Context, r *policy.Review) ([]str
 		if err != nil {
 			return nil, err
 		}
-		return nil, v.checker.CheckTemplate(ctx, t)
+		return nil, ofObject(object, v.checker.CheckTemplate(ctx, t))
 	}
 	if n := len(object.GetName()); n > maxName {
-		return nil, fmt.Errorf("metadata.name: %d characters long, at most %d are allowed", n, maxName)
+		return nil, ofObject(object, fmt.Errorf("metadata.name: %d characters long, at most %d are allowed", n, maxName))
 	}
 	err := v.checker.CheckConstraint(object)
 	if engine.IsNoTemplate(err) {
-		return []string{fmt.Sprintf("%s %q is not validated: its ConstraintTemplate is still being read; see its status", r.Kind.Kind, object.GetName())}, nil
+		return []string{fmt.Sprintf("%s %q is not validated: its ConstraintTemplate is still being read, or gone; see its status", r.Kind.Kind, object.GetName())}, nil
 	}
-	return nil, err
+	return nil, ofObject(object, err)
+}
+
+// ofObject names the object that err is about.
+func ofObject(object *unstructured.Unstructured, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %q: %w", object.GetKind(), object.GetName(), err)
 }
