@@ -19,6 +19,7 @@ var FS embed.FS
 var Order = []string{
 	"namespace.yaml",
 	"crds/constrainttemplates.yaml",
+	"crds/canaries.yaml",
 	"accounts.yaml",
 	"webhook-role.yaml",
 	"controller-role.yaml",

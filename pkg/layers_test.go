@@ -64,8 +64,8 @@ var layers = map[string]row{
 	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/exempt", "pkg/engine"}},
 	"pkg/status":     {imports: []string{"apis/v1alpha1", "pkg/policy"}},
 	"pkg/controller": {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status"}, tests: []string{"manifests"}},
-	"pkg/install":    {imports: []string{"apis/v1alpha1", "pkg/exempt", "pkg/intercept", "manifests"}, tests: []string{"pkg/policy", "pkg/match", "pkg/webhook"}},
-	"pkg/canary":     {imports: []string{"apis/v1alpha1"}},
+	"pkg/install":    {imports: []string{"apis/v1alpha1", "pkg/match", "pkg/exempt", "pkg/intercept", "manifests"}, tests: []string{"pkg/policy", "pkg/webhook"}},
+	"pkg/canary":     {imports: []string{"apis/v1alpha1"}, tests: []string{"pkg/engine", "pkg/exempt", "pkg/install", "pkg/webhook"}},
 	"pkg/fuse":       {imports: []string{"apis/v1alpha1", "pkg/canary"}},
 	"pkg/suite":      {imports: []string{"pkg/policy", "pkg/engine"}},
 
@@ -74,6 +74,7 @@ var layers = map[string]row{
 
 	"cmd/fusegate": {all: true},
 	"hack/bench":   {all: true},
+	"hack/replay":  {all: true},
 }
 
 // forTests is what the test files of every package may import.

@@ -2,8 +2,15 @@
 // that other tools see and may rely on. It imports nothing of Fusegate.
 package v1alpha1
 
-// Group is the API group of Fusegate's own kinds.
-const Group = "fusegate.dev"
+// Group is the API group of Fusegate's own kinds, and Version their version.
+const (
+	Group   = "fusegate.dev"
+	Version = "v1alpha1"
+)
+
+// CanaryKind is the kind by which Fusegate asks an API server, in dry runs,
+// whether it sends requests to the webhook.
+const CanaryKind = "Canary"
 
 // ConditionReady is True on a ConstraintTemplate once every pod of Fusegate has
 // compiled its current generation and its constraint CRD is established.
@@ -16,6 +23,47 @@ const (
 	ReasonWaitingForPods    = "WaitingForPods"
 	ReasonCRDNotEstablished = "CRDNotEstablished"
 	ReasonCRDError          = "CRDError"
+)
+
+// ConditionEnforced is True on a constraint once the next request that it
+// matches is judged by it, whichever API server gets it: every pod has ingested
+// its current generation, the webhook configuration has its requests sent, and
+// every API server whose address is known has answered a canary at the current
+// revision of the rules.
+const ConditionEnforced = "Enforced"
+
+// The reasons of ConditionEnforced.
+const (
+	// ReasonCanaryAnswered is the only one with the status True.
+	ReasonCanaryAnswered = "CanaryAnswered"
+	// ReasonNotEnforcing constraints ask for nothing at admission, as with the
+	// action dryrun.
+	ReasonNotEnforcing = "NotEnforcing"
+	// ReasonRejected constraints were not accepted by a pod.
+	ReasonRejected = "Rejected"
+	// ReasonIngesting constraints are not known to every pod yet.
+	ReasonIngesting = "Ingesting"
+	// ReasonNotServed constraints match kinds that the cluster does not serve.
+	ReasonNotServed = "NotServed"
+	// ReasonNotInterceptable constraints match kinds that no webhook of
+	// Fusegate is ever sent; they are audited.
+	ReasonNotInterceptable = "NotInterceptable"
+	// ReasonExempt constraints match only what lies inside the perimeter.
+	ReasonExempt = "Exempt"
+	// ReasonNarrowedBy says that somebody else's change keeps requests from
+	// the webhook.
+	ReasonNarrowedBy = "NarrowedBy"
+	// ReasonContested says that somebody undoes what keeps the webhook safe,
+	// so that it is not armed.
+	ReasonContested = "Contested"
+	// ReasonFuseOpen says that the webhook is disarmed on purpose.
+	ReasonFuseOpen = "FuseOpen"
+	// ReasonNotArmed says that the rules have not been brought up to date.
+	ReasonNotArmed = "NotArmed"
+	// ReasonCanaryAdmitted says that an API server let a canary through.
+	ReasonCanaryAdmitted = "CanaryAdmitted"
+	// ReasonCanaryUnknown says that an API server could not be asked.
+	ReasonCanaryUnknown = "CanaryUnknown"
 )
 
 // LabelPresence marks the Lease by which a process of Fusegate shows that it is

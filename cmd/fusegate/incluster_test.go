@@ -43,7 +43,7 @@ func TestInCluster(t *testing.T) {
 	c.mountSecret(t, certs)
 	await(t, "the caBundle", func() error {
 		got := c.must(t, "", "get", "validatingwebhookconfiguration", "fusegate", "-o", "jsonpath={.webhooks[*].clientConfig.caBundle}")
-		if len(strings.Fields(got)) != 2 {
+		if len(strings.Fields(got)) != 3 {
 			return fmt.Errorf("got %q", got)
 		}
 		return nil
@@ -54,6 +54,7 @@ func TestInCluster(t *testing.T) {
 	c.must(t, labelTemplate("PodLabels", "missing"), "apply", "-f", "-")
 	c.awaitTemplate(t, "podlabels")
 	c.must(t, constraint("PodLabels", "owner", "deny", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}]}`), "apply", "-f", "-")
+	c.awaitCondition(t, "podlabels/owner", "True", "CanaryAnswered")
 	c.awaitCreate(t, configMap("default", "bare"), denied+"[owner] missing label owner")
 	await(t, "entries of both processes", func() error {
 		if got := c.status(t, "podlabels/owner").pods(); len(got) != 2 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -41,6 +42,15 @@ func (s settings) restConfig() (*rest.Config, error) {
 	// The API server's own priority and fairness bound what we may ask.
 	cfg.QPS = -1
 	return cfg, nil
+}
+
+// inPod tells whether the connection is that of a pod's service account.
+func (s settings) inPod() bool {
+	if s.Kubeconfig != "" || os.Getenv(clientcmd.RecommendedConfigPathEnvVar) != "" {
+		return false
+	}
+	_, err := rest.InClusterConfig()
+	return err == nil
 }
 
 // cluster is a connection that does not read from a cache.

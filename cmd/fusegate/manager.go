@@ -14,14 +14,15 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/open-policy-agent/cert-controller/pkg/rotator"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,7 +36,6 @@ import (
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
-	"github.com/fusegate/fusegate/pkg/intercept"
 	"github.com/fusegate/fusegate/pkg/status"
 	"github.com/fusegate/fusegate/pkg/webhook"
 )
@@ -119,6 +119,9 @@ func cacheOptions(namespace string) cache.Options {
 		ByObject: map[client.Object]cache.ByObject{
 			&apiextensionsv1.CustomResourceDefinition{}: {
 				Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelConstraintCRD: "yes"}),
+			},
+			&admissionregistrationv1.ValidatingWebhookConfiguration{}: {
+				Field: fields.OneTermEqualSelector("metadata.name", install.ConfigurationName),
 			},
 			&coordinationv1.Lease{}: {
 				Namespaces: map[string]cache.Config{namespace: {}},
@@ -211,36 +214,6 @@ func (s *patientServer) Start(ctx context.Context) error {
 		return err
 	}
 	return s.Server.Start(ctx)
-}
-
-// addController adds what one process at a time does.
-func (p *parts) addController() error {
-	if !p.settings.serves(roleController) {
-		return nil
-	}
-	disco, err := discovery.NewDiscoveryClientForConfig(p.mgr.GetConfig())
-	if err != nil {
-		return fmt.Errorf("creating the discovery client: %w", err)
-	}
-	c, live, ns := p.mgr.GetClient(), p.mgr.GetAPIReader(), p.settings.Namespace
-	return errors.Join(
-		controller.NewPublisher(p.engine, ns, p.log.WithName("publisher")).SetupWithManager(p.mgr),
-		p.mgr.Add(controller.NewJanitor(c, live, ns, p.log.WithName("janitor"))),
-		p.mgr.Add(install.NewArmer(install.ArmOptions{
-			Client: c, Live: live, Discovery: disco, Perimeter: p.perimeter,
-			Needs: p.needs, Ready: p.readiness.Err, Changed: p.ingest.Changed(), Log: p.log.WithName("armer"),
-		})),
-		p.addRotation(),
-	)
-}
-
-func (p *parts) needs() []intercept.Need {
-	scopes := p.engine.AdmissionScopes()
-	out := make([]intercept.Need, len(scopes))
-	for i, s := range scopes {
-		out[i] = intercept.Need{Match: s.Match, Operations: s.Operations}
-	}
-	return out
 }
 
 // addRotation keeps the serving certificate and the configuration's caBundle

@@ -59,6 +59,7 @@ install with --webhook-url and --ca-file.`,
 	fs.Bool("rotate-certs", false, "make and renew the serving certificate in a Secret, and the configuration's caBundle (role controller, in a cluster)")
 	fs.String("metrics-listen", ":8080", "`address` of /metrics; 0 for none")
 	fs.String("health-listen", ":8081", "`address` of /healthz and /readyz; 0 for none")
+	fs.StringSlice("api-servers", nil, "`URLs` of all API servers, each of which is asked whether it enforces (default: in a cluster those registered in default/kubernetes, else the kubeconfig's)")
 	fs.Bool("log-denies", false, "log every violation that denies a request")
 	fs.String("log-level", "info", "log level: error, info, debug")
 	fs.String("log-format", "json", "log format: json, console")

@@ -38,6 +38,7 @@ type settings struct {
 	LogDenies     bool     `json:"logDenies,omitempty"`
 	LogLevel      string   `json:"logLevel,omitempty"`
 	LogFormat     string   `json:"logFormat,omitempty"`
+	APIServers    []string `json:"apiServers,omitempty"`
 }
 
 // flagKeys are the keys of the flags that are settings, by flag. Of the keys,
@@ -50,6 +51,7 @@ var flagKeys = map[string]string{
 	"roles": "roles", "pod-name": "podName", "listen": "listen", "cert-dir": "certDir",
 	"rotate-certs": "rotateCerts", "metrics-listen": "metricsListen", "health-listen": "healthListen",
 	"log-denies": "logDenies", "log-level": "logLevel", "log-format": "logFormat",
+	"api-servers": "apiServers",
 }
 
 // envName is the environment variable of a flag.
@@ -123,9 +125,22 @@ func base64Hook(from, to reflect.Type, data any) (any, error) {
 }
 
 // errFailurePolicy answers those who look for the one setting that is not there.
-var errFailurePolicy = errors.New("failurePolicy is not a setting: Fusegate's webhooks always have failurePolicy Ignore, " +
+var errFailurePolicy = install.Refuse(errors.New("failurePolicy is not a setting: Fusegate's webhooks always have failurePolicy Ignore, " +
 	"since a webhook that fails closed can stop the control plane; for a rule that must never be skipped " +
-	"use a ValidatingAdmissionPolicy, which runs inside the API server")
+	"use a ValidatingAdmissionPolicy, which runs inside the API server"))
+
+// errNarrower answers those who want the control plane's own judged.
+var errNarrower = install.Refuse(errors.New("what is exempt can only be widened: the control plane's own namespaces, users and resources are never judged, " +
+	"since a policy that stops them can stop the cluster; to guard kube-system itself " +
+	"use a ValidatingAdmissionPolicy, which runs inside the API server, and to exempt more use exempt"))
+
+// narrows tells names that other engines have for taking part in the choice of
+// what is judged.
+func narrows(name string) bool {
+	name = strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(name))
+	return slices.ContainsFunc([]string{"selector", "matchcondition", "matchpolicy", "systemnamespace", "include", "judge", "enforceon"},
+		func(part string) bool { return strings.Contains(name, part) })
+}
 
 // refuse explains why a key is no setting.
 func refuse(key string) error {
@@ -135,6 +150,9 @@ func refuse(key string) error {
 	}
 	if strings.EqualFold(strings.NewReplacer("-", "", "_", "").Replace(name), "failurePolicy") {
 		return errFailurePolicy
+	}
+	if narrows(name) {
+		return fmt.Errorf("key %q: %w", key, errNarrower)
 	}
 	if nested && parent == "exempt" {
 		return fmt.Errorf("unknown key %q: the keys of exempt are %s", key, strings.Join(keys(reflect.TypeFor[exempt.Options]()), ", "))

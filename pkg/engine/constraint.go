@@ -30,20 +30,29 @@ var actions = []policy.Action{policy.Deny, policy.Warn, policy.DryRun, policy.Sc
 // CheckConstraint returns what is wrong with a constraint: its schema, match
 // block and action. The error is ErrNoTemplate if its template is not known.
 func (e *Engine) CheckConstraint(c *unstructured.Unstructured) error {
-	return e.client.ValidateConstraint(c)
+	if checkReserved(c.GetKind()) != nil {
+		return ErrNoTemplate
+	}
+	return reword(e.client.ValidateConstraint(c))
 }
 
 // AddConstraint checks c and adds it, or replaces the one with its kind and
 // name. On error the previous version stays in force.
 func (e *Engine) AddConstraint(ctx context.Context, c *unstructured.Unstructured) error {
+	if checkReserved(c.GetKind()) != nil {
+		return ErrNoTemplate
+	}
 	if _, err := e.client.AddConstraint(ctx, c.DeepCopy()); err != nil {
-		return err
+		return reword(err)
 	}
 	return e.registry.addConstraint(c)
 }
 
 // RemoveConstraint forgets a constraint. Removing what is not there is no error.
 func (e *Engine) RemoveConstraint(ctx context.Context, kind, name string) error {
+	if checkReserved(kind) != nil {
+		return nil // it was never added
+	}
 	c := &unstructured.Unstructured{}
 	c.SetAPIVersion(ConstraintGroup + "/v1beta1")
 	c.SetKind(kind)
@@ -144,3 +153,9 @@ func scopedActions(c *unstructured.Unstructured, point policy.EnforcementPoint) 
 
 // IsNoTemplate tells whether err is, or wraps, ErrNoTemplate.
 func IsNoTemplate(err error) bool { return errors.Is(err, ErrNoTemplate) }
+
+// ActsAtAdmission tells whether a constraint can change the answer to an
+// admission request: whether it denies or warns there.
+func ActsAtAdmission(c *unstructured.Unstructured) bool {
+	return actsAt(describe(c, policy.PointWebhook))
+}

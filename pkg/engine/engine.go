@@ -28,7 +28,7 @@ type Engine struct {
 	registry *registry
 }
 
-// New returns an engine without templates, which finds nothing.
+// New returns an engine that knows the built-in policy for canaries only.
 func New() (*Engine, error) {
 	driver := rego.NewDriver()
 	c, err := client.NewClient(
@@ -39,7 +39,8 @@ func New() (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating the constraint client: %w", err)
 	}
-	return &Engine{client: c, driver: driver, registry: newRegistry()}, nil
+	e := &Engine{client: c, driver: driver, registry: newRegistry()}
+	return e, e.addCanary(context.Background())
 }
 
 // Review judges r by every constraint that matches it. It returns when ctx

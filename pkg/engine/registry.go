@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fusegate/fusegate/pkg/match"
 	"github.com/fusegate/fusegate/pkg/policy"
@@ -15,6 +16,9 @@ import (
 // Scope says what a constraint wants to see at admission.
 type Scope struct {
 	Kind, Name string
+	// UID and Generation tell which version of the constraint this is.
+	UID        types.UID
+	Generation int64
 	Match      *match.Matcher
 	// Operations are those of its template, as written; empty if it lists none.
 	Operations []policy.Operation
@@ -64,7 +68,9 @@ func (r *registry) addConstraint(c *unstructured.Unstructured) error {
 	if r.scopes[kind] == nil {
 		r.scopes[kind] = map[string]Scope{}
 	}
-	r.scopes[kind][c.GetName()] = Scope{Kind: c.GetKind(), Name: c.GetName(), Match: m}
+	r.scopes[kind][c.GetName()] = Scope{
+		Kind: c.GetKind(), Name: c.GetName(), UID: c.GetUID(), Generation: c.GetGeneration(), Match: m,
+	}
 	return nil
 }
 

@@ -74,8 +74,14 @@ func versionedTemplate(version string) (interface{ ToVersionless() (*Template, e
 // CheckTemplate returns what is wrong with a template: its names, its parameter
 // schema, its Rego. The engine is not changed.
 func (e *Engine) CheckTemplate(ctx context.Context, t *Template) error {
-	if _, err := e.client.CreateCRD(ctx, t.DeepCopy()); err != nil {
+	if err := checkTemplateName(t); err != nil {
 		return err
+	}
+	if err := checkNames(t); err != nil {
+		return err
+	}
+	if _, err := e.client.CreateCRD(ctx, t.DeepCopy()); err != nil {
+		return reword(err)
 	}
 	return rego.Compile(t)
 }
@@ -136,13 +142,19 @@ func ptrTo[T any](v T) *T { return &v }
 // AddTemplate compiles t and replaces what was known of its kind. Constraints
 // that were added before stay. On error the previous version stays in force.
 func (e *Engine) AddTemplate(ctx context.Context, t *Template) error {
+	if err := checkTemplateName(t); err != nil {
+		return err
+	}
+	if err := checkNames(t); err != nil {
+		return err
+	}
 	_, err := e.client.AddTemplate(ctx, t.DeepCopy())
 	if errors.Is(err, clienterrors.ErrNoDriver) {
 		return fmt.Errorf("ConstraintTemplate %q has no code for an engine that Fusegate has: add Rego to spec.targets[0] (its engines: %s)",
 			t.Name, strings.Join(engines(t), ", "))
 	}
 	if err != nil {
-		return err
+		return reword(err)
 	}
 	e.registry.addTemplate(t)
 	return nil
@@ -164,6 +176,9 @@ func engines(t *Template) []string {
 // RemoveTemplate forgets the template with this name and its constraints.
 // Removing what is not there is no error.
 func (e *Engine) RemoveTemplate(ctx context.Context, name string) error {
+	if checkReserved(name) != nil {
+		return nil // it was never added
+	}
 	t := &Template{}
 	t.Name = name
 	if _, err := e.client.RemoveTemplate(ctx, t); err != nil {

@@ -8,12 +8,11 @@ import (
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/client-go/discovery"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/pkg/exempt"
 )
 
 // minimumVersion is where matchConditions became stable. Older API servers
@@ -29,6 +28,9 @@ type UnsafeError struct {
 	// Removed tells whether the configuration is gone again.
 	Removed bool
 }
+
+// Is implements errors.Is for ErrRefused.
+func (e *UnsafeError) Is(target error) bool { return target == ErrRefused }
 
 // Error names every problem and what to do.
 func (e *UnsafeError) Error() string {
@@ -55,8 +57,8 @@ func checkVersion(d discovery.ServerVersionInterface) error {
 		return fmt.Errorf("reading the version %q of the API server: %w", info.GitVersion, err)
 	}
 	if v.LessThan(minimumVersion) {
-		return fmt.Errorf("the API server is Kubernetes %s: Fusegate needs %s or later, where matchConditions are stable; "+
-			"without them its webhook would be in the way of the control plane; upgrade the cluster first", info.GitVersion, minimumVersion)
+		return Refuse(fmt.Errorf("the API server is Kubernetes %s: Fusegate needs %s or later, where matchConditions are stable; "+
+			"without them its webhook would be in the way of the control plane; upgrade the cluster first", info.GitVersion, minimumVersion))
 	}
 	return nil
 }
@@ -73,11 +75,14 @@ func (a *applier) confirm(ctx context.Context) error {
 	if err := a.client.Get(ctx, client.ObjectKeyFromObject(want), live); err != nil {
 		return fmt.Errorf("reading ValidatingWebhookConfiguration %s back: %w", want.Name, err)
 	}
-	found := lost(live, want)
+	found := slices.DeleteFunc(drift(live, want), func(d Drift) bool { return shorter(live, want, d) })
 	if len(found) == 0 {
 		return nil
 	}
-	unsafe := &UnsafeError{Problems: found}
+	unsafe := &UnsafeError{}
+	for _, d := range found {
+		unsafe.Problems = append(unsafe.Problems, d.Entry+": "+d.problem())
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
 	defer cancel()
 	if err := a.client.Delete(ctx, live, client.Preconditions{UID: &live.UID}); client.IgnoreNotFound(err) != nil {
@@ -87,45 +92,28 @@ func (a *applier) confirm(ctx context.Context) error {
 	return unsafe
 }
 
-// lost lists what of the wanted configuration is missing in the live one. What
-// others added is not its business, as long as it only narrows.
-func lost(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
-	var out []string
-	for _, w := range want.Webhooks {
-		at := slices.IndexFunc(live.Webhooks, func(l admissionregistrationv1.ValidatingWebhook) bool { return l.Name == w.Name })
-		if at < 0 {
-			out = append(out, w.Name+": the entry is missing")
-			continue
-		}
-		for _, field := range lostFields(live.Webhooks[at], w) {
-			out = append(out, w.Name+": "+field)
-		}
-	}
-	return out
+// shorter tells whether the drift is a shorter timeout, which only lets
+// requests through earlier.
+func shorter(live, want *admissionregistrationv1.ValidatingWebhookConfiguration, d Drift) bool {
+	l, w := entryOf(live, exempt.Entry(d.Entry)), entryOf(want, exempt.Entry(d.Entry))
+	return d.Field == "timeoutSeconds" && l.TimeoutSeconds != nil && *l.TimeoutSeconds < *w.TimeoutSeconds
 }
 
-func lostFields(live, want admissionregistrationv1.ValidatingWebhook) []string {
-	var out []string
-	check := func(kept bool, problem string) {
-		if !kept {
-			out = append(out, problem)
-		}
+// problem says what is wrong with the field.
+func (d Drift) problem() string {
+	switch d.Field {
+	case "name":
+		return "the entry is missing"
+	case "failurePolicy":
+		return "failurePolicy is not Ignore"
+	case "sideEffects":
+		return "sideEffects is not None"
+	case "timeoutSeconds":
+		return fmt.Sprintf("timeoutSeconds is over %d", MaxTimeoutSeconds)
+	case "namespaceSelector":
+		return "namespaceSelector does not exclude the exempt namespaces"
+	case "matchConditions":
+		return "matchConditions are missing or changed"
 	}
-	check(ptr.Equal(live.FailurePolicy, want.FailurePolicy), "failurePolicy is not Ignore")
-	check(ptr.Equal(live.SideEffects, want.SideEffects), "sideEffects is not None")
-	check(live.TimeoutSeconds != nil && *live.TimeoutSeconds <= *want.TimeoutSeconds,
-		fmt.Sprintf("timeoutSeconds is over %d", *want.TimeoutSeconds))
-	check(selectsNoMore(live.NamespaceSelector, want.NamespaceSelector), "namespaceSelector does not exclude the exempt namespaces")
-	check(containsAll(live.MatchConditions, want.MatchConditions), "matchConditions are missing or changed")
-	return out
-}
-
-// selectsNoMore tells whether live has all the requirements of want. Some
-// providers add their own to every webhook.
-func selectsNoMore(live, want *metav1.LabelSelector) bool {
-	return live != nil && !slices.ContainsFunc(want.MatchExpressions, func(w metav1.LabelSelectorRequirement) bool {
-		return !slices.ContainsFunc(live.MatchExpressions, func(l metav1.LabelSelectorRequirement) bool {
-			return equality.Semantic.DeepEqual(l, w)
-		})
-	})
+	return d.Field + " is not as it was rendered"
 }

@@ -38,10 +38,10 @@ const (
 
 // answers asks the backend as the API server would: at the address and with the
 // certificate authority of the live configuration.
-func (a *Armer) answers(ctx context.Context, cc admissionregistrationv1.WebhookClientConfig) error {
+func (g *Guard) answers(ctx context.Context, cc admissionregistrationv1.WebhookClientConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	target, dial, err := a.route(ctx, cc)
+	target, dial, err := g.route(ctx, cc)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 // route is the URL of the backend and how to reach it. A Service is dialled at
 // its cluster IP, as the API server does, so that arming does not wait for the
 // cluster's DNS; its certificate is still checked against its name.
-func (a *Armer) route(ctx context.Context, cc admissionregistrationv1.WebhookClientConfig) (string, dialer, error) {
+func (g *Guard) route(ctx context.Context, cc admissionregistrationv1.WebhookClientConfig) (string, dialer, error) {
 	direct := (&net.Dialer{}).DialContext
 	if cc.URL != nil {
 		return *cc.URL, direct, nil
@@ -93,7 +93,7 @@ func (a *Armer) route(ctx context.Context, cc admissionregistrationv1.WebhookCli
 		return "", nil, errors.New("the configuration names neither a service nor a url")
 	}
 	service := &corev1.Service{}
-	if err := a.live.Get(ctx, client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}, service); err != nil {
+	if err := g.Live.Get(ctx, client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}, service); err != nil {
 		return "", nil, fmt.Errorf("reading Service %s/%s: %w", ref.Namespace, ref.Name, err)
 	}
 	port := strconv.Itoa(int(ptr.Deref(ref.Port, 443)))

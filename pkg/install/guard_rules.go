@@ -23,8 +23,8 @@ type catalog struct {
 }
 
 // discover brings the catalog up to date.
-func (a *Armer) discover() error {
-	_, served, err := a.discovery.ServerGroupsAndResources()
+func (g *Guard) discover() error {
+	_, served, err := g.Discovery.ServerGroupsAndResources()
 	failed, partial := discovery.GroupDiscoveryFailedErrorGroups(err)
 	if err != nil && !partial {
 		return fmt.Errorf("discovering what the cluster serves: %w", err)
@@ -35,30 +35,34 @@ func (a *Armer) discover() error {
 	}
 	slices.Sort(groups)
 	groups = slices.Compact(groups)
-	if len(groups) > 0 && !slices.Equal(groups, a.catalog.failed) {
-		a.log.Info("some API groups cannot be discovered; their rules stay as they are", "groups", groups)
+	if len(groups) > 0 && !slices.Equal(groups, g.catalog.failed) {
+		g.Log.Info("some API groups cannot be discovered; their rules stay as they are", "groups", groups)
 	}
-	a.catalog = catalog{served: served, failed: groups, taken: time.Now()}
+	g.catalog = catalog{served: served, failed: groups, taken: time.Now()}
 	return nil
 }
 
 // rules are what each entry needs to intercept.
-func (a *Armer) rules(live *admissionregistrationv1.ValidatingWebhookConfiguration) (map[exempt.Entry][]admissionregistrationv1.RuleWithOperations, error) {
-	needs := a.needs()
-	rules, missing := intercept.Rules(needs, a.catalog.served)
-	if len(missing) > 0 || time.Since(a.catalog.taken) > catalogAge {
-		if err := a.discover(); err != nil {
+func (g *Guard) rules(live *admissionregistrationv1.ValidatingWebhookConfiguration) (rules, error) {
+	var needs []intercept.Need
+	for _, s := range g.Subjects() {
+		needs = append(needs, s.Need)
+	}
+	policies, missing := intercept.Rules(needs, g.catalog.served)
+	if len(missing) > 0 || time.Since(g.catalog.taken) > catalogAge {
+		if err := g.discover(); err != nil {
 			return nil, err
 		}
-		rules, missing = intercept.Rules(needs, a.catalog.served)
+		policies, missing = intercept.Rules(needs, g.catalog.served)
 	}
 	if len(missing) > 0 {
-		a.log.V(1).Info("some kinds that constraints match are not served", "kinds", missing)
+		g.Log.V(1).Info("some kinds that constraints match are not served", "kinds", missing)
 	}
-	rules = append(rules, a.catalog.hidden(live, missing)...)
-	return map[exempt.Entry][]admissionregistrationv1.RuleWithOperations{
-		exempt.PolicyEntry: rules,
+	policies = append(policies, g.catalog.hidden(live, missing)...)
+	return rules{
+		exempt.PolicyEntry: append(policies, exempt.CanaryRules()...),
 		exempt.EngineEntry: engineRules(),
+		exempt.ProbeEntry:  exempt.CanaryRules(),
 	}, nil
 }
 

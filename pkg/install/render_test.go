@@ -137,7 +137,7 @@ func TestOutsideTheCluster(t *testing.T) {
 	for _, u := range render(t, configs(t)["webhook-url.yaml"]).Objects {
 		got = append(got, u.GetKind())
 	}
-	want := []string{"Namespace", "CustomResourceDefinition", "ClusterRole", "Role", "ClusterRole", "Role", "ConfigMap", "ValidatingWebhookConfiguration"}
+	want := []string{"Namespace", "CustomResourceDefinition", "CustomResourceDefinition", "ClusterRole", "Role", "ClusterRole", "Role", "ConfigMap", "ValidatingWebhookConfiguration"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("kinds (-want +got):\n%s", diff)
 	}

@@ -2,6 +2,7 @@ package install
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -14,7 +15,10 @@ import (
 )
 
 // installedEntries are the entries of the webhook configuration, in order.
-var installedEntries = []exempt.Entry{exempt.PolicyEntry, exempt.EngineEntry}
+var installedEntries = []exempt.Entry{exempt.PolicyEntry, exempt.EngineEntry, exempt.ProbeEntry}
+
+// installed tells whether an entry of that name is Fusegate's.
+func installed(name string) bool { return slices.Contains(installedEntries, exempt.Entry(name)) }
 
 // webhookConfiguration is the one place where a webhook configuration is made.
 // All that keeps it safe is a constant here or comes from the perimeter. It

@@ -35,6 +35,28 @@ func Published(ctx context.Context, c client.Client, template *unstructured.Unst
 	return applyStatus(ctx, c, patch, leader)
 }
 
+// Enforced records the leader's view of a constraint. condition.Type must not
+// be empty; its transition time is taken from the object where the status has
+// not changed, and nothing is written if nothing has.
+func Enforced(ctx context.Context, c client.Client, constraint *unstructured.Unstructured, condition metav1.Condition) error {
+	condition.ObservedGeneration = constraint.GetGeneration()
+	conditions := Conditions(constraint)
+	if !apimeta.SetStatusCondition(&conditions, condition) {
+		return nil
+	}
+	ours, err := runtime.DefaultUnstructuredConverter.ToUnstructured(apimeta.FindStatusCondition(conditions, condition.Type))
+	if err != nil {
+		return fmt.Errorf("converting a condition: %w", err)
+	}
+	patch := skeleton(constraint)
+	patch.Object["status"] = map[string]any{"conditions": []any{ours}}
+	err = applyStatus(ctx, c, patch, leader)
+	if unmergeable(err) {
+		return mergePatch(ctx, c, constraint, map[string]any{"conditions": conditions}, leader)
+	}
+	return err
+}
+
 // Conditions returns a copy of an object's status.conditions. What is not a
 // condition is left out.
 func Conditions(object *unstructured.Unstructured) []metav1.Condition {

@@ -41,14 +41,20 @@ func others(object *unstructured.Unstructured, pod string) []any {
 // No entry is lost: each process makes its own again when it sees it missing,
 // and conflicts when it has not seen the others'.
 func overwrite(ctx context.Context, c client.Client, object *unstructured.Unstructured, entries []any, pod string) error {
+	return mergePatch(ctx, c, object, map[string]any{"byPod": entries}, manager(pod))
+}
+
+// mergePatch puts fields in the place of those in the object's status, if
+// object is the latest.
+func mergePatch(ctx context.Context, c client.Client, object *unstructured.Unstructured, fields map[string]any, owner client.FieldOwner) error {
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": object.GetUID(), "resourceVersion": object.GetResourceVersion()},
-		"status":   map[string]any{"byPod": entries},
+		"status":   fields,
 	})
 	if err != nil {
 		return fmt.Errorf("encoding the status of %s/%s: %w", object.GetKind(), object.GetName(), err)
 	}
-	err = c.Status().Patch(ctx, object.DeepCopy(), client.RawPatch(types.MergePatchType, patch), manager(pod))
+	err = c.Status().Patch(ctx, object.DeepCopy(), client.RawPatch(types.MergePatchType, patch), owner)
 	if err != nil {
 		return fmt.Errorf("writing the status of %s/%s: %w", object.GetKind(), object.GetName(), err)
 	}

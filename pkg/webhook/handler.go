@@ -185,10 +185,16 @@ func (h *Handler) decide(ctx context.Context, r *policy.Review) (*admissionv1.Ad
 		r.NamespaceObject = h.namespaces.Namespace(ctx, r.Namespace)
 	}
 	result := h.reviewer.Review(ctx, r)
-	h.record(r, result)
+	canary := engine.IsCanary(r)
+	if !canary {
+		h.record(r, result)
+	}
 	d := policy.Decide(result)
 	if d.Err != nil {
 		return nil, "", d.Err
+	}
+	if canary {
+		return answer(r.UID, d), decisionCanary, nil
 	}
 	return answer(r.UID, d), label(d), nil
 }

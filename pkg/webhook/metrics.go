@@ -11,6 +11,7 @@ const (
 	decisionDeny   = "deny"
 	decisionExempt = "exempt"
 	decisionProbe  = "probe"
+	decisionCanary = "canary"
 	decisionError  = "error"
 )
 

@@ -1,0 +1,149 @@
+package canary_test
+
+import (
+	"context"
+	"encoding/pem"
+	"net/http/httptest"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/pkg/canary"
+	"github.com/fusegate/fusegate/pkg/controlplane"
+	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/exempt"
+	"github.com/fusegate/fusegate/pkg/install"
+	"github.com/fusegate/fusegate/pkg/webhook"
+)
+
+// armed installs Fusegate with the real handler and engine behind it, and gives
+// two entries the rules for canaries at revision "r1".
+func armed(t *testing.T, c client.Client) *httptest.Server {
+	t.Helper()
+	e, err := engine.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler, err := webhook.New(exempt.Perimeter{}, e, nil, nil, webhook.Options{Log: logr.Discard()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := httptest.NewTLSServer(handler)
+	t.Cleanup(backend.Close)
+	plan, err := install.Render(install.Config{
+		WebhookURL: backend.URL + webhook.Path,
+		CABundle:   pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: backend.Certificate().Raw}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := plan.Apply(t.Context(), c, install.ApplyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	live := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	if err := c.Get(t.Context(), client.ObjectKey{Name: install.ConfigurationName}, live); err != nil {
+		t.Fatal(err)
+	}
+	for i := range live.Webhooks {
+		w := &live.Webhooks[i]
+		if w.Name == string(exempt.EngineEntry) {
+			continue
+		}
+		w.Rules = exempt.CanaryRules()
+		if w.Name == string(exempt.PolicyEntry) {
+			w.MatchConditions = append(w.MatchConditions, exempt.RevisionCondition("r1"))
+		}
+	}
+	if err := c.Update(t.Context(), live); err != nil {
+		t.Fatal(err)
+	}
+	return backend
+}
+
+// awaitSample asks until both answers are as wanted.
+func awaitSample(t *testing.T, s canary.Server, revision string, policy, path canary.Outcome) canary.Sample {
+	t.Helper()
+	var got canary.Sample
+	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		got = canary.Ask(ctx, s, revision)
+		return got.Policy.Outcome == policy && got.Path.Outcome == path, nil
+	})
+	if err != nil {
+		t.Fatalf("revision %s: got %+v, want %s and %s", revision, got, policy, path)
+	}
+	return got
+}
+
+func TestAsk(t *testing.T) {
+	cp, err := controlplane.Start(t.Context(), controlplane.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cp.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	admin, err := client.New(cp.Config(controlplane.Admin), client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers := func(user string) canary.Server {
+		t.Helper()
+		list, err := canary.NewCluster(cp.Config(user), nil, nil).Servers(t.Context())
+		if err != nil || len(list) != 1 || list[0].Name != cp.Config(user).Host {
+			t.Fatalf("got servers %v and error %v, want the kubeconfig's", list, err)
+		}
+		return list[0]
+	}
+	asAdmin := servers(controlplane.Admin)
+	if got := canary.Ask(t.Context(), asAdmin, "r1"); got.Policy.Outcome != canary.Unknown || got.Policy.Err == nil {
+		t.Errorf("without the kind: got %+v, want Unknown", got)
+	}
+	backend := armed(t, admin)
+	awaitSample(t, asAdmin, "r1", canary.Denied, canary.Denied)
+	awaitSample(t, asAdmin, "r2", canary.Admitted, canary.Denied)
+	awaitSample(t, servers(controlplane.Tenant), "r1", canary.Unknown, canary.Unknown)
+	backend.Close()
+	if got := awaitSample(t, asAdmin, "r1", canary.Admitted, canary.Admitted); got.Policy.Took <= 0 {
+		t.Errorf("got %+v, want to know how long it took", got)
+	}
+}
+
+// TestRegistered finds the API server by its registration.
+func TestRegistered(t *testing.T) {
+	cp, err := controlplane.Start(t.Context(), controlplane.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cp.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	admin, err := client.New(cp.Config(controlplane.Admin), client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	err = wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		list, err := canary.NewCluster(cp.Config(controlplane.Admin), admin, nil).Servers(ctx)
+		names = nil
+		for _, s := range list {
+			names = append(names, s.Name)
+		}
+		return err == nil, nil
+	})
+	if err != nil || len(names) != 1 {
+		t.Fatalf("got %v (%v), want the one that has registered", names, err)
+	}
+	fixed, err := canary.NewCluster(cp.Config(controlplane.Admin), admin, []string{"https://b", "https://a"}).Servers(t.Context())
+	if err != nil || !slices.Equal([]string{fixed[0].Name, fixed[1].Name}, []string{"https://b", "https://a"}) {
+		t.Errorf("got %v (%v), want those that were named", fixed, err)
+	}
+}

@@ -1,0 +1,240 @@
+package canary
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fusegate/fusegate/apis/v1alpha1"
+)
+
+const (
+	// interval is how often every API server is asked, and eager how often
+	// while one has not yet answered at the current revision, for at most
+	// eagerFor.
+	interval = 3 * time.Second
+	eager    = 250 * time.Millisecond
+	eagerFor = 10 * time.Second
+
+	// patience is how many answers in a row must be wrong before a proof no
+	// longer holds: one lost packet is no outage.
+	patience = 2
+
+	// grace is how long an API server may take to learn of a new revision: it
+	// watches the webhook configuration.
+	grace = 5 * time.Second
+)
+
+// Servers lists the API servers to ask.
+type Servers interface {
+	Servers(ctx context.Context) ([]Server, error)
+}
+
+// Prober asks every API server again and again. It runs on the leader.
+type Prober struct {
+	servers  Servers
+	revision func() string
+	metrics  *metrics
+	log      logr.Logger
+
+	mu      sync.Mutex
+	records map[string]*record // by server
+	asked   bool
+	problem error // why the servers could not be listed
+}
+
+// record is what is known of one API server.
+type record struct {
+	proven string // the last revision that it answered at
+	wrong  int    // answers in a row that were not a denial at the revision
+	last   Sample
+	since  time.Time // when it was first asked about the revision of last
+}
+
+// NewProber returns a prober. revision returns the one that is to be proven,
+// empty while there is none. The error is that of registering metrics.
+func NewProber(s Servers, revision func() string, reg prometheus.Registerer, log logr.Logger) (*Prober, error) {
+	m, err := newMetrics(reg)
+	if err != nil {
+		return nil, err
+	}
+	return &Prober{servers: s, revision: revision, metrics: m, log: log, records: map[string]*record{}}, nil
+}
+
+// Start asks until ctx ends.
+func (p *Prober) Start(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var changed time.Time // when the revision did
+	last := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		revision := p.revision()
+		if revision != last {
+			last, changed = revision, time.Now()
+		}
+		if p.due(revision) {
+			p.round(ctx, revision)
+		}
+		timer.Reset(p.pause(revision, changed))
+	}
+}
+
+// due tells whether it is time to ask again.
+func (p *Prober) due(revision string) bool {
+	if revision == "" {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.records {
+		if r.proven != revision || r.wrong > 0 || time.Since(r.last.At) >= interval {
+			return true
+		}
+	}
+	return len(p.records) == 0
+}
+
+func (p *Prober) pause(revision string, changed time.Time) time.Duration {
+	if revision != "" && time.Since(changed) > eagerFor && !p.proven(revision) {
+		return interval
+	}
+	return eager
+}
+
+func (p *Prober) proven(revision string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.records {
+		if r.proven != revision || r.wrong > 0 {
+			return false
+		}
+	}
+	return len(p.records) > 0
+}
+
+// round asks every API server once, at the same time.
+func (p *Prober) round(ctx context.Context, revision string) {
+	servers, err := p.servers.Servers(ctx)
+	p.mu.Lock()
+	p.problem = err
+	p.mu.Unlock()
+	if err != nil {
+		p.log.Error(err, "API servers not listed; no canary was sent")
+		return
+	}
+	samples := make([]Sample, len(servers))
+	var wg sync.WaitGroup
+	for i, s := range servers {
+		wg.Go(func() { samples[i] = Ask(ctx, s, revision) })
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked = true
+	p.keep(samples)
+}
+
+// keep records the samples and forgets API servers that are gone.
+func (p *Prober) keep(samples []Sample) {
+	for name := range p.records {
+		if !slices.ContainsFunc(samples, func(s Sample) bool { return s.Server == name }) {
+			delete(p.records, name)
+			p.metrics.forget(name)
+		}
+	}
+	for _, s := range samples {
+		r := p.records[s.Server]
+		if r == nil {
+			r = &record{}
+			p.records[s.Server] = r
+		}
+		p.note(r, s)
+	}
+}
+
+func (p *Prober) note(r *record, s Sample) {
+	p.metrics.observe(s)
+	before := r.wrong
+	if r.last.Revision != s.Revision || r.since.IsZero() {
+		r.since = s.At
+	}
+	r.last = s
+	if s.Policy.Outcome == Denied {
+		r.proven, r.wrong = s.Revision, 0
+	} else {
+		r.wrong++
+	}
+	if r.wrong == patience && r.proven == s.Revision {
+		_, message := s.explain()
+		p.log.Info("enforcement is not proven any more", "server", s.Server, "reason", message)
+	}
+	if before >= patience && r.wrong == 0 {
+		p.log.Info("enforcement is proven again", "server", s.Server, "revision", s.Revision)
+	}
+}
+
+// Proof is what the canaries show of a revision of the rules.
+type Proof struct {
+	// Proven tells whether every API server whose address is known enforces
+	// it, Pending that one has not had the time to learn of it.
+	Proven, Pending bool
+	// Reason is one of v1alpha1.ConditionEnforced.
+	Reason, Message string
+}
+
+// Proof returns what the canaries show of the revision.
+func (p *Prober) Proof(revision string) Proof {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	names := sortedNames(p.records)
+	switch {
+	case p.problem != nil:
+		return unknown("the API servers cannot be listed: " + p.problem.Error())
+	case !p.asked || revision == "":
+		return Proof{Pending: true, Reason: v1alpha1.ReasonCanaryUnknown, Message: "no API server has been asked yet"}
+	case len(names) == 0:
+		return unknown("no API server is known")
+	}
+	pending := false
+	for _, name := range names {
+		r := p.records[name]
+		switch {
+		case r.proven == revision && r.wrong < patience:
+		case r.proven != revision && (r.last.Revision != revision || time.Since(r.since) < grace):
+			pending = true
+		default:
+			reason, message := r.last.explain()
+			return Proof{Reason: reason, Message: message}
+		}
+	}
+	if pending {
+		return Proof{Pending: true, Reason: v1alpha1.ReasonCanaryUnknown, Message: "not every API server has answered at the current revision of the rules yet"}
+	}
+	return Proof{Proven: true, Reason: v1alpha1.ReasonCanaryAnswered, Message: "every API server that is known (" + strings.Join(names, ", ") + ") sends requests to the webhook"}
+}
+
+func unknown(message string) Proof {
+	return Proof{Reason: v1alpha1.ReasonCanaryUnknown, Message: message}
+}
+
+func sortedNames(records map[string]*record) []string {
+	out := make([]string, 0, len(records))
+	for name := range records {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,102 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/status"
+)
+
+// judge returns the condition Enforced that a constraint is to have: the first
+// thing that stands in the way of enforcing it, or that nothing does.
+func (e *Enforcement) judge(u *unstructured.Unstructured, alive map[string]bool) metav1.Condition {
+	rejected, lagging, missing := ingestion(u, alive)
+	if rejected != "" {
+		return notEnforced(v1alpha1.ReasonRejected, rejected)
+	}
+	if !engine.ActsAtAdmission(u) {
+		return notEnforced(v1alpha1.ReasonNotEnforcing, "its action asks for nothing at admission; audit reports its violations")
+	}
+	yes, reason, partly := e.webhook.Intercepted(u)
+	if !yes {
+		return notEnforced(reason, partly)
+	}
+	if waiting := e.waiting(u, lagging, missing); waiting != "" {
+		return notEnforced(v1alpha1.ReasonIngesting, waiting)
+	}
+	proven, pending, reason, message := e.webhook.Proof()
+	if before := enforcedBefore(u); pending && before != nil {
+		// The rules that are on their way out have it enforced.
+		return *before
+	}
+	if !proven {
+		out := notEnforced(reason, message)
+		if reason == v1alpha1.ReasonCanaryUnknown {
+			out.Status = metav1.ConditionUnknown
+		}
+		return out
+	}
+	if partly != "" {
+		message += "; " + partly
+	}
+	return metav1.Condition{Type: v1alpha1.ConditionEnforced, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCanaryAnswered, Message: message}
+}
+
+func notEnforced(reason, message string) metav1.Condition {
+	return metav1.Condition{Type: v1alpha1.ConditionEnforced, Status: metav1.ConditionFalse, Reason: reason, Message: message}
+}
+
+// ingestion sums up what the living processes say of the constraint: why one
+// has not accepted it, which know an older generation of it, and which do not
+// know it.
+func ingestion(u *unstructured.Unstructured, alive map[string]bool) (rejected string, lagging, missing []string) {
+	entries := status.Entries(u)
+	for pod := range alive {
+		entry := entries[pod]
+		generation, _ := entry["observedGeneration"].(int64)
+		errs, _ := entry["errors"].([]any)
+		switch {
+		case entry == nil || entry["constraintUID"] != string(u.GetUID()):
+			missing = append(missing, pod)
+		case generation != u.GetGeneration():
+			lagging = append(lagging, pod)
+		case len(errs) > 0:
+			rejected = fmt.Sprintf("pod %s: %v", pod, firstMessage(errs))
+		}
+	}
+	slices.Sort(lagging)
+	slices.Sort(missing)
+	return rejected, lagging, missing
+}
+
+// waiting says whose ingestion is waited for. A process that has no entry for a
+// constraint which was enforced before has just started: it answers no request
+// until it knows everything.
+func (e *Enforcement) waiting(u *unstructured.Unstructured, lagging, missing []string) string {
+	if enforcedBefore(u) != nil && len(missing) < len(e.census.seen) {
+		missing = nil
+	}
+	waiting := append(lagging, missing...)
+	if len(waiting) == 0 {
+		return ""
+	}
+	slices.Sort(waiting)
+	return "not ingested yet by: " + strings.Join(waiting, ", ")
+}
+
+// enforcedBefore is the condition of a constraint whose current generation was
+// enforced, nil for others.
+func enforcedBefore(u *unstructured.Unstructured) *metav1.Condition {
+	c := apimeta.FindStatusCondition(status.Conditions(u), v1alpha1.ConditionEnforced)
+	if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != u.GetGeneration() {
+		return nil
+	}
+	return c
+}

@@ -1,0 +1,222 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/status"
+)
+
+const (
+	// enforcementInterval is how often the conditions are compared with what
+	// is so. Nothing is written when nothing has changed.
+	enforcementInterval = time.Second
+	// enforcementWriters is how many conditions are written at a time.
+	enforcementWriters = 8
+	// maxAnnounced bounds the Events of one round: when everything changes at
+	// once, one says it all.
+	maxAnnounced = 10
+)
+
+// Webhook tells what comes of requests on their way to the webhook.
+type Webhook interface {
+	// Intercepted tells whether the API servers are told to send the requests
+	// that this version of a constraint matches, and if not, a reason of
+	// v1alpha1.ConditionEnforced and a message. A message with true is for
+	// what is only partly so.
+	Intercepted(constraint *unstructured.Unstructured) (yes bool, reason, message string)
+	// Proof tells whether every API server was seen to send requests, or has
+	// not been asked yet.
+	Proof() (proven, pending bool, reason, message string)
+}
+
+// Enforcement is the leader's part of a constraint: the condition Enforced.
+type Enforcement struct {
+	client   client.Client
+	cache    client.Reader
+	webhook  Webhook
+	census   *census
+	ready    func() error
+	recorder events.EventRecorder
+	gauge    *prometheus.GaugeVec
+	log      logr.Logger
+}
+
+// EnforcementOptions are what an Enforcement needs; all but Metrics and
+// Recorder are required.
+type EnforcementOptions struct {
+	Client client.Client
+	// Namespace is where the presence Leases lie.
+	Namespace string
+	Webhook   Webhook
+	// Ready returns why not all constraints are known yet.
+	Ready    func() error
+	Recorder events.EventRecorder
+	Metrics  prometheus.Registerer
+	Log      logr.Logger
+}
+
+// NewEnforcement returns an Enforcement. The error is that of registering its
+// metric.
+func NewEnforcement(o EnforcementOptions) (*Enforcement, error) {
+	e := &Enforcement{
+		client: o.Client, cache: o.Client, webhook: o.Webhook, ready: o.Ready, recorder: o.Recorder, log: o.Log,
+		census: newCensus(o.Client, o.Namespace, time.Now),
+		gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "fusegate_constraints",
+			Help: "Constraints by the status and reason of their condition Enforced. Only the leader knows.",
+		}, []string{"enforced", "reason"}),
+	}
+	if o.Metrics == nil {
+		return e, nil
+	}
+	if err := o.Metrics.Register(e.gauge); err != nil {
+		return nil, fmt.Errorf("registering the metric of constraints: %w", err)
+	}
+	return e, nil
+}
+
+// Start keeps the conditions until ctx ends.
+func (e *Enforcement) Start(ctx context.Context) error {
+	said := ""
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
+		err := e.round(ctx)
+		if err == nil || ctx.Err() != nil {
+			said = ""
+			return
+		}
+		if said != err.Error() {
+			said = err.Error()
+			e.log.Error(err, "whether constraints are enforced is not up to date; trying again")
+		}
+	}, enforcementInterval)
+	return nil
+}
+
+// judged is a constraint with the condition that it is to have.
+type judged struct {
+	object    *unstructured.Unstructured
+	condition metav1.Condition
+}
+
+func (e *Enforcement) round(ctx context.Context) error {
+	if err := e.ready(); err != nil {
+		return nil // the conditions stay as they are
+	}
+	alive, _, err := e.census.take(ctx)
+	if err != nil {
+		return err
+	}
+	constraints, err := e.constraints(ctx)
+	if err != nil {
+		return err
+	}
+	all := make([]judged, len(constraints))
+	for i, u := range constraints {
+		all[i] = judged{u, e.judge(u, alive)}
+	}
+	e.count(all)
+	return e.write(ctx, all)
+}
+
+// constraints lists those of every template from the cache. They must not be
+// modified.
+func (e *Enforcement) constraints(ctx context.Context) ([]*unstructured.Unstructured, error) {
+	templates := &unstructured.UnstructuredList{}
+	templates.SetGroupVersionKind(templateGVK().GroupVersion().WithKind("ConstraintTemplateList"))
+	if err := e.cache.List(ctx, templates, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing templates: %w", err)
+	}
+	var out []*unstructured.Unstructured
+	for i := range templates.Items {
+		t := &templates.Items[i]
+		if !apimeta.IsStatusConditionTrue(status.Conditions(t), v1alpha1.ConditionReady) {
+			continue
+		}
+		list := &unstructured.UnstructuredList{}
+		list.SetGroupVersionKind(constraintGVK(kindOf(t) + "List"))
+		if err := e.cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+			return nil, fmt.Errorf("listing constraints of kind %s: %w", kindOf(t), err)
+		}
+		for j := range list.Items {
+			out = append(out, &list.Items[j])
+		}
+	}
+	return out, nil
+}
+
+func (e *Enforcement) count(all []judged) {
+	e.gauge.Reset()
+	for _, j := range all {
+		e.gauge.WithLabelValues(string(j.condition.Status), j.condition.Reason).Inc()
+	}
+}
+
+// write brings the conditions up to date, several at a time.
+func (e *Enforcement) write(ctx context.Context, all []judged) error {
+	var changed []judged
+	for _, j := range all {
+		if current(j) {
+			continue
+		}
+		changed = append(changed, j)
+	}
+	errs := make([]error, len(changed))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, enforcementWriters)
+	for i, j := range changed {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = e.writeOne(ctx, j, i < maxAnnounced)
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// current tells whether the constraint has the condition already.
+func current(j judged) bool {
+	conditions := status.Conditions(j.object)
+	have := apimeta.FindStatusCondition(conditions, v1alpha1.ConditionEnforced)
+	return have != nil && have.Status == j.condition.Status && have.Reason == j.condition.Reason &&
+		have.Message == j.condition.Message && have.ObservedGeneration == j.object.GetGeneration()
+}
+
+func (e *Enforcement) writeOne(ctx context.Context, j judged, announce bool) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	if err := status.Enforced(ctx, e.client, j.object, j.condition); err != nil {
+		return err
+	}
+	before := apimeta.FindStatusCondition(status.Conditions(j.object), v1alpha1.ConditionEnforced)
+	changed := before == nil && j.condition.Status == metav1.ConditionTrue || before != nil && before.Status != j.condition.Status
+	if !changed || !announce || e.recorder == nil {
+		return nil
+	}
+	kind, verb := corev1.EventTypeNormal, "Enforced"
+	if j.condition.Status != metav1.ConditionTrue {
+		kind, verb = corev1.EventTypeWarning, "NotEnforced"
+	}
+	e.recorder.Eventf(j.object, nil, kind, verb, "Enforce", "%s: %s", j.condition.Reason, j.condition.Message)
+	return nil
+}
