@@ -16,35 +16,50 @@ import (
 	"time"
 )
 
-// target is one binary: its file name and the main package it comes from.
-type target struct{ name, pkg string }
+// target is one binary: its file name, the main package it comes from, and the
+// folder of the module that pins it.
+type target struct{ name, pkg, module string }
+
+const (
+	// kubernetes is the module beside this file.
+	kubernetes = "."
+	// kubelets pins kwok alone, so that what kwok requires does not change
+	// what Kubernetes is built from.
+	kubelets = "kwok"
+)
 
 // targets is in the order of building. The API server comes first because it
 // has most packages, so that its progress tells how long the rest may take.
 var targets = []target{
-	{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"},
-	{"kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"},
-	{"kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"},
-	{"kubectl", "k8s.io/kubernetes/cmd/kubectl"},
-	{"etcd", "go.etcd.io/etcd/server/v3"},
+	{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", kubernetes},
+	{"kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", kubernetes},
+	{"kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", kubernetes},
+	{"kubectl", "k8s.io/kubernetes/cmd/kubectl", kubernetes},
+	{"etcd", "go.etcd.io/etcd/server/v3", kubernetes},
+	{"kwok", "sigs.k8s.io/kwok/cmd/kwok", kubelets},
 }
 
 // builder knows where the binaries go and how they are made.
 type builder struct {
-	dir     string // of the binaries
+	dir     string            // of the binaries
+	modules map[string]module // by their folders
+}
+
+// module is what its binaries have in common.
+type module struct {
 	ldflags string
 	stamp   string // what the stamp of an up-to-date binary contains
 }
 
-// newBuilder reads the module in the working directory.
+// newBuilder reads the modules in the working directory and below.
 func newBuilder() (*builder, error) {
-	mod, err := os.ReadFile("go.mod")
+	mod, sum, err := readModule(kubernetes)
 	if err != nil {
-		return nil, fmt.Errorf("reading go.mod (run this as: go run -C hack/controlplane .): %w", err)
+		return nil, err
 	}
-	sum, err := os.ReadFile("go.sum")
+	kwokMod, kwokSum, err := readModule(kubelets)
 	if err != nil {
-		return nil, fmt.Errorf("reading go.sum: %w", err)
+		return nil, err
 	}
 	version, err := kubernetesVersion(mod)
 	if err != nil {
@@ -54,12 +69,27 @@ func newBuilder() (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{
-		dir:     filepath.Join(parent, fmt.Sprintf("%s-%s-%s", version, runtime.GOOS, runtime.GOARCH)),
-		ldflags: ldflags(version),
+	return &builder{
+		dir: filepath.Join(parent, fmt.Sprintf("%s-%s-%s", version, runtime.GOOS, runtime.GOARCH)),
+		modules: map[string]module{
+			kubernetes: newModule(mod, sum, ldflags(version)),
+			kubelets:   newModule(kwokMod, kwokSum, "-s -w"),
+		},
+	}, nil
+}
+
+func readModule(dir string) (mod, sum []byte, err error) {
+	if mod, err = os.ReadFile(filepath.Join(dir, "go.mod")); err != nil {
+		return nil, nil, fmt.Errorf("reading go.mod (run this as: go run -C hack/controlplane .): %w", err)
 	}
-	b.stamp = digest(mod, sum, []byte(runtime.Version()), []byte(b.ldflags))
-	return b, nil
+	if sum, err = os.ReadFile(filepath.Join(dir, "go.sum")); err != nil {
+		return nil, nil, fmt.Errorf("reading go.sum: %w", err)
+	}
+	return mod, sum, nil
+}
+
+func newModule(mod, sum []byte, flags string) module {
+	return module{ldflags: flags, stamp: digest(mod, sum, []byte(runtime.Version()), []byte(flags))}
 }
 
 // cacheParent is the folder that holds one folder per version.
@@ -121,7 +151,7 @@ func (b *builder) stale(of []target) []target {
 	var out []target
 	for _, t := range of {
 		got, err := os.ReadFile(b.stampFile(t))
-		if err != nil || string(got) != b.stamp || !executable(filepath.Join(b.dir, t.name)) {
+		if err != nil || string(got) != b.modules[t.module].stamp || !executable(filepath.Join(b.dir, t.name)) {
 			out = append(out, t)
 		}
 	}
@@ -148,7 +178,7 @@ func (b *builder) build(ctx context.Context, t target) (err error) {
 	if err := os.Rename(tmp, filepath.Join(b.dir, t.name)); err != nil {
 		return fmt.Errorf("installing %s: %w", t.name, err)
 	}
-	if err := os.WriteFile(b.stampFile(t), []byte(b.stamp), 0o644); err != nil {
+	if err := os.WriteFile(b.stampFile(t), []byte(b.modules[t.module].stamp), 0o644); err != nil {
 		return fmt.Errorf("writing the stamp of %s: %w", t.name, err)
 	}
 	return nil
@@ -158,7 +188,8 @@ func (b *builder) build(ctx context.Context, t target) (err error) {
 func (b *builder) compile(ctx context.Context, t target, out string) error {
 	p := newProgress(os.Stderr, t.name)
 	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-mod=readonly", "-buildvcs=false",
-		"-trimpath", "-ldflags", b.ldflags, "-o", out, t.pkg)
+		"-trimpath", "-ldflags", b.modules[t.module].ldflags, "-o", out, t.pkg)
+	cmd.Dir = t.module
 	cmd.Stdout, cmd.Stderr = p, p
 	// An interrupt lets go build remove its own temporary files.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }

@@ -1,6 +1,7 @@
 // Command controlplane builds the real control plane that Fusegate's tests and
 // demo run on: etcd, kube-apiserver, kube-controller-manager, kube-scheduler
-// and kubectl, at the versions that go.mod beside it pins.
+// and kubectl, at the versions that go.mod beside it pins, and kwok, which stands
+// in for kubelets, at the version that kwok/go.mod pins.
 //
 // Run it from the root of the repository:
 //

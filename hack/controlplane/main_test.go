@@ -44,7 +44,7 @@ func TestLdflags(t *testing.T) {
 
 // TestStale checks what a stamp is worth.
 func TestStale(t *testing.T) {
-	one := []target{{name: "etcd"}}
+	one := []target{{name: "etcd", module: kubernetes}}
 	for name, tc := range map[string]struct {
 		reason string
 		binary bool
@@ -58,7 +58,7 @@ func TestStale(t *testing.T) {
 		"FirstTime": {"There is nothing.", false, "", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := &builder{dir: t.TempDir(), stamp: "now"}
+			b := &builder{dir: t.TempDir(), modules: map[string]module{kubernetes: {stamp: "now"}}}
 			if tc.stamp != "" {
 				write(t, b.stampFile(one[0]), tc.stamp)
 			}

@@ -15,9 +15,8 @@ var errStopped = errors.New("the control plane is stopped")
 const ServiceCIDR = "127.96.0.0/16"
 
 // launchAPIServer starts one without waiting. The caller holds the lock.
-func (c *ControlPlane) launchAPIServer(i int) error {
-	_, err := c.launch(c.servers()[i], c.assets.APIServer, c.apiServerArgs(i)...)
-	return err
+func (c *ControlPlane) launchAPIServer(i int) (*process, error) {
+	return c.launch(c.servers()[i], c.assets.APIServer, c.apiServerArgs(i)...)
 }
 
 func (c *ControlPlane) apiServerArgs(i int) []string {
@@ -58,11 +57,10 @@ func (c *ControlPlane) apiServerArgs(i int) []string {
 
 // awaitAPIServer waits until one is ready and has the namespace that every
 // client takes for granted; it is made after the server calls itself ready.
-func (c *ControlPlane) awaitAPIServer(ctx context.Context, i int) error {
-	name := c.servers()[i]
-	return c.ready(ctx, c.processes[name], func(ctx context.Context) error {
+func (c *ControlPlane) awaitAPIServer(ctx context.Context, p *process) error {
+	return c.ready(ctx, p, func(ctx context.Context) error {
 		for _, path := range []string{"/readyz", "/api/v1/namespaces/default"} {
-			if err := c.get(ctx, c.url(name)+path, c.identity(Admin).token); err != nil {
+			if err := c.get(ctx, c.url(p.name)+path, c.identity(Admin).token); err != nil {
 				return err
 			}
 		}
@@ -88,24 +86,47 @@ func (c *ControlPlane) StopAPIServer(ctx context.Context, i int) error {
 	return nil
 }
 
-// StartAPIServer starts the API server with the index at the port it had and
-// waits until it is ready; the context is used as in Start. Starting a running
-// one only waits.
+// StartAPIServer starts the API server with the index, one on standby or one
+// that was stopped or has ended, at its port and waits until it is ready; the
+// context is used as in Start. Starting a running one only waits.
+//
+// One that ends before it is ready makes the error wrap an *EndedError. When
+// the context ends the wait, the API server goes on and StopAPIServer stops it.
 func (c *ControlPlane) StartAPIServer(ctx context.Context, i int) error {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
+	p, err := c.runningAPIServer(i)
+	if err != nil {
+		return err
+	}
+	return c.awaitAPIServer(ctx, p)
+}
+
+// runningAPIServer launches one unless it runs.
+func (c *ControlPlane) runningAPIServer(i int) (*process, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
 	if c.stopped {
-		return errStopped
+		return nil, errStopped
 	}
-	if p, ok := c.processes[c.servers()[i]]; !ok || !p.running() {
-		if err := c.launchAPIServer(i); err != nil {
-			return err
-		}
+	if p, ok := c.processes[c.servers()[i]]; ok && p.running() {
+		return p, nil
 	}
-	return c.awaitAPIServer(ctx, i)
+	return c.launchAPIServer(i)
+}
+
+// APIServerEnd tells how the API server with the index ended by itself. It is
+// nil while it runs, before it was started and after StopAPIServer.
+func (c *ControlPlane) APIServerEnd(i int) *EndedError {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	p, ok := c.processes[c.servers()[i]]
+	if !ok || p.running() {
+		return nil
+	}
+	return p.end()
 }
 
 // RestartAPIServer stops and starts the API server with the index.

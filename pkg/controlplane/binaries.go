@@ -22,12 +22,13 @@ const (
 	controllerManagerName = "kube-controller-manager"
 	schedulerName         = "kube-scheduler"
 	kubectlName           = "kubectl"
+	kwokName              = "kwok"
 )
 
 // Assets are the paths of the binaries. One that nobody asked for may be
 // missing and is then empty.
 type Assets struct {
-	Etcd, APIServer, ControllerManager, Scheduler, Kubectl string
+	Etcd, APIServer, ControllerManager, Scheduler, Kubectl, Kwok string
 }
 
 // MissingError says which binaries are nowhere to be found.
@@ -43,7 +44,7 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("control plane binaries %q not found in %q: run `make controlplane` to build them", e.Names, e.Folders)
 }
 
-// Binaries locates all five binaries. Each is taken from the folder that
+// Binaries locates the five binaries of Kubernetes; kwok is none of them. Each is taken from the folder that
 // KUBEBUILDER_ASSETS names if it is there, else from the cache that
 // hack/controlplane fills: <user cache>/fusegate/controlplane, or
 // FUSEGATE_CONTROLPLANE_CACHE, and below it <Version>-<os>-<arch>. The error is
@@ -78,6 +79,7 @@ func (a *Assets) field(name string) *string {
 		controllerManagerName: &a.ControllerManager,
 		schedulerName:         &a.Scheduler,
 		kubectlName:           &a.Kubectl,
+		kwokName:              &a.Kwok,
 	}[name]
 }
 

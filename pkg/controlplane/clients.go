@@ -12,6 +12,12 @@ func (c *ControlPlane) startClients(ctx context.Context) error {
 	probes := map[string]func(context.Context) error{
 		controllerManagerName: c.probeControllerManager,
 		schedulerName:         c.probeScheduler,
+		kwokName:              c.probeKwok,
+	}
+	if c.options.Kwok {
+		if err := c.prepareKwok(ctx); err != nil {
+			return err
+		}
 	}
 	for _, name := range c.options.clients() {
 		if _, err := c.launch(name, *c.assets.field(name), c.clientArgs(name)...); err != nil {
@@ -40,8 +46,11 @@ func (c *ControlPlane) probeScheduler(ctx context.Context) error {
 }
 
 func (c *ControlPlane) clientArgs(name string) []string {
-	if name == schedulerName {
+	switch name {
+	case schedulerName:
 		return c.commonArgs(name, Scheduler)
+	case kwokName:
+		return c.kwokArgs()
 	}
 	return slices.Concat(c.commonArgs(name, ControllerManager), []string{
 		"--use-service-account-credentials",

@@ -1,6 +1,6 @@
 // Package controlplane starts a real Kubernetes control plane on the loopback
-// interface: etcd, one or more kube-apiservers on it and, on request,
-// kube-controller-manager and kube-scheduler. Tests and the demo run on it; no
+// interface: etcd, one or more kube-apiservers on it, more of them later and,
+// on request, kube-controller-manager and kube-scheduler. Tests and the demo run on it; no
 // other production code imports it, and it imports nothing of Fusegate.
 //
 // Authorization is Node and RBAC, as in a cluster made by kubeadm. Identities
@@ -9,7 +9,9 @@
 // manager nobody creates the service account "default" of a namespace, so the
 // ServiceAccount plugin, which would then reject every pod, is off.
 //
-// Nothing runs kubelets or kube-proxy. A webhook is reached by URL, or by a
+// Nothing runs kubelets or kube-proxy; on request kwok plays kubelets (see
+// ControlPlane.AddNodes), so that nodes are ready, their Leases renewed, and
+// pods running that nobody runs. A webhook is reached by URL, or by a
 // Service: on Linux the cluster IPs are loopback addresses (see
 // ServiceCIDR), so that a process which listens on the cluster IP and port of a
 // Service is that Service.
@@ -50,11 +52,17 @@ type Options struct {
 	Keep bool
 	// APIServers is the number of kube-apiservers; zero means one.
 	APIServers int
+	// Standby is the number of kube-apiservers beside those that Start leaves
+	// to StartAPIServer. They have the indices after those of APIServers, and
+	// a port, client configurations and kubeconfigs from the beginning.
+	Standby int
 	// ControllerManager starts kube-controller-manager with all its default
 	// controllers, each with a service account of its own.
 	ControllerManager bool
 	// Scheduler starts kube-scheduler.
 	Scheduler bool
+	// Kwok starts kwok, which plays the kubelets of all nodes: see AddNodes.
+	Kwok bool
 	// Users are identities beside the default ones.
 	Users []User
 	// APIServerArgs are appended to the arguments of every kube-apiserver, so
@@ -65,7 +73,7 @@ type Options struct {
 }
 
 // ControlPlane is a running control plane. Its methods may be called
-// concurrently; those that start and stop something wait for each other.
+// concurrently. One that stops what another waits for ends that wait.
 type ControlPlane struct {
 	options Options
 	assets  Assets
@@ -74,8 +82,10 @@ type ControlPlane struct {
 	users   []identity
 	ports   map[string]*reservation // by component name
 
+	logging sync.Mutex // held while writing to options.Log
 	mu      sync.Mutex // guards what follows
 	stopped bool
+	nodes   int // made by AddNodes
 	// processes holds what was started and not stopped, by component name.
 	processes map[string]*process
 }
@@ -108,7 +118,7 @@ func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // prepare makes all files and reserves all ports, but starts nothing.
 func prepare(o Options) (*ControlPlane, error) {
-	o.APIServers = max(o.APIServers, 1)
+	o.APIServers, o.Standby = max(o.APIServers, 1), max(o.Standby, 0)
 	if o.Log == nil {
 		o.Log = io.Discard
 	}
@@ -116,7 +126,7 @@ func prepare(o Options) (*ControlPlane, error) {
 	if err != nil {
 		return nil, err
 	}
-	users, err := identities(o.Users)
+	users, err := identities(o.users())
 	if err != nil {
 		return nil, err
 	}
@@ -148,11 +158,25 @@ func (o Options) clients() []string {
 	if o.Scheduler {
 		names = append(names, schedulerName)
 	}
+	if o.Kwok {
+		names = append(names, kwokName)
+	}
 	return names
+}
+
+// users lists the identities beside the default ones.
+func (o Options) users() []User {
+	if !o.Kwok {
+		return o.Users
+	}
+	return append(slices.Clone(o.Users), User{Name: Kubelets, Groups: []string{"system:nodes"}})
 }
 
 func (c *ControlPlane) populate() (err error) {
 	for _, name := range c.components() {
+		if name == kwokName {
+			continue // It serves nothing.
+		}
 		if c.ports[name], err = reserve(); err != nil {
 			return err
 		}
@@ -174,9 +198,10 @@ func (c *ControlPlane) components() []string {
 	return slices.Concat([]string{etcdName}, c.servers(), c.options.clients())
 }
 
-// servers lists the names of the API servers, by their index.
+// servers lists the names of the API servers, by their index, those on standby
+// last.
 func (c *ControlPlane) servers() []string {
-	names := make([]string, c.options.APIServers)
+	names := make([]string, c.options.APIServers+c.options.Standby)
 	for i := range names {
 		names[i] = fmt.Sprintf("%s-%d", apiServerName, i)
 	}
@@ -196,13 +221,16 @@ func (c *ControlPlane) start(ctx context.Context) error {
 	if err := c.startEtcd(ctx); err != nil {
 		return err
 	}
+	var servers []*process
 	for i := range c.options.APIServers {
-		if err := c.launchAPIServer(i); err != nil {
+		p, err := c.launchAPIServer(i)
+		if err != nil {
 			return err
 		}
+		servers = append(servers, p)
 	}
-	for i := range c.options.APIServers {
-		if err := c.awaitAPIServer(ctx, i); err != nil {
+	for _, p := range servers {
+		if err := c.awaitAPIServer(ctx, p); err != nil {
 			return err
 		}
 	}
@@ -224,6 +252,8 @@ func (c *ControlPlane) ready(ctx context.Context, p *process, probe func(context
 	if err := p.await(ctx, probe); err != nil {
 		return err
 	}
+	c.logging.Lock()
+	defer c.logging.Unlock()
 	_, _ = fmt.Fprintf(c.options.Log, "%s ready after %.1f s\n", p.name, time.Since(p.started).Seconds())
 	return nil
 }
@@ -258,7 +288,7 @@ func (c *ControlPlane) Stop() error {
 func (c *ControlPlane) Dir() string { return c.dir.path }
 
 // Log is the path of the log of a component: "etcd", "kube-apiserver-0" and so
-// on, "kube-controller-manager" or "kube-scheduler". It survives the
+// on, "kube-controller-manager", "kube-scheduler" or "kwok". It survives the
 // component, but not Stop.
 func (c *ControlPlane) Log(component string) string {
 	return filepath.Join(c.dir.path, component+".log")

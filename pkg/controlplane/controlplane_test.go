@@ -38,6 +38,7 @@ func TestControlPlane(t *testing.T) {
 	c := startOnDyingThread(t, controlplane.Options{
 		Dir:               t.TempDir(),
 		APIServers:        2,
+		Standby:           1,
 		ControllerManager: true,
 		Scheduler:         true,
 		Users:             []controlplane.User{{Name: auditor, Groups: []string{"auditors", "readers"}}},
@@ -52,6 +53,7 @@ func TestControlPlane(t *testing.T) {
 		"Kubectl":         testKubectl,
 		"ServiceWebhook":  testServiceWebhook,
 		"APIServerOutage": testAPIServerOutage,
+		"Standby":         testStandby,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}

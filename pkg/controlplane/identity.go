@@ -126,7 +126,7 @@ func (c *ControlPlane) kubeconfigs(apiServer int) string {
 
 // writeKubeconfigs writes one file per user and API server.
 func (c *ControlPlane) writeKubeconfigs() error {
-	for i := range c.options.APIServers {
+	for i := range c.servers() {
 		if err := os.MkdirAll(c.kubeconfigs(i), 0o700); err != nil {
 			return fmt.Errorf("creating the folder of kubeconfigs: %w", err)
 		}

@@ -111,3 +111,29 @@ func TestLastLines(t *testing.T) {
 		})
 	}
 }
+
+// TestLastReason reads logs as Kubernetes components write them.
+func TestLastReason(t *testing.T) {
+	for name, tc := range map[string]struct {
+		log  string
+		want string
+	}{
+		"Empty": {"", ""},
+		"Alive": {"I1122 14:00:00.000000    1234 main.go:1] Error: not at the start\n", ""},
+		"Fatal": {
+			"E1122 14:00:00.000000    1234 a.go:1] \"an error\"\n" +
+				"F1122 14:00:01.123456    1234 hooks.go:204] PostStartHook \"x\" failed: timed out\ngoroutine 1 [running]:\nmain.main()\n",
+			`PostStartHook "x" failed: timed out`,
+		},
+		"Command":   {"Usage:\n  x [flags]\nError: unknown flag: --y\n", "unknown flag: --y"},
+		"Panic":     {"panic: nil map\n\ngoroutine 1 [running]:\n", "nil map"},
+		"Last":      {"Error: first\nF1122 14:00:01.123456       1 a.go:2] second", "second"},
+		"ErrorLine": {"E1122 14:00:00.000000    1234 run.go:72] \"command failed\" err=\"bad file\"\n", `"command failed" err="bad file"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := lastReason([]byte(tc.log)); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}

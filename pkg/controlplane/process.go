@@ -25,11 +25,15 @@ const (
 // process is a component that was started.
 type process struct {
 	name, log string
-	cmd       *exec.Cmd
-	started   time.Time
-	// done is closed when the process has been waited for; err is valid then.
-	done chan struct{}
-	err  error
+	// offset is the size that the log had before.
+	offset  int64
+	cmd     *exec.Cmd
+	started time.Time
+	// done is closed when the process has been waited for; what follows is
+	// valid then.
+	done  chan struct{}
+	err   error
+	ended time.Time
 }
 
 // spawner runs functions on one OS thread that lives as long as this process.
@@ -74,7 +78,14 @@ func launch(name, path, dir, log string, args []string) (*process, error) {
 	}
 	defer func() { _ = f.Close() }()
 
-	p := &process{name: name, log: log, cmd: exec.Command(path, args...), started: time.Now(), done: make(chan struct{})}
+	former, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("reading the size of the log of %s: %w", name, err)
+	}
+	p := &process{
+		name: name, log: log, offset: former.Size(),
+		cmd: exec.Command(path, args...), started: time.Now(), done: make(chan struct{}),
+	}
 	p.cmd.Dir, p.cmd.Env = dir, environment(dir)
 	p.cmd.Stdout, p.cmd.Stderr = f, f
 	release, err := spawn(p.cmd)
@@ -91,6 +102,7 @@ func (p *process) wait(release func()) {
 	if p.err = p.cmd.Wait(); p.err == nil {
 		p.err = errors.New("exit status 0")
 	}
+	p.ended = time.Now()
 	release()
 }
 
@@ -135,7 +147,7 @@ func (p *process) await(ctx context.Context, probe func(context.Context) error) 
 		}
 		select {
 		case <-p.done:
-			return p.quote(fmt.Errorf("%s ended: %w", p.name, p.err))
+			return p.quote(p.end())
 		case <-ctx.Done():
 			return p.quote(fmt.Errorf("waiting for %s: %w (%w)", p.name, context.Cause(ctx), err))
 		case <-tick.C:
