@@ -30,10 +30,11 @@ func TestInCluster(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if out, err := command("install", "--kubeconfig", cp.Kubeconfig(controlplane.Admin)).CombinedOutput(); err != nil {
+	// Nothing here maps a Service's port to another.
+	if out, err := command("install", "--kubeconfig", cp.Kubeconfig(controlplane.Admin), "--service-port=9443").CombinedOutput(); err != nil {
 		t.Fatalf("installing: %v: %s", err, out)
 	}
-	ip := c.usePort(t, 9443)
+	ip := c.must(t, "", "get", "service", "-n", "fusegate-system", "fusegate-webhook", "-o", "jsonpath={.spec.clusterIP}")
 	certs := filepath.Join(c.dir, "certs")
 	if err := os.Mkdir(certs, 0o700); err != nil {
 		t.Fatal(err)
@@ -69,17 +70,6 @@ func TestInCluster(t *testing.T) {
 			t.Errorf("%s lacks a right:\n%s", m.name, log)
 		}
 	}
-}
-
-// usePort makes the webhook answer on a port that needs no privilege, since
-// nothing here maps a Service's port to another, and returns its cluster IP.
-func (c *testCluster) usePort(t *testing.T, port int) string {
-	t.Helper()
-	c.must(t, "", "patch", "service", "-n", "fusegate-system", "fusegate-webhook", "--type=json",
-		"-p", fmt.Sprintf(`[{"op":"replace","path":"/spec/ports/0/port","value":%d}]`, port))
-	c.must(t, "", "patch", "validatingwebhookconfiguration", "fusegate", "--type=json",
-		"-p", fmt.Sprintf(`[{"op":"replace","path":"/webhooks/0/clientConfig/service/port","value":%[1]d},{"op":"replace","path":"/webhooks/1/clientConfig/service/port","value":%[1]d}]`, port))
-	return c.must(t, "", "get", "service", "-n", "fusegate-system", "fusegate-webhook", "-o", "jsonpath={.spec.clusterIP}")
 }
 
 // serveAs starts fusegate serve with the identity of a service account.

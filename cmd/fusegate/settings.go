@@ -46,7 +46,7 @@ type settings struct {
 // one run, such as --force-conflicts, are no settings.
 var flagKeys = map[string]string{
 	"namespace": "namespace", "image": "image", "webhook-url": "webhookURL", "ca-file": "caFile",
-	"timeout-seconds": "timeoutSeconds", "webhook-replicas": "webhookReplicas", "controller-replicas": "controllerReplicas",
+	"timeout-seconds": "timeoutSeconds", "service-port": "servicePort", "webhook-replicas": "webhookReplicas", "controller-replicas": "controllerReplicas",
 	"kubeconfig": "kubeconfig", "context": "context",
 	"roles": "roles", "pod-name": "podName", "listen": "listen", "cert-dir": "certDir",
 	"rotate-certs": "rotateCerts", "metrics-listen": "metricsListen", "health-listen": "healthListen",

@@ -112,6 +112,12 @@ func answer(nonce string, took time.Duration, err error) Answer {
 // nonceText is how a denial repeats the nonce (pkg/engine).
 func nonceText(nonce string) string { return "nonce " + nonce }
 
+// timedOut tells whether both canaries were let through after a wait: the
+// webhook does not answer.
+func (s Sample) timedOut() bool {
+	return s.Policy.Outcome == Admitted && s.Policy.Took >= slow && s.Path.Outcome == Admitted && s.Path.Took >= slow
+}
+
 // explain words what a sample means, nothing when all is well.
 func (s Sample) explain() (reason, message string) {
 	switch s.Policy.Outcome {

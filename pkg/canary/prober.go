@@ -22,8 +22,10 @@ const (
 	eagerFor = 10 * time.Second
 
 	// patience is how many answers in a row must be wrong before a proof no
-	// longer holds: one lost packet is no outage.
+	// longer holds: one lost packet is no outage. Two canaries that were both
+	// let through after slow are enough by themselves.
 	patience = 2
+	slow     = time.Second
 
 	// grace is how long an API server may take to learn of a new revision: it
 	// watches the webhook configuration.
@@ -176,8 +178,11 @@ func (p *Prober) note(r *record, s Sample) {
 		r.proven, r.wrong = s.Revision, 0
 	} else {
 		r.wrong++
+		if s.timedOut() {
+			r.wrong = max(r.wrong, patience)
+		}
 	}
-	if r.wrong == patience && r.proven == s.Revision {
+	if before < patience && r.wrong >= patience && r.proven == s.Revision {
 		_, message := s.explain()
 		p.log.Info("enforcement is not proven any more", "server", s.Server, "reason", message)
 	}

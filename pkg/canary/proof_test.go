@@ -13,8 +13,12 @@ import (
 
 // sampleOf is what an API server answered at a revision.
 func sampleOf(server, revision string, policy, path Outcome) Sample {
+	return sampleAfter(time.Millisecond, server, revision, policy, path)
+}
+
+func sampleAfter(took time.Duration, server, revision string, policy, path Outcome) Sample {
 	answer := func(o Outcome) Answer {
-		a := Answer{Outcome: o, Took: 3 * time.Second}
+		a := Answer{Outcome: o, Took: took}
 		if o == Unknown {
 			a.Err = errors.New("forbidden")
 		}
@@ -39,9 +43,11 @@ func TestProof(t *testing.T) {
 		"OldOne":  {reason: "one answered at the revision before", rounds: [][]Sample{{denied("a", "2"), denied("b", "1")}}, want: Proof{Pending: true, Reason: v1alpha1.ReasonCanaryUnknown}},
 		"Fresh":   {reason: "an API server may take a moment to learn of a revision", rounds: [][]Sample{{denied("a", "1")}, {admitted("a")}, {admitted("a")}, {admitted("a")}}, want: Proof{Pending: true, Reason: v1alpha1.ReasonCanaryUnknown}},
 		"NotSoFresh": {reason: "but not forever", ago: 2 * grace, rounds: [][]Sample{{denied("a", "1")}, {admitted("a")}, {admitted("a")}},
-			want: Proof{Reason: v1alpha1.ReasonCanaryAdmitted}, message: "did not answer it (3s)"},
+			want: Proof{Reason: v1alpha1.ReasonCanaryAdmitted}, message: "did not answer it (1ms)"},
 		"Blip":  {reason: "one wrong answer is no outage", rounds: [][]Sample{{denied("a", "2")}, {admitted("a")}}, want: Proof{Proven: true, Reason: v1alpha1.ReasonCanaryAnswered}},
 		"Twice": {reason: "two in a row are", rounds: [][]Sample{{denied("a", "2")}, {admitted("a")}, {admitted("a")}}, want: Proof{Reason: v1alpha1.ReasonCanaryAdmitted}},
+		"Slow": {reason: "both canaries let through after the time-out are enough", rounds: [][]Sample{{denied("a", "2")}, {sampleAfter(3*time.Second, "a", "2", Admitted, Admitted)}},
+			want: Proof{Reason: v1alpha1.ReasonCanaryAdmitted}, message: "did not answer it (3s)"},
 		"Apart": {reason: "two with a right one between are not", rounds: [][]Sample{{denied("a", "2")}, {admitted("a")}, {denied("a", "2")}, {admitted("a")}},
 			want: Proof{Proven: true, Reason: v1alpha1.ReasonCanaryAnswered}},
 		"Narrowed": {reason: "the path works and policies are not asked", rounds: [][]Sample{{denied("a", "2")}, {sampleOf("a", "2", Admitted, Denied)}, {sampleOf("a", "2", Admitted, Denied)}},

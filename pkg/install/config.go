@@ -32,6 +32,7 @@ const (
 )
 
 const (
+	defaultServicePort        = 443
 	defaultWebhookReplicas    = 3
 	defaultControllerReplicas = 2
 )
@@ -53,6 +54,9 @@ type Config struct {
 	// CABundle is what the certificate behind WebhookURL is verified with, in
 	// PEM. It is required with WebhookURL and refused without.
 	CABundle []byte `json:"caBundle,omitempty"`
+	// ServicePort is the port of the Service in front of the webhook's pods, for
+	// networks that let API servers reach some ports only; zero means 443.
+	ServicePort int32 `json:"servicePort,omitempty"`
 	// TimeoutSeconds is how long the API server waits for the webhook, from 1
 	// to MaxTimeoutSeconds; zero means MaxTimeoutSeconds.
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
@@ -92,6 +96,9 @@ func (c Config) Perimeter() (exempt.Perimeter, error) {
 // withDefaults returns the effective configuration.
 func (c Config) withDefaults() Config {
 	c.Namespace = cmp.Or(c.Namespace, exempt.DefaultNamespace)
+	if c.inCluster() {
+		c.ServicePort = cmp.Or(c.ServicePort, defaultServicePort)
+	}
 	c.TimeoutSeconds = cmp.Or(c.TimeoutSeconds, MaxTimeoutSeconds)
 	c.WebhookReplicas = cmp.Or(c.WebhookReplicas, defaultWebhookReplicas)
 	c.ControllerReplicas = cmp.Or(c.ControllerReplicas, defaultControllerReplicas)

@@ -66,6 +66,10 @@ func (c Config) fit(u *unstructured.Unstructured, hash string) error {
 		if err := c.fitDeployment(u, hash); err != nil {
 			return err
 		}
+	case "Service":
+		if err := editItems(u, func(port map[string]any) { port["port"] = int64(c.ServicePort) }, "spec", "ports"); err != nil {
+			return err
+		}
 	}
 	if u.GetNamespace() != "" {
 		u.SetNamespace(c.Namespace)

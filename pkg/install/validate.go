@@ -35,6 +35,7 @@ func (c Config) validate() error {
 		checkNamespace(c.Namespace),
 		c.checkImage(),
 		c.checkURL(),
+		c.checkPort(),
 		c.checkCABundle(),
 		checkTimeout(c.TimeoutSeconds),
 		checkReplicas("webhookReplicas", c.WebhookReplicas),
@@ -101,6 +102,16 @@ func (c Config) checkURL() error {
 	}
 	if problem := urlProblem(u); problem != "" {
 		return fmt.Errorf("webhookURL: %q: %s", u.Redacted(), problem)
+	}
+	return nil
+}
+
+func (c Config) checkPort() error {
+	switch {
+	case !c.inCluster() && c.ServicePort != 0:
+		return errors.New("servicePort: is for the Service, and there is none with webhookURL: leave it out, and write the port into webhookURL")
+	case c.inCluster() && (c.ServicePort < 1 || c.ServicePort > 65535):
+		return fmt.Errorf("servicePort: %d: use 1 to 65535", c.ServicePort)
 	}
 	return nil
 }

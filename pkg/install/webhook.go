@@ -51,7 +51,7 @@ func (c Config) clientConfig() admissionregistrationv1.WebhookClientConfig {
 		return admissionregistrationv1.WebhookClientConfig{URL: ptr.To(c.url()), CABundle: c.CABundle}
 	}
 	return admissionregistrationv1.WebhookClientConfig{Service: &admissionregistrationv1.ServiceReference{
-		Namespace: c.Namespace, Name: ServiceName, Path: ptr.To(WebhookPath), Port: ptr.To[int32](443),
+		Namespace: c.Namespace, Name: ServiceName, Path: ptr.To(WebhookPath), Port: ptr.To(c.ServicePort),
 	}}
 }
 
