@@ -122,13 +122,16 @@ func TestEnforced(t *testing.T) {
 		}
 	})
 	t.Run("why not", func(t *testing.T) {
-		for name, tc := range map[string]struct{ action, match, reason, part string }{
-			"lease":    {"deny", match("coordination.k8s.io", "Lease", ""), "NotInterceptable", "Lease.coordination.k8s.io"},
-			"inside":   {"deny", match("", "Secret", ", namespaces: [kube-system]"), "Exempt", "kube-system"},
-			"unserved": {"deny", match("example.com", "Widget", ""), "NotServed", "Widget.example.com"},
-			"dry":      {"dryrun", match("", "Secret", ""), "NotEnforcing", "audit"},
+		for name, tc := range map[string]struct{ action, match, reason, part, warning string }{
+			"lease":    {"deny", match("coordination.k8s.io", "Lease", ""), "NotInterceptable", "Lease.coordination.k8s.io", "is not enforced on Lease.coordination.k8s.io"},
+			"inside":   {"deny", match("", "Secret", ", namespaces: [kube-system]"), "Exempt", "kube-system", "kube-system, are outside policy"},
+			"unserved": {"deny", match("example.com", "Widget", ""), "NotServed", "Widget.example.com", ""},
+			"dry":      {"dryrun", match("", "Secret", ""), "NotEnforcing", "audit", ""},
 		} {
-			c.must(t, constraint("EnforcedLabels", name, tc.action, "owner", tc.match), "apply", "-f", "-")
+			_, stderr, _ := c.kubectl(t, controlplane.Admin, constraint("EnforcedLabels", name, tc.action, "owner", tc.match), "apply", "-f", "-")
+			if warned := strings.Contains(stderr, "Warning: "); warned != (tc.warning != "") || !strings.Contains(stderr, tc.warning) {
+				t.Errorf("%s: got %q, want a warning with %q", name, stderr, tc.warning)
+			}
 			if got := c.awaitCondition(t, "enforcedlabels/"+name, "False", tc.reason); !strings.Contains(got, tc.part) {
 				t.Errorf("%s: got message %q, want one with %q", name, got, tc.part)
 			}

@@ -159,7 +159,7 @@ func (p *parts) addWebhook() error {
 		return fmt.Errorf("watching namespaces: %w", err)
 	}
 	log := p.log.WithName("webhook")
-	h, err := webhook.New(p.perimeter, p.engine, webhook.NewPolicyValidator(p.engine),
+	h, err := webhook.New(p.perimeter, p.engine, webhook.NewPolicyValidator(p.engine, p.perimeter),
 		webhook.NewClusterNamespaces(p.mgr.GetCache(), p.mgr.GetAPIReader(), log),
 		webhook.Options{Log: log, LogDenies: p.settings.LogDenies, Metrics: metrics.Registry, Faults: p.ingest, Ready: p.readiness.Err})
 	if err != nil {

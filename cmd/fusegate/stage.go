@@ -8,10 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/cert"
 
 	"github.com/fusegate/fusegate/pkg/controlplane"
@@ -172,6 +170,10 @@ func (s *stage) policies(ctx context.Context) error {
 			return err
 		}
 	}
+	s.say("From here on the next request is judged, whichever API server gets it")
+	if err := s.enforced(ctx, "allowedregistries/images-from-our-registry", "requiredlabels/configmaps-have-an-owner"); err != nil {
+		return err
+	}
 	if err := s.kubectl(ctx, "get", "constraints"); err != nil {
 		return err
 	}
@@ -180,13 +182,6 @@ func (s *stage) policies(ctx context.Context) error {
 
 func (s *stage) objects(ctx context.Context) error {
 	const labels, registries = "templates/requiredlabels/samples/", "templates/allowedregistries/samples/"
-	for file, mark := range map[string]string{
-		labels + "disallowed.yaml": "denied the request", registries + "disallowed.yaml": "Warning: [images-from-our-registry]",
-	} {
-		if err := s.await(ctx, mark, "-f", file); err != nil {
-			return err
-		}
-	}
 	s.say("An object that breaks the rule is denied")
 	if err := s.refused(ctx, "create", "-f", labels+"disallowed.yaml"); err != nil {
 		return err
@@ -205,7 +200,7 @@ func (s *stage) system(ctx context.Context) error {
 		`--patch=[{"op":"remove","path":"/spec/match/namespaces"}]`); err != nil {
 		return err
 	}
-	if err := s.await(ctx, "denied the request", "configmap", "nobodys", "--namespace=default"); err != nil {
+	if err := s.enforced(ctx, "requiredlabels/configmaps-have-an-owner"); err != nil {
 		return err
 	}
 	if err := s.refused(ctx, "create", "configmap", "nobodys", "--namespace=default"); err != nil {
@@ -214,19 +209,9 @@ func (s *stage) system(ctx context.Context) error {
 	return s.kubectl(ctx, "create", "configmap", "nobodys", "--namespace=kube-system")
 }
 
-// await returns once the API server answers the creation of an object, which it
-// does not store, with the mark.
-func (s *stage) await(ctx context.Context, mark string, args ...string) error {
-	args = append([]string{"create", "--dry-run=server"}, s.located(args)...)
-	var last string
-	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-		_, last, _ = s.cp.Kubectl(ctx, controlplane.Admin, "", args...)
-		return strings.Contains(last, mark), nil
-	})
-	if err != nil {
-		return fmt.Errorf("policies are not enforced; kubectl %s last said %q: %w", strings.Join(args, " "), last, err)
-	}
-	return nil
+// enforced waits until constraints are enforced.
+func (s *stage) enforced(ctx context.Context, constraints ...string) error {
+	return s.kubectl(ctx, append([]string{"wait", "--for=condition=Enforced", "--timeout=60s"}, constraints...)...)
 }
 
 // kubectl shows and runs the real kubectl.

@@ -35,7 +35,7 @@ func (namespaces) Namespace(_ context.Context, name string) policy.Namespace {
 // overHTTPS measures the webhook's handler behind TLS, as an API server meets
 // it, at two numbers of clients.
 func overHTTPS(ctx context.Context, o *ours, s subject) error {
-	h, err := webhook.New(exempt.Perimeter{}, o.Engine, webhook.NewPolicyValidator(o.Engine), namespaces{}, webhook.Options{})
+	h, err := webhook.New(exempt.Perimeter{}, o.Engine, webhook.NewPolicyValidator(o.Engine, exempt.Perimeter{}), namespaces{}, webhook.Options{})
 	if err != nil {
 		return err
 	}

@@ -195,7 +195,7 @@ func checkColumns(t *testing.T, v apiextensionsv1.CustomResourceDefinitionVersio
 	want := []string{
 		"enforcement-action string .spec.enforcementAction",
 		"total-violations integer .status.totalViolations",
-		"age date .metadata.creationTimestamp",
+		`enforced string .status.conditions[?(@.type=="Enforced")].status`, "age date .metadata.creationTimestamp",
 	}
 	if diff := cmp.Diff(want, columns); diff != "" {
 		t.Errorf("columns of %s (-want +got):\n%s", v.Name, diff)

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/webhook"
 )
 
@@ -114,7 +115,7 @@ func TestThroughTheEngine(t *testing.T) {
 // TestPolicyValidator applies templates and constraints.
 func TestPolicyValidator(t *testing.T) {
 	e := newEngine(t)
-	h := newHandler(t, parts{reviewer: unreachable(t), validator: webhook.NewPolicyValidator(e)})
+	h := newHandler(t, parts{reviewer: unreachable(t), validator: webhook.NewPolicyValidator(e, exempt.Perimeter{})})
 	apply := func(t *testing.T, o *unstructured.Unstructured) *admissionv1.AdmissionResponse {
 		gvk := o.GroupVersionKind()
 		return answered(t, post(h, request(t, map[string]any{

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
@@ -21,11 +22,15 @@ type Checker interface {
 
 // PolicyValidator validates ConstraintTemplates and constraints.
 type PolicyValidator struct {
-	checker Checker
+	checker   Checker
+	perimeter exempt.Perimeter
 }
 
-// NewPolicyValidator returns a Validator that asks c.
-func NewPolicyValidator(c Checker) *PolicyValidator { return &PolicyValidator{checker: c} }
+// NewPolicyValidator returns a Validator that asks c, and that warns of
+// constraints on what p keeps from the webhook.
+func NewPolicyValidator(c Checker, p exempt.Perimeter) *PolicyValidator {
+	return &PolicyValidator{checker: c, perimeter: p}
+}
 
 // Validate implements Validator. An error names the object: one file may hold
 // many. A constraint whose template this process does not know is let through
@@ -47,7 +52,10 @@ func (v *PolicyValidator) Validate(ctx context.Context, r *policy.Review) ([]str
 	if engine.IsNoTemplate(err) {
 		return []string{fmt.Sprintf("%s %q is not validated: its ConstraintTemplate is still being read, or gone; see its status", r.Kind.Kind, object.GetName())}, nil
 	}
-	return nil, ofObject(object, err)
+	if err != nil {
+		return nil, ofObject(object, err)
+	}
+	return unenforceable(object, v.perimeter), nil
 }
 
 // ofObject names the object that err is about.
