@@ -28,7 +28,7 @@ func (e *Enforcement) judge(u *unstructured.Unstructured, alive map[string]bool)
 	if !yes {
 		return notEnforced(reason, partly)
 	}
-	if waiting := e.waiting(u, lagging, missing); waiting != "" {
+	if waiting := waitingFor(u, len(alive), lagging, missing); waiting != "" {
 		return notEnforced(v1alpha1.ReasonIngesting, waiting)
 	}
 	proven, pending, reason, message := e.webhook.Proof()
@@ -76,11 +76,14 @@ func ingestion(u *unstructured.Unstructured, alive map[string]bool) (rejected st
 	return rejected, lagging, missing
 }
 
-// waiting says whose ingestion is waited for. A process that has no entry for a
-// constraint which was enforced before has just started: it answers no request
-// until it knows everything.
-func (e *Enforcement) waiting(u *unstructured.Unstructured, lagging, missing []string) string {
-	if enforcedBefore(u) != nil && len(missing) < len(e.census.seen) {
+// waitingFor says whose ingestion is waited for. A process that has no entry for
+// a constraint which was enforced before has just started, if another has one:
+// it answers no request until it knows everything.
+func waitingFor(u *unstructured.Unstructured, alive int, lagging, missing []string) string {
+	if alive == 0 {
+		return "no pod of Fusegate has shown that it is alive"
+	}
+	if enforcedBefore(u) != nil && len(missing) < alive {
 		missing = nil
 	}
 	waiting := append(lagging, missing...)
