@@ -92,7 +92,7 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), apiextensionsv1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
-	grace := drain + 5*time.Second
+	grace := lull + drain + 5*time.Second
 	mgr, err := manager.New(cfg, manager.Options{
 		Scheme:                        scheme,
 		Logger:                        log,
@@ -166,8 +166,9 @@ func (p *parts) addWebhook() error {
 		return err
 	}
 	server := ctrlwebhook.NewServer(ctrlwebhook.Options{Host: host, Port: port, CertDir: p.settings.CertDir})
-	server.Register(webhook.Path, h)
-	return p.mgr.Add(&patientServer{Server: server, certDir: p.settings.CertDir, log: log})
+	last := &leaving{Handler: h}
+	server.Register(webhook.Path, last)
+	return p.mgr.Add(&patientServer{Server: server, certDir: p.settings.CertDir, log: log, leaving: last})
 }
 
 func splitAddress(address string) (host string, port int, err error) {
@@ -188,6 +189,7 @@ type patientServer struct {
 	ctrlwebhook.Server
 	certDir string
 	log     logr.Logger
+	leaving *leaving
 }
 
 // NeedLeaderElection is false: every replica answers.
@@ -213,7 +215,9 @@ func (s *patientServer) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.Server.Start(ctx)
+	late, stop := s.leaving.after(ctx)
+	defer stop()
+	return s.Server.Start(late)
 }
 
 // addRotation keeps the serving certificate and the configuration's caBundle

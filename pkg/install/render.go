@@ -55,7 +55,7 @@ var kinds = map[string]bool{
 func Render(c Config) (Plan, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
-		return Plan{}, fmt.Errorf("validating the configuration: %w", err)
+		return Plan{}, Refuse(fmt.Errorf("validating the configuration: %w", err))
 	}
 	perimeter, err := c.Perimeter()
 	if err != nil {
