@@ -49,11 +49,20 @@ var layers = map[string]row{
 	"pkg/output":    {},
 
 	// Pure functions.
-	"pkg/match":     {imports: []string{"pkg/policy"}},
-	"pkg/exempt":    {imports: []string{"pkg/policy"}},
-	"pkg/rego":      {imports: []string{"pkg/policy"}},
+	"pkg/match":  {imports: []string{"pkg/policy"}},
+	"pkg/exempt": {imports: []string{"pkg/policy"}},
+	"pkg/rego": {imports: []string{
+		"pkg/policy", "pkg/rego/value", "pkg/rego/tree", "pkg/rego/plan", "pkg/rego/exec",
+	}},
 	"pkg/intercept": {imports: []string{"pkg/policy", "pkg/match", "pkg/exempt"}},
 	"pkg/doctor":    {imports: []string{"pkg/exempt", "pkg/intercept"}},
+
+	// The parts of the Rego driver: what compiled Rego works on, what is stored
+	// for it, and how it is planned and run.
+	"pkg/rego/value": {},
+	"pkg/rego/tree":  {imports: []string{"pkg/rego/value"}},
+	"pkg/rego/plan":  {},
+	"pkg/rego/exec":  {imports: []string{"pkg/rego/value"}, tests: []string{"pkg/rego/plan"}},
 
 	// The engine and what feeds it.
 	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}},

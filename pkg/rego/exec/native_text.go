@@ -1,0 +1,216 @@
+package exec
+
+import (
+	"strings"
+
+	"github.com/fusegate/fusegate/pkg/rego/value"
+)
+
+// text1 is a builtin from a string to a string.
+func text1(convert func(string) string) native1 {
+	return func(s *state, a any) (any, bool) {
+		text, ok := a.(string)
+		if !ok {
+			return nil, false
+		}
+		return s.text(a, text, convert(text))
+	}
+}
+
+// text2 is a builtin from two strings to a string.
+func text2(convert func(text, other string) string) native2 {
+	return func(s *state, a, b any) (any, bool) {
+		text, ok := a.(string)
+		if !ok {
+			return nil, false
+		}
+		other, ok := b.(string)
+		if !ok {
+			return nil, false
+		}
+		return s.text(a, text, convert(text, other))
+	}
+}
+
+// text is a new string as a value: the old one, where nothing changed.
+func (s *state) text(old any, before, after string) (any, bool) {
+	if before == after {
+		return old, true
+	}
+	return after, s.grow(len(after))
+}
+
+// test2 is a builtin from two strings to a boolean.
+func test2(holds func(text, other string) bool) native2 {
+	return func(_ *state, a, b any) (any, bool) {
+		text, ok := a.(string)
+		if !ok {
+			return nil, false
+		}
+		other, ok := b.(string)
+		if !ok {
+			return nil, false
+		}
+		return holds(text, other), true
+	}
+}
+
+// toNumber knows the text of integers; the rest has rules of its own.
+func toNumber(_ *state, a any) (any, bool) {
+	switch a := a.(type) {
+	case int64:
+		return a, true
+	case string:
+		i, ok := value.ParseNumber(a).(int64)
+		return i, ok
+	}
+	return nil, false
+}
+
+func split(s *state, a, b any) (any, bool) {
+	text, ok := a.(string)
+	if !ok {
+		return nil, false
+	}
+	sep, ok := b.(string)
+	if !ok {
+		return nil, false
+	}
+	if !strings.Contains(text, sep) {
+		return &value.Array{Elems: []any{a}}, true
+	}
+	parts := strings.Split(text, sep)
+	elems := make([]any, len(parts))
+	for i, p := range parts {
+		elems[i] = p
+	}
+	return &value.Array{Elems: elems}, s.grow(len(elems) * entrySize)
+}
+
+// concat joins strings; a set's in their order.
+func concat(s *state, a, b any) (any, bool) {
+	sep, ok := a.(string)
+	if !ok {
+		return nil, false
+	}
+	elems, ok := value.Elems(b)
+	if set, isSet := b.(*value.Set); isSet {
+		elems, ok = set.Sorted(), true
+	}
+	if !ok {
+		return nil, false
+	}
+	size := 0
+	for _, e := range elems {
+		text, ok := e.(string)
+		if !ok {
+			return nil, false
+		}
+		size += len(text) + len(sep)
+	}
+	if !s.grow(size) {
+		return nil, false
+	}
+	return join(elems, sep, size), true
+}
+
+func join(elems []any, sep string, size int) string {
+	if len(elems) == 1 {
+		return elems[0].(string)
+	}
+	var b strings.Builder
+	b.Grow(size)
+	for i, e := range elems {
+		if i > 0 {
+			b.WriteString(sep)
+		}
+		b.WriteString(e.(string))
+	}
+	return b.String()
+}
+
+func replaceText(s *state, a, b, c any) (any, bool) {
+	text, ok := a.(string)
+	if !ok {
+		return nil, false
+	}
+	from, ok := b.(string)
+	if !ok {
+		return nil, false
+	}
+	to, ok := c.(string)
+	if !ok {
+		return nil, false
+	}
+	if from == "" || strings.Count(text, from)*len(to) > maxMemory {
+		return nil, false
+	}
+	return s.text(a, text, strings.ReplaceAll(text, from, to))
+}
+
+// sprintf knows %v and %s of strings and integers. The rest is for OPA, whose
+// formatting of collections is its own.
+func sprintf(s *state, a, b any) (any, bool) {
+	format, ok := a.(string)
+	if !ok {
+		return nil, false
+	}
+	args, ok := value.Elems(b)
+	if !ok {
+		return nil, false
+	}
+	var out strings.Builder
+	used := 0
+	for {
+		before, after, found := strings.Cut(format, "%")
+		out.WriteString(before)
+		if !found {
+			break
+		}
+		if after == "" || used == len(args) || !write(&out, after[0], args[used]) {
+			return nil, false
+		}
+		used++
+		format = after[1:]
+	}
+	if used != len(args) {
+		return nil, false
+	}
+	return out.String(), s.grow(out.Len())
+}
+
+func write(out *strings.Builder, verb byte, arg any) bool {
+	switch arg := arg.(type) {
+	case string:
+		out.WriteString(arg)
+		return verb == 'v' || verb == 's'
+	case int64:
+		text, _ := value.NumberText(arg)
+		out.WriteString(string(text))
+		return verb == 'v' || verb == 'd'
+	case bool:
+		if arg {
+			out.WriteString("true")
+		} else {
+			out.WriteString("false")
+		}
+		return verb == 'v' || verb == 's' // OPA formats it as a string
+	}
+	return false
+}
+
+func regexMatch(s *state, a, b any) (any, bool) {
+	pattern, ok := a.(string)
+	if !ok {
+		return nil, false
+	}
+	text, ok := b.(string)
+	if !ok {
+		return nil, false
+	}
+	re := s.program.regexps.get(pattern)
+	if re == nil {
+		return nil, false
+	}
+	return re.MatchString(text), true
+}

@@ -1,0 +1,152 @@
+package exec
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// What one evaluation is granted. A policy in use takes a few thousand steps;
+// a scan of 100,000 inventory objects takes some hundred thousand. The limits
+// are on what a policy does with an object, not on time, so that the same
+// object comes to the same end on every machine.
+const (
+	// maxSteps is how many elements may be looked at and functions called.
+	maxSteps = 20_000_000
+	// maxDepth is how deep functions may call each other.
+	maxDepth = 2_000
+	// maxMemory is how many bytes, roughly, an evaluation may build up.
+	maxMemory = 256 << 20
+	// entrySize is what an element of a collection counts for.
+	entrySize = 64
+	// checkEvery is after how many steps the context is looked at.
+	checkEvery = 256
+)
+
+// state is one evaluation.
+type state struct {
+	program *Program
+	ctx     context.Context
+	err     error
+	results []any
+
+	stack  []any
+	top    int
+	frames []*frame
+	depth  int
+	memo   *memo
+	spare  []*memo
+
+	steps, memory int
+	builtins      *topdown.BuiltinContext
+}
+
+// frame is one call of a function.
+type frame struct {
+	*state
+	locals []any
+	ret    any
+}
+
+// pool keeps states for the next evaluation.
+type pool struct{ states sync.Pool }
+
+func (p *pool) get(program *Program) *state {
+	if s, ok := p.states.Get().(*state); ok {
+		return s
+	}
+	return &state{program: program, memo: newMemo(len(program.funcs))}
+}
+
+// put forgets what the evaluation held, so that the pool keeps no request alive.
+func (p *pool) put(s *state) {
+	clear(s.stack[:cap(s.stack)])
+	for _, f := range s.frames {
+		f.locals, f.ret = nil, nil
+	}
+	s.memo.clear()
+	s.ctx, s.err, s.results, s.builtins = nil, nil, nil, nil
+	p.states.Put(s)
+}
+
+func (s *state) begin(ctx context.Context) {
+	s.ctx, s.top, s.depth, s.steps, s.memory = ctx, 0, 0, 0, 0
+}
+
+// push makes room for a call with n locals, all undefined. It returns nil, and
+// sets the error, when calls are too deep.
+func (s *state) push(n int) *frame {
+	if s.depth >= maxDepth {
+		s.err = fmt.Errorf("%w: functions call each other deeper than %d", ErrLimit, maxDepth)
+		return nil
+	}
+	if s.depth == len(s.frames) {
+		s.frames = append(s.frames, &frame{state: s})
+	}
+	f := s.frames[s.depth]
+	s.depth++
+	if s.top+n > len(s.stack) {
+		// Frames below keep their part of the old stack.
+		s.stack = make([]any, max(2*len(s.stack), s.top+n, 256))
+	}
+	f.locals, f.ret = s.stack[s.top:s.top+n:s.top+n], nil
+	clear(f.locals)
+	s.top += n
+	return f
+}
+
+func (s *state) pop(n int) {
+	s.depth--
+	s.top -= n
+}
+
+func (s *state) take() []any {
+	out := s.results
+	s.results = nil
+	return out
+}
+
+// fail ends the evaluation.
+func (s *state) fail(err error) ctl {
+	s.err = err
+	return failed
+}
+
+// step counts one step of work and tells whether to go on.
+func (s *state) step() bool {
+	s.steps++
+	return s.steps%checkEvery != 0 || s.check()
+}
+
+// work counts n steps at once.
+func (s *state) work(n int) bool {
+	s.steps += n
+	return n < checkEvery || s.check()
+}
+
+func (s *state) check() bool {
+	if err := s.ctx.Err(); err != nil {
+		s.err = cutOff(err)
+		return false
+	}
+	if s.steps > maxSteps {
+		s.err = fmt.Errorf("%w: the policy takes more than %d steps on this object", ErrLimit, maxSteps)
+		return false
+	}
+	return true
+}
+
+// grow counts memory that a policy builds up and tells whether to go on.
+func (s *state) grow(bytes int) bool {
+	s.memory += bytes
+	if s.memory <= maxMemory {
+		return true
+	}
+	s.err = fmt.Errorf("%w: the policy builds up more than %d MiB on this object", ErrLimit, maxMemory>>20)
+	return false
+}
+
+// cutOff is the end of the context as an error.
+func cutOff(err error) error { return fmt.Errorf("the evaluation was cancelled: %w", err) }

@@ -1,0 +1,166 @@
+package rego
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+
+	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fusegate/fusegate/pkg/rego/exec"
+	"github.com/fusegate/fusegate/pkg/rego/plan"
+	"github.com/fusegate/fusegate/pkg/rego/tree"
+	"github.com/fusegate/fusegate/pkg/rego/value"
+)
+
+// Finding is one element of a template's violation rule.
+type Finding struct {
+	Message string
+	// Details is decoded JSON, {} if the rule gave none.
+	Details any
+}
+
+// evaluator judges reviews by the Rego of one template. Implementations are
+// immutable and safe for concurrent use.
+type evaluator interface {
+	// evaluate runs the entry rule on the review and the parameters of one
+	// constraint. An error means that the policy came to no verdict; causeOf
+	// classifies it.
+	evaluate(ctx context.Context, e *environment, in *Input, params *Parameters) ([]Finding, error)
+}
+
+// environment is what evaluations of one review share: one version of the data
+// document.
+type environment struct{ root *tree.Map }
+
+func (d *Driver) environment() *environment { return &environment{root: d.data.Root()} }
+
+// store shows the data document to the interpreter.
+func (e *environment) store() storage.Store { return tree.NewView(e.root) }
+
+// Program is the Rego of one template, ready to run. It is immutable.
+type Program struct {
+	interpreted *topdownProgram
+	compiled    *exec.Program
+	refused     error
+}
+
+// compile turns a template into a program. Its errors are Diagnostics; that the
+// Rego runs by the interpreter only is none.
+func compile(ctx context.Context, t *templates.ConstraintTemplate) (*Program, error) {
+	c, err := compileSource(t)
+	if err != nil {
+		return nil, err
+	}
+	p := &Program{}
+	if p.interpreted, err = interpret(c); err != nil {
+		return nil, err
+	}
+	p.compiled, p.refused = translate(ctx, c)
+	return p, nil
+}
+
+func translate(ctx context.Context, c *ast.Compiler) (*exec.Program, error) {
+	planned, err := plan.Plan(ctx, c, entryQuery())
+	if err != nil {
+		return nil, err
+	}
+	return exec.Translate(planned, exec.Options{Capabilities: capabilities()})
+}
+
+// Refused says why the template is interpreted on every review instead of
+// running compiled, nil if it is compiled.
+func (p *Program) Refused() error { return p.refused }
+
+// errUnknown cannot happen while the framework's client and its driver agree.
+var errUnknown = errors.New("the template or constraint was removed during the review")
+
+// judge runs the program on a review. A panic of an evaluator becomes an error:
+// it concerns one constraint, and the others are to be judged.
+func (p *Program) judge(ctx context.Context, e *environment, in *Input, params *Parameters) (found []Finding, err error) {
+	if p == nil || params == nil {
+		return nil, errUnknown
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("no time left to evaluate: %w", err)
+	}
+	if p.compiled != nil {
+		found, err := guarded(ctx, p.runCompiled, e, in, params)
+		if err == nil || ctx.Err() != nil || errors.Is(err, exec.ErrLimit) {
+			return found, err
+		}
+	}
+	return guarded(ctx, p.interpreted.evaluate, e, in, params)
+}
+
+// runCompiled evaluates by the compiled program. An error other than a limit
+// is for the interpreter to find again and to word.
+func (p *Program) runCompiled(ctx context.Context, e *environment, in *Input, params *Parameters) ([]Finding, error) {
+	input := map[string]any{"review": in.document(), "parameters": params.document}
+	solutions, err := p.compiled.Run(ctx, input, e.root)
+	if err != nil || len(solutions) == 0 {
+		return nil, err
+	}
+	results := ast.NewSet()
+	for _, s := range solutions {
+		if r := value.Get(s, "result"); r != nil {
+			results.Add(value.Term(r))
+		}
+	}
+	return findings(results)
+}
+
+type evaluation func(context.Context, *environment, *Input, *Parameters) ([]Finding, error)
+
+func guarded(ctx context.Context, run evaluation, e *environment, in *Input, params *Parameters) (found []Finding, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicError{value: p, stack: string(debug.Stack())}
+		}
+	}()
+	return run(ctx, e, in, params)
+}
+
+// panicError is what an evaluator panicked with.
+type panicError struct {
+	value any
+	stack string
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("the evaluator panicked: %v", e.value) }
+
+// Stack is where it panicked.
+func (e *panicError) Stack() string { return e.stack }
+
+// ending shows the end of a context to the interpreter.
+type ending struct{ ctx context.Context }
+
+func (ending) Cancel()           {}
+func (c ending) Cancelled() bool { return c.ctx.Err() != nil }
+
+// Parameters are the parameters of one constraint. They are immutable.
+type Parameters struct {
+	document any
+	term     func() *ast.Term
+}
+
+// asTerm is the parameters as the interpreter reads them.
+func (p *Parameters) asTerm() *ast.Term { return p.term() }
+
+// parametersOf copies spec.parameters, {} when there are none.
+func parametersOf(c *unstructured.Unstructured) (*Parameters, error) {
+	params, found, err := unstructured.NestedFieldNoCopy(c.Object, "spec", "parameters")
+	if err != nil || !found || params == nil {
+		params = map[string]any{}
+	}
+	doc, err := value.Copy(params)
+	if err != nil {
+		return nil, fmt.Errorf("converting spec.parameters of constraint %s: %w", c.GetName(), err)
+	}
+	return &Parameters{document: doc, term: sync.OnceValue(func() *ast.Term { return value.Term(doc) })}, nil
+}
