@@ -53,7 +53,7 @@ var layers = map[string]row{
 	"pkg/exempt": {imports: []string{"pkg/policy"}},
 	"pkg/rego": {imports: []string{
 		"pkg/policy", "pkg/rego/value", "pkg/rego/tree", "pkg/rego/plan", "pkg/rego/exec",
-	}},
+	}, tests: []string{"templates"}},
 	"pkg/intercept": {imports: []string{"pkg/policy", "pkg/match", "pkg/exempt"}},
 	"pkg/doctor":    {imports: []string{"pkg/exempt", "pkg/intercept"}},
 

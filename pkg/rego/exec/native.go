@@ -219,6 +219,9 @@ func minus(s *state, a, b any) (any, bool) {
 
 func intersect(s *state, a, b any) (any, bool) {
 	return sets(s, a, b, func(x, y *value.Set, add func(any)) {
+		if y.Len() < x.Len() {
+			x, y = y, x // whose spelling of equal numbers stays is OPA's choice
+		}
 		for _, v := range x.Elems() {
 			if y.Has(v) {
 				add(v)
