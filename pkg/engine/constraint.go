@@ -39,7 +39,17 @@ func (e *Engine) AddConstraint(ctx context.Context, c *unstructured.Unstructured
 	if _, err := e.client.AddConstraint(ctx, c.DeepCopy()); err != nil {
 		return err
 	}
-	return e.registry.addConstraint(c)
+	held, err := e.client.GetConstraint(c)
+	if err != nil {
+		return fmt.Errorf("reading back constraint %s: %w", c.GetName(), err)
+	}
+	x, err := newEntry(held)
+	if err != nil {
+		return err
+	}
+	x.program, x.parameters = e.driver.Lookup(x.kind, x.name)
+	e.registry.addConstraint(x)
+	return nil
 }
 
 // RemoveConstraint forgets a constraint. Removing what is not there is no error.

@@ -144,7 +144,8 @@ func (e *Engine) AddTemplate(ctx context.Context, t *Template) error {
 	if err != nil {
 		return err
 	}
-	e.registry.addTemplate(t)
+	program, _ := e.driver.Lookup(t.Spec.CRD.Spec.Names.Kind, "")
+	e.registry.addTemplate(t, program)
 	return nil
 }
 

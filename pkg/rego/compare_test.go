@@ -60,7 +60,7 @@ func verdictOf(found []Finding, err error) verdict {
 // agree evaluates p by both evaluators and says how they differ, "" if they
 // do not. An error of the compiled evaluator is no difference: the interpreter
 // is asked then.
-func (c *comparison) agree(t testing.TB, p *Program, e *environment, review map[string]any, parameters any) string {
+func (c *comparison) agree(t testing.TB, p *Program, e *Data, review map[string]any, parameters any) string {
 	t.Helper()
 	c.evaluations++
 	if p.compiled == nil {
@@ -92,7 +92,7 @@ func (c *comparison) agree(t testing.TB, p *Program, e *environment, review map[
 }
 
 // stored is an environment that holds documents at their paths.
-func stored(t testing.TB, docs map[string]any) *environment {
+func stored(t testing.TB, docs map[string]any) *Data {
 	t.Helper()
 	root := tree.New()
 	if err := root.Put([]string{"inventory"}, &tree.Map{}); err != nil {
@@ -103,5 +103,5 @@ func stored(t testing.TB, docs map[string]any) *environment {
 			t.Fatal(err)
 		}
 	}
-	return &environment{root: root.Root()}
+	return &Data{root: root.Root()}
 }

@@ -15,7 +15,7 @@ import (
 // panicking stands for an evaluator with a bug.
 type panicking struct{}
 
-func (panicking) evaluate(context.Context, *environment, *Input, *Parameters) ([]Finding, error) {
+func (panicking) evaluate(context.Context, *Data, *Input, *Parameters) ([]Finding, error) {
 	panic("the password is xyzzy")
 }
 

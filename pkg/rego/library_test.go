@@ -169,7 +169,7 @@ func (c *comparison) vary(t *testing.T, name string, p *Program, s sample, seed 
 	}
 }
 
-func (c *comparison) check(t *testing.T, name string, p *Program, e *environment, review map[string]any, params any) {
+func (c *comparison) check(t *testing.T, name string, p *Program, e *Data, review map[string]any, params any) {
 	t.Helper()
 	if diff := c.agree(t, p, e, review, params); diff != "" {
 		t.Errorf("%s differs (-interpreted +compiled):\n%s\nreview: %s\nparameters: %s", name, diff, text(review), text(params))

@@ -12,6 +12,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/rego/exec"
 	"github.com/fusegate/fusegate/pkg/rego/plan"
 	"github.com/fusegate/fusegate/pkg/rego/tree"
@@ -31,17 +32,18 @@ type evaluator interface {
 	// evaluate runs the entry rule on the review and the parameters of one
 	// constraint. An error means that the policy came to no verdict; causeOf
 	// classifies it.
-	evaluate(ctx context.Context, e *environment, in *Input, params *Parameters) ([]Finding, error)
+	evaluate(ctx context.Context, e *Data, in *Input, params *Parameters) ([]Finding, error)
 }
 
-// environment is what evaluations of one review share: one version of the data
-// document.
-type environment struct{ root *tree.Map }
+// Data is one version of the data document, which all evaluations of a review
+// share. It is immutable.
+type Data struct{ root *tree.Map }
 
-func (d *Driver) environment() *environment { return &environment{root: d.data.Root()} }
+// Data returns the data document as it is now.
+func (d *Driver) Data() *Data { return &Data{root: d.data.Root()} }
 
 // store shows the data document to the interpreter.
-func (e *environment) store() storage.Store { return tree.NewView(e.root) }
+func (e *Data) store() storage.Store { return tree.NewView(e.root) }
 
 // Program is the Rego of one template, ready to run. It is immutable.
 type Program struct {
@@ -80,9 +82,28 @@ func (p *Program) Refused() error { return p.refused }
 // errUnknown cannot happen while the framework's client and its driver agree.
 var errUnknown = errors.New("the template or constraint was removed during the review")
 
-// judge runs the program on a review. A panic of an evaluator becomes an error:
-// it concerns one constraint, and the others are to be judged.
-func (p *Program) judge(ctx context.Context, e *environment, in *Input, params *Parameters) (found []Finding, err error) {
+// Failure is why a constraint could not be judged.
+type Failure struct {
+	Cause policy.FaultCause
+	Err   error
+	// Brief is Err without what it quotes of the object; empty if it quotes
+	// nothing.
+	Brief string
+}
+
+// Judge runs the program on a review. The parameters are those of a constraint
+// of the same kind.
+func (p *Program) Judge(ctx context.Context, e *Data, in *Input, params *Parameters) ([]Finding, *Failure) {
+	found, err := p.judge(ctx, e, in, params)
+	if err != nil {
+		return nil, &Failure{Cause: causeOf(err), Err: evalError{err}, Brief: brief(err)}
+	}
+	return found, nil
+}
+
+// judge turns a panic of an evaluator into an error: it concerns one
+// constraint, and the others are to be judged.
+func (p *Program) judge(ctx context.Context, e *Data, in *Input, params *Parameters) (found []Finding, err error) {
 	if p == nil || params == nil {
 		return nil, errUnknown
 	}
@@ -100,7 +121,7 @@ func (p *Program) judge(ctx context.Context, e *environment, in *Input, params *
 
 // runCompiled evaluates by the compiled program. An error other than a limit
 // is for the interpreter to find again and to word.
-func (p *Program) runCompiled(ctx context.Context, e *environment, in *Input, params *Parameters) ([]Finding, error) {
+func (p *Program) runCompiled(ctx context.Context, e *Data, in *Input, params *Parameters) ([]Finding, error) {
 	input := map[string]any{"review": in.document(), "parameters": params.document}
 	solutions, err := p.compiled.Run(ctx, input, e.root)
 	if err != nil || len(solutions) == 0 {
@@ -115,9 +136,9 @@ func (p *Program) runCompiled(ctx context.Context, e *environment, in *Input, pa
 	return findings(results)
 }
 
-type evaluation func(context.Context, *environment, *Input, *Parameters) ([]Finding, error)
+type evaluation func(context.Context, *Data, *Input, *Parameters) ([]Finding, error)
 
-func guarded(ctx context.Context, run evaluation, e *environment, in *Input, params *Parameters) (found []Finding, err error) {
+func guarded(ctx context.Context, run evaluation, e *Data, in *Input, params *Parameters) (found []Finding, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = &panicError{value: p, stack: string(debug.Stack())}

@@ -54,7 +54,7 @@ func resultVar(qc ast.QueryCompiler) ast.Var {
 	return "result"
 }
 
-func (p *topdownProgram) evaluate(ctx context.Context, e *environment, in *Input, params *Parameters) ([]Finding, error) {
+func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, params *Parameters) ([]Finding, error) {
 	review, err := in.term()
 	if err != nil {
 		return nil, fmt.Errorf("converting the review: %w", err)
