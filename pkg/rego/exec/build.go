@@ -9,6 +9,11 @@ import (
 )
 
 func (s *scope) create(stmt ir.Stmt) (exec, error) {
+	if l, ok := made(stmt); ok {
+		if c, ok := s.constants[l]; ok {
+			return constant(s.slot(l), c), nil
+		}
+	}
 	switch stmt := stmt.(type) {
 	case *ir.MakeNullStmt:
 		return constant(s.slot(stmt.Target), value.Null{}), nil

@@ -51,7 +51,7 @@ func (s *scope) nested(stmt *ir.BlockStmt, depth int) (exec, error) {
 }
 
 func (s *scope) not(stmt *ir.NotStmt, depth int) (exec, error) {
-	block, err := s.block(stmt.Block, depth+1)
+	block, err := s.statements(stmt.Block, depth+1)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (s *scope) with(stmt *ir.WithStmt, depth int) (exec, error) {
 	if err != nil {
 		return nil, err
 	}
-	block, err := s.block(stmt.Block, depth+1)
+	block, err := s.statements(stmt.Block, depth+1)
 	if err != nil {
 		return nil, err
 	}

@@ -54,11 +54,10 @@ type callKey struct {
 
 // argKey is a scalar, or the identity of a collection. Values are immutable
 // once they are passed on, so that the same address and length are the same
-// value.
+// value. No collection lies at the addresses 1 and 2.
 type argKey struct {
-	scalar  any
+	scalar  any // an array's length
 	address uintptr
-	length  int
 }
 
 func (k *argKey) of(v any) bool {
@@ -67,16 +66,16 @@ func (k *argKey) of(v any) bool {
 		k.scalar = v
 		return true
 	case map[string]any:
-		k.address, k.length = reflect.ValueOf(v).Pointer(), -1
+		k.address = reflect.ValueOf(v).Pointer()
 		return true
 	case []any:
+		k.scalar, k.address = len(v), 1
 		if len(v) > 0 {
 			k.address = reflect.ValueOf(v).Pointer()
 		}
-		k.length = len(v)
 		return true
 	case nil:
-		k.length = -2
+		k.address = 2
 		return true
 	}
 	return false

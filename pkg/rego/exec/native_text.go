@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/fusegate/fusegate/pkg/rego/value"
@@ -159,15 +160,18 @@ func sprintf(s *state, a, b any) (any, bool) {
 	if !ok {
 		return nil, false
 	}
-	var out strings.Builder
+	room := make([]byte, 0, 256)
 	used := 0
 	for {
 		before, after, found := strings.Cut(format, "%")
-		out.WriteString(before)
+		room = append(room, before...)
 		if !found {
 			break
 		}
-		if after == "" || used == len(args) || !write(&out, after[0], args[used]) {
+		if after == "" || used == len(args) {
+			return nil, false
+		}
+		if room, ok = write(room, after[0], args[used]); !ok {
 			return nil, false
 		}
 		used++
@@ -176,27 +180,19 @@ func sprintf(s *state, a, b any) (any, bool) {
 	if used != len(args) {
 		return nil, false
 	}
-	return out.String(), s.grow(out.Len())
+	return string(room), s.grow(len(room))
 }
 
-func write(out *strings.Builder, verb byte, arg any) bool {
+func write(out []byte, verb byte, arg any) ([]byte, bool) {
 	switch arg := arg.(type) {
 	case string:
-		out.WriteString(arg)
-		return verb == 'v' || verb == 's'
+		return append(out, arg...), verb == 'v' || verb == 's'
 	case int64:
-		text, _ := value.NumberText(arg)
-		out.WriteString(string(text))
-		return verb == 'v' || verb == 'd'
-	case bool:
-		if arg {
-			out.WriteString("true")
-		} else {
-			out.WriteString("false")
-		}
-		return verb == 'v' || verb == 's' // OPA formats it as a string
+		return strconv.AppendInt(out, arg, 10), verb == 'v' || verb == 'd'
+	case bool: // which OPA formats as a string
+		return strconv.AppendBool(out, arg), verb == 'v' || verb == 's'
 	}
-	return false
+	return out, false
 }
 
 func regexMatch(s *state, a, b any) (any, bool) {

@@ -82,8 +82,8 @@ func Translate(p *ir.Policy, opts Options) (*Program, error) {
 			return nil, fmt.Errorf("translating %s: %w", fn.Name, err)
 		}
 	}
-	scope := t.scope(p.Plans.Plans[0].Blocks)
-	blocks, err := scope.blocks(p.Plans.Plans[0].Blocks, 0)
+	scope := t.scope()
+	blocks, err := scope.bodies(p.Plans.Plans[0].Blocks)
 	if err != nil {
 		return nil, fmt.Errorf("translating the query: %w", err)
 	}

@@ -16,7 +16,7 @@ type scanner struct {
 
 func (s *scope) scan(stmt *ir.ScanStmt) (exec, error) {
 	s.stored[stmt.Value] = s.stored[stmt.Source]
-	block, err := s.block(stmt.Block, 0)
+	block, err := s.statements(stmt.Block, 0)
 	if err != nil {
 		return nil, err
 	}

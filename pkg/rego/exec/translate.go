@@ -42,11 +42,11 @@ func (t *translator) declare(funcs []*ir.Func) {
 func pathKey(path []string) string { return strings.Join(path, "\x00") }
 
 func (t *translator) function(f *function, fn *ir.Func) error {
-	s := t.scope(fn.Blocks)
+	s := t.scope()
 	s.reserve(fn.Params...)
 	s.reserve(fn.Return)
 	s.early = constantResult(fn)
-	blocks, err := s.blocks(fn.Blocks, 0)
+	blocks, err := s.bodies(fn.Blocks)
 	f.blocks, f.slots = blocks, s.slots
 	return err
 }
@@ -60,6 +60,7 @@ type scope struct {
 	early *earlyExit
 	// stored are the locals that hold a part of the data document.
 	stored map[ir.Local]bool
+	*hoist
 }
 
 // earlyExit is the local that bodies assign and what they assign.
@@ -68,8 +69,23 @@ type earlyExit struct {
 	value any
 }
 
-func (t *translator) scope([]*ir.Block) *scope {
+func (t *translator) scope() *scope {
 	return &scope{translator: t, slots: documents, stored: map[ir.Local]bool{ir.Data: true}}
+}
+
+// bodies translates the blocks of a function or a plan.
+func (s *scope) bodies(in []*ir.Block) ([][]exec, error) {
+	shared := sharedLocals(in)
+	out := make([][]exec, 0, len(in))
+	for _, b := range in {
+		s.hoist = newHoist(b, shared, s.text)
+		x, err := s.statements(b, 0)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, x)
+	}
+	return out, nil
 }
 
 func (s *scope) reserve(locals ...ir.Local) {
@@ -101,6 +117,9 @@ func (o operand) get(f *frame) any {
 func (s *scope) operand(o ir.Operand) (operand, error) {
 	switch v := o.Value.(type) {
 	case ir.Local:
+		if c, ok := s.constants[v]; ok {
+			return operand{local: -1, constant: c}, nil
+		}
 		return operand{local: s.slot(v)}, nil
 	case ir.StringIndex:
 		return operand{local: -1, constant: s.text(int(v))}, nil
@@ -128,7 +147,7 @@ func (t *translator) text(index int) string { return t.policy.Static.Strings[ind
 func (s *scope) blocks(in []*ir.Block, depth int) ([][]exec, error) {
 	out := make([][]exec, 0, len(in))
 	for _, b := range in {
-		x, err := s.block(b, depth)
+		x, err := s.statements(b, depth)
 		if err != nil {
 			return nil, err
 		}
@@ -137,12 +156,15 @@ func (s *scope) blocks(in []*ir.Block, depth int) ([][]exec, error) {
 	return out, nil
 }
 
-func (s *scope) block(b *ir.Block, depth int) ([]exec, error) {
+func (s *scope) statements(b *ir.Block, depth int) ([]exec, error) {
 	if b == nil {
 		return nil, nil
 	}
 	out := make([]exec, 0, len(b.Stmts))
 	for _, stmt := range b.Stmts {
+		if s.built[stmt] {
+			continue
+		}
 		x, err := s.stmt(stmt, depth)
 		if err != nil {
 			return nil, err

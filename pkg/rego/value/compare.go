@@ -117,6 +117,12 @@ func equalArrays(a, b any) bool {
 }
 
 func equalObjects(a, b any) bool {
+	if x, ok := a.(map[string]any); ok {
+		return equalMaps(x, b)
+	}
+	if x, ok := a.(*Object); ok {
+		return x.equal(b)
+	}
 	if KindOf(b) != KindObject {
 		return false
 	}
@@ -131,6 +137,36 @@ func equalObjects(a, b any) bool {
 		return same
 	})
 	return same
+}
+
+func equalMaps(a map[string]any, b any) bool {
+	y, ok := b.(map[string]any)
+	if !ok {
+		return KindOf(b) == KindObject && equalObjects(b, a)
+	}
+	if len(a) != len(y) {
+		return false
+	}
+	for k, v := range a {
+		other, found := y[k]
+		if !found || !Equal(Defined(v), Defined(other)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (o *Object) equal(b any) bool {
+	if n, _ := Len(b); n != len(o.fields) || KindOf(b) != KindObject {
+		return false
+	}
+	for i := range o.fields {
+		other := Get(b, o.fields[i].key)
+		if other == nil || !Equal(o.fields[i].value, other) {
+			return false
+		}
+	}
+	return true
 }
 
 func equalSets(a, b *Set) bool {
@@ -191,8 +227,8 @@ func Range(v any, f func(key, v any) bool) {
 			}
 		}
 	case *Object:
-		for i, k := range v.keys {
-			if !f(k, v.vals[i]) {
+		for i := range v.fields {
+			if !f(v.fields[i].key, v.fields[i].value) {
 				return
 			}
 		}

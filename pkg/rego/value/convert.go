@@ -78,7 +78,7 @@ func FromAST(v ast.Value) any {
 	case ast.Object:
 		o := &Object{}
 		v.Foreach(func(k, e *ast.Term) {
-			o.keys, o.vals = append(o.keys, FromAST(k.Value)), append(o.vals, FromAST(e.Value))
+			o.fields = append(o.fields, field{FromAST(k.Value), FromAST(e.Value)})
 		})
 		return o
 	}

@@ -1,17 +1,12 @@
 package value
 
-import (
-	"hash/maphash"
-	"math"
-	"slices"
-	"strconv"
-)
+import "slices"
 
 // indexed is the size up to which collections are searched element by element.
 const indexed = 8
 
-// index finds elements of a slice by their hash: heads holds the last element
-// with a hash, next the one before it, both counted from 1.
+// index finds elements by their hash: heads holds the last element with a hash,
+// next the one before it, both counted from 1.
 type index struct {
 	heads map[uint64]int32
 	next  []int32
@@ -23,40 +18,41 @@ func (x *index) add(v any) {
 	x.heads[h] = int32(len(x.next))
 }
 
-// find returns the position of v in elems, -1 if it is not there.
-func (x *index) find(elems []any, v any) int {
-	if len(elems) <= indexed {
-		for i, e := range elems {
-			if Equal(e, v) {
-				return i
-			}
-		}
-		return -1
-	}
-	if x.heads == nil {
-		x.heads = make(map[uint64]int32, 2*len(elems))
-	}
-	for len(x.next) < len(elems) {
-		x.add(elems[len(x.next)])
-	}
-	for i := x.heads[Hash(v)]; i != 0; i = x.next[i-1] {
-		if Equal(elems[i-1], v) {
-			return int(i - 1)
-		}
-	}
-	return -1
-}
-
-// Set is a set that a policy builds. It is for one goroutine.
+// Set is a set that a policy builds. It is for one goroutine until it is
+// frozen.
 type Set struct {
 	elems  []any
 	sorted []any
 	index  index
 }
 
+// find returns the position of v, -1 if it is not there.
+func (s *Set) find(v any) int {
+	if len(s.elems) <= indexed {
+		for i, e := range s.elems {
+			if Equal(e, v) {
+				return i
+			}
+		}
+		return -1
+	}
+	if s.index.heads == nil {
+		s.index.heads = make(map[uint64]int32, 2*len(s.elems))
+	}
+	for len(s.index.next) < len(s.elems) {
+		s.index.add(s.elems[len(s.index.next)])
+	}
+	for i := s.index.heads[Hash(v)]; i != 0; i = s.index.next[i-1] {
+		if Equal(s.elems[i-1], v) {
+			return int(i - 1)
+		}
+	}
+	return -1
+}
+
 // Add adds v, unless it is there, and tells whether it did.
 func (s *Set) Add(v any) bool {
-	if s.index.find(s.elems, v) >= 0 {
+	if s.find(v) >= 0 {
 		return false
 	}
 	s.elems = append(s.elems, v)
@@ -65,11 +61,11 @@ func (s *Set) Add(v any) bool {
 }
 
 // Has tells whether v is an element.
-func (s *Set) Has(v any) bool { return s.index.find(s.elems, v) >= 0 }
+func (s *Set) Has(v any) bool { return s.find(v) >= 0 }
 
 // Get returns the element that equals v, nil if there is none.
 func (s *Set) Get(v any) any {
-	if i := s.index.find(s.elems, v); i >= 0 {
+	if i := s.find(v); i >= 0 {
 		return s.elems[i]
 	}
 	return nil
@@ -84,104 +80,105 @@ func (s *Set) Elems() []any { return s.elems }
 
 // Sorted returns the elements in OPA's order, to be read only.
 func (s *Set) Sorted() []any {
-	if s.sorted == nil && len(s.elems) > 0 {
+	if len(s.elems) <= 1 {
+		return s.elems
+	}
+	if s.sorted == nil {
 		s.sorted = slices.Clone(s.elems)
 		slices.SortFunc(s.sorted, Compare)
 	}
 	return s.sorted
 }
 
-// Object is an object that a policy builds. It is for one goroutine.
+// field is a key of an object and its value.
+type field struct{ key, value any }
+
+// Object is an object that a policy builds. It is for one goroutine until it is
+// frozen.
 type Object struct {
-	keys, vals []any
-	sorted     []any
-	index      index
+	fields []field
+	sorted []any
+	index  index
+}
+
+func (o *Object) find(key any) int {
+	if len(o.fields) <= indexed {
+		for i := range o.fields {
+			if Equal(o.fields[i].key, key) {
+				return i
+			}
+		}
+		return -1
+	}
+	if o.index.heads == nil {
+		o.index.heads = make(map[uint64]int32, 2*len(o.fields))
+	}
+	for len(o.index.next) < len(o.fields) {
+		o.index.add(o.fields[len(o.index.next)].key)
+	}
+	for i := o.index.heads[Hash(key)]; i != 0; i = o.index.next[i-1] {
+		if Equal(o.fields[i-1].key, key) {
+			return int(i - 1)
+		}
+	}
+	return -1
 }
 
 // Get returns the value of a key, nil if there is none.
 func (o *Object) Get(key any) any {
-	if i := o.index.find(o.keys, key); i >= 0 {
-		return o.vals[i]
+	if i := o.find(key); i >= 0 {
+		return o.fields[i].value
 	}
 	return nil
 }
 
 // Put sets the value of a key.
 func (o *Object) Put(key, v any) {
-	if i := o.index.find(o.keys, key); i >= 0 {
-		o.vals[i] = v
+	if i := o.find(key); i >= 0 {
+		o.fields[i].value = v
 		return
 	}
-	o.keys, o.vals, o.sorted = append(o.keys, key), append(o.vals, v), nil
+	o.fields, o.sorted = append(o.fields, field{key, v}), nil
 }
 
 // Len returns the number of keys.
-func (o *Object) Len() int { return len(o.keys) }
+func (o *Object) Len() int { return len(o.fields) }
 
 // Entry returns the key and value that were added as the i-th.
-func (o *Object) Entry(i int) (key, v any) { return o.keys[i], o.vals[i] }
+func (o *Object) Entry(i int) (key, v any) { return o.fields[i].key, o.fields[i].value }
 
 // Sorted returns the keys in OPA's order, to be read only.
 func (o *Object) Sorted() []any {
-	if o.sorted == nil && len(o.keys) > 0 {
-		o.sorted = slices.Clone(o.keys)
+	if o.sorted == nil && len(o.fields) > 0 {
+		o.sorted = make([]any, len(o.fields))
+		for i := range o.fields {
+			o.sorted[i] = o.fields[i].key
+		}
 		slices.SortFunc(o.sorted, Compare)
 	}
 	return o.sorted
 }
 
-var seed = maphash.MakeSeed()
-
-// Hash is the same for values that are Equal, within one process.
-func Hash(v any) uint64 {
+// Freeze prepares a collection, and what it holds, for use by many goroutines.
+// It must not be changed from then on.
+func Freeze(v any) {
 	switch v := v.(type) {
-	case string:
-		return maphash.String(seed, v)
-	case int64:
-		return hashFloat(float64(v))
-	case bool:
-		if v {
-			return 2
+	case *Array:
+		for _, e := range v.Elems {
+			Freeze(e)
 		}
-		return 1
 	case *Set:
-		var sum uint64
+		v.Sorted()
+		v.Has(nil)
 		for _, e := range v.elems {
-			sum += mix(Hash(e))
+			Freeze(e)
 		}
-		return mix(sum + 7)
-	}
-	return hashOther(v)
-}
-
-func hashOther(v any) uint64 {
-	if elems, ok := Elems(v); ok {
-		h := uint64(5)
-		for _, e := range elems {
-			h = mix(h ^ Hash(Defined(e)))
+	case *Object:
+		v.Sorted()
+		v.Get(nil)
+		for _, f := range v.fields {
+			Freeze(f.key)
+			Freeze(f.value)
 		}
-		return h
 	}
-	if isNumber(v) {
-		text, _ := NumberText(v)
-		f, _ := strconv.ParseFloat(string(text), 64) // out of range is Inf, the same for equals
-		return hashFloat(f)
-	}
-	var sum uint64
-	Range(v, func(key, e any) bool {
-		sum += mix(mix(Hash(key)) ^ Hash(e))
-		return true
-	})
-	return mix(sum + 11)
-}
-
-func hashFloat(f float64) uint64 { return mix(math.Float64bits(f + 0)) } // -0 + 0 is 0
-
-// mix spreads the bits of h: the finalizer of MurmurHash3.
-func mix(h uint64) uint64 {
-	h ^= h >> 33
-	h *= 0xff51afd7ed558ccd
-	h ^= h >> 33
-	h *= 0xc4ceb9fe1a85ec53
-	return h ^ h>>33
 }

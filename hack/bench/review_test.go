@@ -1,0 +1,26 @@
+package main
+
+import "testing"
+
+// BenchmarkReview judges the subjects by Fusegate alone, for profiles.
+func BenchmarkReview(b *testing.B) {
+	library, err := loadLibrary()
+	if err != nil {
+		b.Fatal(err)
+	}
+	o, err := newOurs(b.Context(), library)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, s := range pods() {
+		b.Run(s.name, func(b *testing.B) {
+			r := s.review()
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := o.judge(b.Context(), r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,298 @@
+package exec
+
+import (
+	"reflect"
+
+	"github.com/open-policy-agent/opa/v1/ir"
+
+	"github.com/fusegate/fusegate/pkg/rego/value"
+)
+
+// hoist finds the collections of a body that are made of constants, so that
+// they are built once instead of on every evaluation: [a, b], {} or {"x"} as
+// they stand in arguments of builtins, above all.
+type hoist struct {
+	literal func(index int) string
+	// shared are the locals that other bodies have a part in.
+	shared map[ir.Local]bool
+	writes map[ir.Local]int
+	// fills are the statements that add to a collection, by its local.
+	fills map[ir.Local]int
+	// constants are the locals that never hold anything else.
+	constants map[ir.Local]any
+	// built are the statements whose work is done beforehand.
+	built map[ir.Stmt]bool
+}
+
+func newHoist(body *ir.Block, shared map[ir.Local]bool, literal func(int) string) *hoist {
+	h := &hoist{
+		literal: literal, shared: shared, writes: map[ir.Local]int{}, fills: map[ir.Local]int{},
+		constants: map[ir.Local]any{}, built: map[ir.Stmt]bool{},
+	}
+	walk(body, h.count)
+	h.block(body)
+	walk(body, func(stmt ir.Stmt) {
+		for _, inner := range blocksOf(stmt) {
+			h.block(inner)
+		}
+	})
+	return h
+}
+
+// sharedLocals are those that some body of a function mentions and does not
+// assign. All others hold something else in each body: the planner gives the
+// same numbers out again.
+func sharedLocals(bodies []*ir.Block) map[ir.Local]bool {
+	shared := map[ir.Local]bool{}
+	for _, b := range bodies {
+		mentioned, written := map[ir.Local]bool{}, map[ir.Local]bool{}
+		walk(b, func(stmt ir.Stmt) {
+			for _, l := range mentions(stmt) {
+				mentioned[l] = true
+			}
+			for _, l := range targets(stmt) {
+				written[l] = true
+			}
+		})
+		for l := range mentioned {
+			shared[l] = shared[l] || !written[l]
+		}
+	}
+	return shared
+}
+
+// mentions are all locals that a statement names.
+func mentions(stmt ir.Stmt) []ir.Local {
+	var out []ir.Local
+	v := reflect.ValueOf(stmt).Elem()
+	for i := range v.NumField() {
+		if !v.Type().Field(i).IsExported() {
+			continue
+		}
+		switch x := v.Field(i).Interface().(type) {
+		case ir.Local:
+			out = append(out, x)
+		case []ir.Local:
+			out = append(out, x...)
+		case ir.Operand:
+			out = append(out, localsOf(x)...)
+		case []ir.Operand:
+			out = append(out, localsOf(x...)...)
+		}
+	}
+	return out
+}
+
+func localsOf(operands ...ir.Operand) []ir.Local {
+	var out []ir.Local
+	for _, o := range operands {
+		if l, ok := o.Value.(ir.Local); ok {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+func (h *hoist) count(stmt ir.Stmt) {
+	for _, l := range targets(stmt) {
+		h.writes[l]++
+	}
+	if l, ok := filled(stmt); ok {
+		h.fills[l]++
+	}
+}
+
+// targets are the locals that a statement assigns.
+func targets(stmt ir.Stmt) []ir.Local {
+	switch stmt := stmt.(type) {
+	case *ir.AssignVarStmt:
+		return []ir.Local{stmt.Target}
+	case *ir.AssignVarOnceStmt:
+		return []ir.Local{stmt.Target}
+	case *ir.AssignIntStmt:
+		return []ir.Local{stmt.Target}
+	case *ir.ResetLocalStmt:
+		return []ir.Local{stmt.Target}
+	case *ir.CallStmt:
+		return []ir.Local{stmt.Result}
+	case *ir.CallDynamicStmt:
+		return []ir.Local{stmt.Result}
+	case *ir.DotStmt:
+		return []ir.Local{stmt.Target}
+	case *ir.LenStmt:
+		return []ir.Local{stmt.Target}
+	case *ir.ScanStmt:
+		return []ir.Local{stmt.Key, stmt.Value}
+	case *ir.ObjectMergeStmt:
+		return []ir.Local{stmt.Target}
+	case *ir.WithStmt:
+		return []ir.Local{stmt.Local}
+	}
+	if l, ok := made(stmt); ok {
+		return []ir.Local{l}
+	}
+	return nil
+}
+
+// made is the local that a statement gives a new value.
+func made(stmt ir.Stmt) (ir.Local, bool) {
+	switch stmt := stmt.(type) {
+	case *ir.MakeNullStmt:
+		return stmt.Target, true
+	case *ir.MakeNumberIntStmt:
+		return stmt.Target, true
+	case *ir.MakeNumberRefStmt:
+		return stmt.Target, true
+	case *ir.MakeArrayStmt:
+		return stmt.Target, true
+	case *ir.MakeObjectStmt:
+		return stmt.Target, true
+	case *ir.MakeSetStmt:
+		return stmt.Target, true
+	}
+	return 0, false
+}
+
+// filled is the local that a statement adds to.
+func filled(stmt ir.Stmt) (ir.Local, bool) {
+	switch stmt := stmt.(type) {
+	case *ir.ArrayAppendStmt:
+		return stmt.Array, true
+	case *ir.SetAddStmt:
+		return stmt.Set, true
+	case *ir.ObjectInsertStmt:
+		return stmt.Object, true
+	case *ir.ObjectInsertOnceStmt:
+		return stmt.Object, true
+	}
+	return 0, false
+}
+
+// blocksOf are the blocks within a statement.
+func blocksOf(stmt ir.Stmt) []*ir.Block {
+	switch stmt := stmt.(type) {
+	case *ir.BlockStmt:
+		return stmt.Blocks
+	case *ir.NotStmt:
+		return []*ir.Block{stmt.Block}
+	case *ir.ScanStmt:
+		return []*ir.Block{stmt.Block}
+	case *ir.WithStmt:
+		return []*ir.Block{stmt.Block}
+	}
+	return nil
+}
+
+// collection is one that may turn out to be constant.
+type collection struct {
+	make  ir.Stmt
+	value any
+	fills []ir.Stmt
+}
+
+// block looks for collections that are made and filled in this very block.
+func (h *hoist) block(b *ir.Block) {
+	if b == nil {
+		return
+	}
+	open := map[ir.Local]*collection{}
+	for _, stmt := range b.Stmts {
+		if l, ok := made(stmt); ok && h.writes[l] == 1 && !h.shared[l] {
+			h.begin(open, l, stmt)
+			continue
+		}
+		l, ok := filled(stmt)
+		if !ok || open[l] == nil {
+			continue
+		}
+		c := open[l]
+		c.fills = append(c.fills, stmt)
+		if !h.fill(c, stmt) {
+			delete(open, l)
+			continue
+		}
+		if len(c.fills) == h.fills[l] {
+			h.done(l, c)
+		}
+	}
+}
+
+func (h *hoist) begin(open map[ir.Local]*collection, l ir.Local, stmt ir.Stmt) {
+	c := &collection{make: stmt}
+	switch stmt := stmt.(type) {
+	case *ir.MakeNullStmt:
+		h.constants[l] = value.Null{}
+		return
+	case *ir.MakeNumberIntStmt:
+		h.constants[l] = stmt.Value
+		return
+	case *ir.MakeNumberRefStmt:
+		h.constants[l] = value.ParseNumber(h.literal(stmt.Index))
+		return
+	case *ir.MakeArrayStmt:
+		c.value = &value.Array{}
+	case *ir.MakeObjectStmt:
+		c.value = &value.Object{}
+	case *ir.MakeSetStmt:
+		c.value = &value.Set{}
+	}
+	open[l] = c
+	if h.fills[l] == 0 {
+		h.done(l, c)
+	}
+}
+
+// fill adds what a statement adds, if that is constant.
+func (h *hoist) fill(c *collection, stmt ir.Stmt) bool {
+	switch stmt := stmt.(type) {
+	case *ir.ArrayAppendStmt:
+		v, ok := h.constant(stmt.Value)
+		a, isArray := c.value.(*value.Array)
+		if !ok || !isArray {
+			return false
+		}
+		a.Elems = append(a.Elems, v)
+		return true
+	case *ir.SetAddStmt:
+		v, ok := h.constant(stmt.Value)
+		s, isSet := c.value.(*value.Set)
+		if !ok || !isSet {
+			return false
+		}
+		s.Add(v)
+		return true
+	case *ir.ObjectInsertStmt:
+		k, ok := h.constant(stmt.Key)
+		v, alsoOK := h.constant(stmt.Value)
+		o, isObject := c.value.(*value.Object)
+		if !ok || !alsoOK || !isObject {
+			return false
+		}
+		o.Put(k, v)
+		return true
+	}
+	return false
+}
+
+func (h *hoist) constant(o ir.Operand) (any, bool) {
+	switch v := o.Value.(type) {
+	case ir.StringIndex:
+		return h.literal(int(v)), true
+	case ir.Bool:
+		return bool(v), true
+	case ir.Local:
+		c, ok := h.constants[v]
+		return c, ok
+	}
+	return nil, false
+}
+
+// done makes a collection a constant. What looks things up in it finds them
+// ready, since all evaluations share it.
+func (h *hoist) done(l ir.Local, c *collection) {
+	value.Freeze(c.value)
+	h.constants[l] = c.value
+	for _, stmt := range c.fills {
+		h.built[stmt] = true
+	}
+}
