@@ -122,18 +122,77 @@ func (p *Program) judge(ctx context.Context, e *Data, in *Input, params *Paramet
 // runCompiled evaluates by the compiled program. An error other than a limit
 // is for the interpreter to find again and to word.
 func (p *Program) runCompiled(ctx context.Context, e *Data, in *Input, params *Parameters) ([]Finding, error) {
-	input := map[string]any{"review": in.document(), "parameters": params.document}
-	solutions, err := p.compiled.Run(ctx, input, e.root)
+	solutions, err := p.compiled.Run(ctx, &request{review: in.document(), parameters: params}, e.root)
 	if err != nil || len(solutions) == 0 {
 		return nil, err
 	}
-	results := ast.NewSet()
+	results := &value.Set{}
 	for _, s := range solutions {
-		if r := value.Get(s, "result"); r != nil {
-			results.Add(value.Term(r))
-		}
+		results.Add(value.Get(s, "result"))
 	}
-	return findings(results)
+	out := make([]Finding, 0, results.Len())
+	for _, r := range results.Sorted() {
+		f, err := nativeFinding(r)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+func nativeFinding(v any) (Finding, error) {
+	if value.KindOf(v) != value.KindObject {
+		return Finding{}, errMessage
+	}
+	text, ok := value.Get(v, "msg").(string)
+	if !ok {
+		return Finding{}, errMessage
+	}
+	f := Finding{Message: text, Details: map[string]any{}}
+	if d := value.Get(v, "details"); d != nil {
+		details, err := value.JSON(d)
+		if err != nil {
+			return Finding{}, fmt.Errorf("reading the details of a violation: %w", err)
+		}
+		f.Details = details
+	}
+	return f, nil
+}
+
+// request is the input document.
+type request struct {
+	review     map[string]any
+	parameters *Parameters
+}
+
+var _ value.Mapping = (*request)(nil)
+
+// Get returns review or parameters.
+func (r *request) Get(key string) (any, bool) {
+	switch key {
+	case "review":
+		return r.review, true
+	case "parameters":
+		return r.parameters.document, true
+	}
+	return nil, false
+}
+
+// Len is always 2.
+func (*request) Len() int { return 2 }
+
+// Range calls f for both.
+func (r *request) Range(f func(key string, v any) bool) {
+	_ = f("review", r.review) && f("parameters", r.parameters.document)
+}
+
+// Term is the input document as OPA's value.
+func (r *request) Term() *ast.Term {
+	return ast.ObjectTerm(
+		ast.Item(ast.InternedTerm("review"), value.Term(r.review)),
+		ast.Item(ast.InternedTerm("parameters"), r.parameters.asTerm()),
+	)
 }
 
 type evaluation func(context.Context, *Data, *Input, *Parameters) ([]Finding, error)

@@ -23,17 +23,10 @@ func (s *scope) create(stmt ir.Stmt) (exec, error) {
 		return constant(s.slot(stmt.Target), value.ParseNumber(s.text(stmt.Index))), nil
 	case *ir.MakeArrayStmt:
 		target, size := s.slot(stmt.Target), int(stmt.Capacity)
-		return func(f *frame) ctl {
-			a := &value.Array{}
-			if size > 0 {
-				a.Elems = make([]any, 0, size)
-			}
-			f.locals[target] = a
-			return next
-		}, nil
+		return func(f *frame) ctl { f.locals[target] = value.NewArray(size); return next }, nil
 	case *ir.MakeObjectStmt:
-		target := s.slot(stmt.Target)
-		return func(f *frame) ctl { f.locals[target] = &value.Object{}; return next }, nil
+		target, size := s.slot(stmt.Target), s.fills[stmt.Target]
+		return func(f *frame) ctl { f.locals[target] = value.NewObject(size); return next }, nil
 	case *ir.MakeSetStmt:
 		target := s.slot(stmt.Target)
 		return func(f *frame) ctl { f.locals[target] = &value.Set{}; return next }, nil

@@ -61,7 +61,7 @@ type argKey struct {
 }
 
 func (k *argKey) of(v any) bool {
-	switch v := v.(type) {
+	switch x := v.(type) {
 	case string, bool, int64, float64, ast.Number, json.Number, value.Null, *value.Array, *value.Object, *value.Set, *value.Path:
 		k.scalar = v
 		return true
@@ -69,8 +69,8 @@ func (k *argKey) of(v any) bool {
 		k.address = reflect.ValueOf(v).Pointer()
 		return true
 	case []any:
-		k.scalar, k.address = len(v), 1
-		if len(v) > 0 {
+		k.scalar, k.address = len(x), 1
+		if len(x) > 0 {
 			k.address = reflect.ValueOf(v).Pointer()
 		}
 		return true

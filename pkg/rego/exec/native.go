@@ -1,6 +1,8 @@
 package exec
 
 import (
+	"math"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -73,6 +75,8 @@ var natives3 = map[string]native3{
 	"replace":           replaceText,
 	"array.slice":       arraySlice,
 	"internal.member_3": memberWithKey,
+
+	"regex.find_all_string_submatch_n": findSubmatches,
 }
 
 // native is the call of a builtin without OPA where that is possible, nil if it
@@ -177,13 +181,33 @@ func count(_ *state, a any) (any, bool) {
 // small tells whether arithmetic on i and others like it cannot overflow.
 func small(i int64) bool { return -1<<31 < i && i < 1<<31 }
 
+// exactDigits is how many digits a float64 tells apart, so that text of this
+// length that is read as an integer is one.
+const exactDigits = 15
+
+// integer is the small integer that a number stands for, however it is written.
+func integer(v any) (int64, bool) {
+	if i, ok := v.(int64); ok {
+		return i, small(i)
+	}
+	text, ok := value.NumberText(v)
+	if !ok || len(text) > exactDigits {
+		return 0, false
+	}
+	f, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || f == 0 || f != math.Trunc(f) || math.Abs(f) >= 1<<31 {
+		return 0, false
+	}
+	return int64(f), true
+}
+
 func ints(a, b any) (x, y int64, ok bool) {
-	x, ok = a.(int64)
+	x, ok = integer(a)
 	if !ok {
 		return 0, 0, false
 	}
-	y, ok = b.(int64)
-	return x, y, ok && small(x) && small(y)
+	y, ok = integer(b)
+	return x, y, ok
 }
 
 func plus(_ *state, a, b any) (any, bool) {

@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/open-policy-agent/opa/v1/ast"
+
 	"github.com/fusegate/fusegate/pkg/rego/value"
 )
 
@@ -56,17 +58,28 @@ func test2(holds func(text, other string) bool) native2 {
 	}
 }
 
-// toNumber knows the text of integers; the rest has rules of its own.
+// toNumber knows numbers and their text. What is no number is OPA's to refuse.
 func toNumber(_ *state, a any) (any, bool) {
-	switch a := a.(type) {
-	case int64:
-		return a, true
-	case string:
-		i, ok := value.ParseNumber(a).(int64)
-		return i, ok
+	text, ok := a.(string)
+	if !ok {
+		return a, value.KindOf(a) == value.KindNumber
 	}
-	return nil, false
+	if len(text) == 0 || len(text) > maxNumber || strings.ContainsFunc(text, notOfNumbers) {
+		return nil, false
+	}
+	if _, err := strconv.ParseFloat(text, 64); err != nil {
+		return nil, false
+	}
+	number, err := ast.NumberChecked(text)
+	return value.ParseNumber(string(number)), err == nil
 }
+
+// maxNumber is the length of text up to which numbers are parsed here.
+const maxNumber = 40
+
+// notOfNumbers keeps the spellings that only Go knows, such as 0x1p-2, 1_000 and
+// inf, away.
+func notOfNumbers(r rune) bool { return !strings.ContainsRune("0123456789.eE+-", r) }
 
 func split(s *state, a, b any) (any, bool) {
 	text, ok := a.(string)
@@ -186,6 +199,9 @@ func sprintf(s *state, a, b any) (any, bool) {
 func write(out []byte, verb byte, arg any) ([]byte, bool) {
 	switch arg := arg.(type) {
 	case string:
+		if verb == 'q' {
+			return strconv.AppendQuote(out, arg), true
+		}
 		return append(out, arg...), verb == 'v' || verb == 's'
 	case int64:
 		return strconv.AppendInt(out, arg, 10), verb == 'v' || verb == 'd'
@@ -209,4 +225,34 @@ func regexMatch(s *state, a, b any) (any, bool) {
 		return nil, false
 	}
 	return re.MatchString(text), true
+}
+
+// findSubmatches gives each match of a pattern as an array of its groups.
+func findSubmatches(s *state, a, b, c any) (any, bool) {
+	pattern, ok := a.(string)
+	if !ok {
+		return nil, false
+	}
+	text, ok := b.(string)
+	if !ok {
+		return nil, false
+	}
+	n, ok := c.(int64)
+	if !ok || !small(n) {
+		return nil, false
+	}
+	re := s.program.regexps.get(pattern)
+	if re == nil {
+		return nil, false
+	}
+	found := re.FindAllStringSubmatch(text, int(n))
+	matches := make([]any, len(found))
+	for i, groups := range found {
+		elems := make([]any, len(groups))
+		for j, g := range groups {
+			elems[j] = g
+		}
+		matches[i] = elems
+	}
+	return matches, s.grow(len(matches) * (re.NumSubexp() + 2) * entrySize)
 }

@@ -1,6 +1,8 @@
 package exec
 
 import (
+	"slices"
+
 	"github.com/open-policy-agent/opa/v1/ir"
 
 	"github.com/fusegate/fusegate/pkg/rego/value"
@@ -12,6 +14,8 @@ type scanner struct {
 	block              []exec
 	// ordered is set when the order of the elements can be seen afterwards.
 	ordered bool
+	// keyed is set when the block asks for keys: boxing them takes memory.
+	keyed bool
 }
 
 func (s *scope) scan(stmt *ir.ScanStmt) (exec, error) {
@@ -24,6 +28,7 @@ func (s *scope) scan(stmt *ir.ScanStmt) (exec, error) {
 		source: s.slot(stmt.Source), key: s.slot(stmt.Key), value: s.slot(stmt.Value),
 		block: block, ordered: appends(stmt.Block),
 	}
+	walk(stmt.Block, func(inner ir.Stmt) { x.keyed = x.keyed || slices.Contains(mentions(inner), stmt.Key) })
 	return x.run, nil
 }
 
@@ -113,8 +118,12 @@ func (x *scanner) element(f *frame, key, v any) ctl {
 }
 
 func (x *scanner) array(f *frame, elems []any) ctl {
+	var key any
 	for i, v := range elems {
-		if c := x.element(f, int64(i), value.Defined(v)); c != next {
+		if x.keyed {
+			key = int64(i)
+		}
+		if c := x.element(f, key, value.Defined(v)); c != next {
 			return c
 		}
 	}
@@ -131,8 +140,12 @@ func (x *scanner) set(f *frame, elems []any) ctl {
 }
 
 func (x *scanner) fields(f *frame, m map[string]any) ctl {
+	var key any
 	for k, v := range m {
-		if c := x.element(f, k, value.Defined(v)); c != next {
+		if x.keyed {
+			key = k
+		}
+		if c := x.element(f, key, value.Defined(v)); c != next {
 			return c
 		}
 	}

@@ -5,6 +5,9 @@ import "slices"
 // indexed is the size up to which collections are searched element by element.
 const indexed = 8
 
+// firstRoom is for how many elements there is room at first.
+const firstRoom = 4
+
 // index finds elements by their hash: heads holds the last element with a hash,
 // next the one before it, both counted from 1.
 type index struct {
@@ -55,8 +58,10 @@ func (s *Set) Add(v any) bool {
 	if s.find(v) >= 0 {
 		return false
 	}
-	s.elems = append(s.elems, v)
-	s.sorted = nil
+	if s.elems == nil {
+		s.elems = make([]any, 0, firstRoom)
+	}
+	s.elems, s.sorted = append(s.elems, v), nil
 	return true
 }
 
@@ -99,6 +104,22 @@ type Object struct {
 	fields []field
 	sorted []any
 	index  index
+}
+
+// NewObject returns an empty object with room for size fields.
+func NewObject(size int) *Object {
+	switch {
+	case size == 0:
+		return &Object{}
+	case size <= 2:
+		o := &struct {
+			Object
+			room [2]field
+		}{}
+		o.fields = o.room[:0]
+		return &o.Object
+	}
+	return &Object{fields: make([]field, 0, size)}
 }
 
 func (o *Object) find(key any) int {

@@ -22,6 +22,29 @@ type Null struct{}
 // Array is an array that a policy builds.
 type Array struct{ Elems []any }
 
+// NewArray returns an empty array with room for size elements.
+func NewArray(size int) *Array {
+	switch {
+	case size == 0:
+		return &Array{}
+	case size <= 2:
+		a := &struct {
+			Array
+			room [2]any
+		}{}
+		a.Elems = a.room[:0]
+		return &a.Array
+	case size <= 4:
+		a := &struct {
+			Array
+			room [4]any
+		}{}
+		a.Elems = a.room[:0]
+		return &a.Array
+	}
+	return &Array{Elems: make([]any, 0, size)}
+}
+
 // Mapping is an object with string keys that is no Go map. Implementations are
 // immutable.
 type Mapping interface {
