@@ -1,6 +1,10 @@
 package main
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/fusegate/fusegate/pkg/engine"
+)
 
 // BenchmarkReview judges the subjects by Fusegate alone, for profiles.
 func BenchmarkReview(b *testing.B) {
@@ -8,7 +12,7 @@ func BenchmarkReview(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	o, err := newOurs(b.Context(), library)
+	o, err := newOurs(b.Context(), library, engine.New)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -26,8 +26,8 @@ type side interface {
 // ours is Fusegate's engine.
 type ours struct{ *engine.Engine }
 
-func newOurs(ctx context.Context, l library) (*ours, error) {
-	e, err := engine.New()
+func newOurs(ctx context.Context, l library, create func() (*engine.Engine, error)) (*ours, error) {
+	e, err := create()
 	if err != nil {
 		return nil, err
 	}

@@ -27,8 +27,13 @@ type Engine struct {
 }
 
 // New returns an engine without templates, which finds nothing.
-func New() (*Engine, error) {
-	driver := rego.NewDriver()
+func New() (*Engine, error) { return with(rego.NewDriver()) }
+
+// NewReference returns an engine that runs all Rego by OPA's interpreter. It
+// comes to the same results as that of New, and serves to compare with it.
+func NewReference() (*Engine, error) { return with(rego.NewReference()) }
+
+func with(driver *rego.Driver) (*Engine, error) {
 	c, err := client.NewClient(
 		client.Driver(driver),
 		client.Targets(target{}),

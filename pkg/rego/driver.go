@@ -11,6 +11,7 @@ package rego
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,7 +31,8 @@ import (
 // Driver implements drivers.Driver. It is safe for concurrent use; no lock of
 // its own is held while a policy is evaluated.
 type Driver struct {
-	data *tree.Tree
+	data        *tree.Tree
+	interpreted bool
 
 	mu         sync.RWMutex
 	programs   map[string]*Program               // by constraint kind
@@ -46,6 +48,14 @@ func NewDriver() *Driver {
 		programs:   map[string]*Program{},
 		parameters: map[string]map[string]*Parameters{},
 	}
+}
+
+// NewReference returns a driver that runs every template by OPA's interpreter,
+// to compare with.
+func NewReference() *Driver {
+	d := NewDriver()
+	d.interpreted = true
+	return d
 }
 
 // Name is "Rego", the engine name that templates use.
@@ -68,6 +78,9 @@ func (d *Driver) AddTemplate(ctx context.Context, t *templates.ConstraintTemplat
 	program, err := compile(ctx, t)
 	if err != nil {
 		return err
+	}
+	if d.interpreted {
+		program.compiled, program.refused = nil, errReference
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -122,6 +135,9 @@ func (d *Driver) RemoveData(_ context.Context, _ string, path storage.Path) erro
 	d.data.Remove(inventoryPath(path))
 	return nil
 }
+
+// errReference is why a driver for comparison interprets.
+var errReference = errors.New("all templates are to be interpreted")
 
 func inventoryPath(path storage.Path) storage.Path {
 	return append(storage.Path{"inventory"}, path...)
