@@ -47,6 +47,7 @@ var layers = map[string]row{
 	"templates":     {tests: []string{"pkg/policy", "pkg/engine"}},
 	"pkg/policy":    {},
 	"pkg/output":    {},
+	"pkg/rawjson":   {},
 
 	// Pure functions.
 	"pkg/match":  {imports: []string{"pkg/policy"}},
@@ -69,7 +70,7 @@ var layers = map[string]row{
 	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine"}},
 
 	// The edges.
-	"pkg/webhook":    {imports: []string{"pkg/policy", "pkg/exempt", "pkg/engine"}},
+	"pkg/webhook":    {imports: []string{"pkg/policy", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
 	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/exempt", "pkg/engine"}},
 	"pkg/status":     {imports: []string{"apis/v1alpha1", "pkg/policy"}},
 	"pkg/controller": {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status"}, tests: []string{"manifests"}},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/rawjson"
 	"github.com/fusegate/fusegate/templates"
 )
 
@@ -90,13 +91,26 @@ func (s subject) admission() []byte {
 	return body
 }
 
-// decode reads an AdmissionReview anew, as every request is.
-func decode(body []byte) *policy.Review {
-	var doc map[string]any
+// decodeKubernetes reads JSON by Kubernetes' decoder, as Gatekeeper does.
+func decodeKubernetes(body []byte) any {
+	var doc any
 	if err := utiljson.Unmarshal(body, &doc); err != nil {
 		panic(err) // it was made by json.Marshal
 	}
-	request := doc["request"].(map[string]any)
+	return doc
+}
+
+// decodeOurs reads JSON as Fusegate's webhook does.
+func decodeOurs(body []byte) any {
+	if doc, ok := rawjson.Decode(body); ok {
+		return doc
+	}
+	return decodeKubernetes(body)
+}
+
+// reviewOf is a decoded AdmissionReview as a review.
+func reviewOf(doc any) *policy.Review {
+	request := doc.(map[string]any)["request"].(map[string]any)
 	return &policy.Review{
 		UID: "bench", Name: "web", Namespace: "team-a", Operation: policy.Create, Point: policy.PointWebhook,
 		Kind:            schema.GroupVersionKind{Version: "v1", Kind: "Pod"},
@@ -108,4 +122,4 @@ func decode(body []byte) *policy.Review {
 }
 
 // review is the subject decoded.
-func (s subject) review() *policy.Review { return decode(s.admission()) }
+func (s subject) review() *policy.Review { return reviewOf(decodeOurs(s.admission())) }

@@ -18,10 +18,10 @@ func BenchmarkReview(b *testing.B) {
 	}
 	for _, s := range pods() {
 		b.Run(s.name, func(b *testing.B) {
-			r := s.review()
+			body := s.admission()
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := o.judge(b.Context(), r); err != nil {
+				if _, err := o.judge(b.Context(), reviewOf(o.decode(body))); err != nil {
 					b.Fatal(err)
 				}
 			}
