@@ -23,6 +23,11 @@ func (s *scope) create(stmt ir.Stmt) (exec, error) {
 		return constant(s.slot(stmt.Target), value.ParseNumber(s.text(stmt.Index))), nil
 	case *ir.MakeArrayStmt:
 		target, size := s.slot(stmt.Target), int(stmt.Capacity)
+		if s.reusable(stmt.Target) {
+			id := s.program.scratch
+			s.program.scratch++
+			return func(f *frame) ctl { f.locals[target] = f.reused(id); return next }, nil
+		}
 		return func(f *frame) ctl { f.locals[target] = value.NewArray(size); return next }, nil
 	case *ir.MakeObjectStmt:
 		target, size := s.slot(stmt.Target), s.fills[stmt.Target]

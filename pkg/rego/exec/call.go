@@ -93,19 +93,23 @@ func (fn *function) run(s *state, args []any) (any, ctl) {
 }
 
 func (fn *function) remembered(s *state, args []any) (any, ctl) {
-	key, ok := keyOf(fn.index, args[documents:])
+	key, ok := keyOf(args[documents:])
 	if !ok {
 		return fn.run(s, args)
 	}
-	if c, found := s.memo.calls[key]; found {
-		return c.value, next
+	memo, n := s.memo, len(args)-documents
+	if v, found := memo.recall(fn.index, &key, n); found {
+		return v, next
 	}
-	memo := s.memo
 	v, c := fn.run(s, args)
-	if c == next {
-		memo.remember(key, args[documents:], v)
+	if c != next {
+		return nil, c
 	}
-	return v, c
+	if !s.grow(entrySize) {
+		return nil, failed
+	}
+	memo.remember(fn.index, &key, args[documents:], v)
+	return v, next
 }
 
 // callDynamic calls the function at a path that is known when it runs. Where

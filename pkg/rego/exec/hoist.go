@@ -18,6 +18,10 @@ type hoist struct {
 	writes map[ir.Local]int
 	// fills are the statements that add to a collection, by its local.
 	fills map[ir.Local]int
+	// mentioned counts the statements that name a local.
+	mentioned map[ir.Local]int
+	// passed are the arrays that some builtin is given that keeps none.
+	passed map[ir.Local]bool
 	// constants are the locals that never hold anything else.
 	constants map[ir.Local]any
 	// built are the statements whose work is done beforehand.
@@ -27,7 +31,7 @@ type hoist struct {
 func newHoist(body *ir.Block, shared map[ir.Local]bool, literal func(int) string) *hoist {
 	h := &hoist{
 		literal: literal, shared: shared, writes: map[ir.Local]int{}, fills: map[ir.Local]int{},
-		constants: map[ir.Local]any{}, built: map[ir.Stmt]bool{},
+		mentioned: map[ir.Local]int{}, passed: map[ir.Local]bool{}, constants: map[ir.Local]any{}, built: map[ir.Stmt]bool{},
 	}
 	walk(body, h.count)
 	h.block(body)
@@ -97,9 +101,24 @@ func (h *hoist) count(stmt ir.Stmt) {
 	for _, l := range targets(stmt) {
 		h.writes[l]++
 	}
+	for _, l := range mentions(stmt) {
+		h.mentioned[l]++
+	}
 	if l, ok := filled(stmt); ok {
 		h.fills[l]++
 	}
+	if call, ok := stmt.(*ir.CallStmt); ok && (call.Func == "sprintf" || call.Func == "concat") {
+		for _, l := range localsOf(call.Args[1]) {
+			h.passed[l] = true
+		}
+	}
+}
+
+// reusable tells whether an array is filled, passed to a builtin that keeps
+// nothing of it, and never seen again. There is no recursion, so that one such
+// array for each statement and evaluation will do.
+func (h *hoist) reusable(l ir.Local) bool {
+	return h.passed[l] && !h.shared[l] && h.writes[l] == 1 && h.mentioned[l] == h.fills[l]+2
 }
 
 // targets are the locals that a statement assigns.

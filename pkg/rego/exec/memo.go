@@ -9,48 +9,64 @@ import (
 	"github.com/fusegate/fusegate/pkg/rego/value"
 )
 
-// maxKey is the number of arguments up to which calls are remembered.
-const maxKey = 4
+const (
+	// maxKey is the number of arguments up to which calls are remembered.
+	maxKey = 4
+	// listed is how many calls of a function are looked through one by one.
+	listed = 8
+	// keptCalls is up to how many remembered calls room is kept for later.
+	keptCalls = 64
+)
 
 // memo remembers what rules and functions gave, for one evaluation and one
-// state of input and data.
+// state of input and data. Both lists are by the index of the function.
 type memo struct {
 	rules []any
-	calls map[callKey]called
+	calls []calls
+	// used are the functions that have something in calls.
+	used  []int
 	dirty bool
+}
+
+// calls are the remembered calls of one function. From listed on they are
+// indexed.
+type calls struct {
+	list  []called
+	index map[callKey]int
+}
+
+// called is a remembered call. It keeps the arguments alive: a key holds their
+// addresses only, which must not be given to other values meanwhile.
+type called struct {
+	key   callKey
+	args  [maxKey]any
+	value any
 }
 
 // none stands in for an undefined value.
 type none struct{}
 
-func newMemo(rules int) *memo { return &memo{rules: make([]any, rules)} }
+func newMemo(functions int) *memo {
+	return &memo{rules: make([]any, functions), calls: make([]calls, functions)}
+}
 
-// keptCalls is the size up to which a map of calls is kept for later.
-const keptCalls = 1024
-
+// clear forgets everything, and drops what has become large.
 func (m *memo) clear() {
-	if !m.dirty {
-		return
+	if m.dirty {
+		clear(m.rules)
 	}
-	clear(m.rules)
-	if len(m.calls) > keptCalls {
-		m.calls = nil
+	for _, fn := range m.used {
+		c := &m.calls[fn]
+		clear(c.list)
+		c.list, c.index = c.list[:0], nil
+		if cap(c.list) > keptCalls {
+			c.list = nil
+		}
 	}
-	clear(m.calls)
-	m.dirty = false
+	m.used, m.dirty = m.used[:0], false
 }
 
-// called is a remembered value. It keeps the arguments alive: a key holds their
-// addresses only, which must not be given to other values meanwhile.
-type called struct {
-	args  [maxKey]any
-	value any
-}
-
-type callKey struct {
-	fn   int
-	args [maxKey]argKey
-}
+type callKey [maxKey]argKey
 
 // argKey is a scalar, or the identity of a collection. Values are immutable
 // once they are passed on, so that the same address and length are the same
@@ -82,27 +98,63 @@ func (k *argKey) of(v any) bool {
 }
 
 // keyOf is the key of a call, false if the call cannot be remembered.
-func keyOf(fn int, args []any) (k callKey, ok bool) {
+func keyOf(args []any) (k callKey, ok bool) {
 	if len(args) > maxKey {
 		return k, false
 	}
-	k.fn = fn
 	for i, a := range args {
-		if !k.args[i].of(a) {
+		if !k[i].of(a) {
 			return k, false
 		}
 	}
 	return k, true
 }
 
-func (m *memo) remember(k callKey, args []any, v any) {
-	if m.calls == nil {
-		m.calls = map[callKey]called{}
+// same tells whether the first n arguments are the same.
+func (k *callKey) same(other *callKey, n int) bool {
+	for i := range n {
+		if k[i].address != other[i].address || k[i].scalar != other[i].scalar {
+			return false
+		}
 	}
-	c := called{value: v}
-	copy(c.args[:], args)
-	m.calls[k] = c
-	m.dirty = true
+	return true
+}
+
+// recall looks for a call of n arguments.
+func (m *memo) recall(fn int, k *callKey, n int) (v any, found bool) {
+	c := &m.calls[fn]
+	if c.index != nil {
+		i, found := c.index[*k]
+		if !found {
+			return nil, false
+		}
+		return c.list[i].value, true
+	}
+	for i := range c.list {
+		if c.list[i].key.same(k, n) {
+			return c.list[i].value, true
+		}
+	}
+	return nil, false
+}
+
+func (m *memo) remember(fn int, k *callKey, args []any, v any) {
+	c := &m.calls[fn]
+	if len(c.list) == 0 {
+		m.used = append(m.used, fn)
+	}
+	c.list = append(c.list, called{key: *k, value: v})
+	last := len(c.list) - 1
+	copy(c.list[last].args[:], args)
+	switch {
+	case c.index != nil:
+		c.index[*k] = last
+	case last == listed:
+		c.index = make(map[callKey]int, 2*listed)
+		for i := range c.list {
+			c.index[c.list[i].key] = i
+		}
+	}
 }
 
 // pushMemo starts a memo for another input or data; popMemo returns to before.

@@ -18,6 +18,7 @@ type Program struct {
 	funcs   []*function
 	plan    [][]exec
 	slots   int
+	scratch int // number of arrays that evaluations use again
 	options Options
 	regexps *regexps
 	pool    pool

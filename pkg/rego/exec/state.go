@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/fusegate/fusegate/pkg/rego/value"
 )
 
 // What one evaluation is granted. A policy in use takes a few thousand steps;
@@ -38,6 +40,8 @@ type state struct {
 	depth  int
 	memo   *memo
 	spare  []*memo
+	// scratch are arrays that are used again.
+	scratch []value.Array
 
 	steps, memory int
 	builtins      *topdown.BuiltinContext
@@ -57,18 +61,33 @@ func (p *pool) get(program *Program) *state {
 	if s, ok := p.states.Get().(*state); ok {
 		return s
 	}
-	return &state{program: program, memo: newMemo(len(program.funcs))}
+	return &state{program: program, memo: newMemo(len(program.funcs)), scratch: make([]value.Array, program.scratch)}
 }
 
 // put forgets what the evaluation held, so that the pool keeps no request alive.
 func (p *pool) put(s *state) {
-	clear(s.stack[:cap(s.stack)])
+	s.stack = emptied(s.stack)
 	for _, f := range s.frames {
 		f.locals, f.ret = nil, nil
+	}
+	for i := range s.scratch {
+		s.scratch[i].Elems = emptied(s.scratch[i].Elems)
 	}
 	s.memo.clear()
 	s.ctx, s.err, s.results, s.builtins = nil, nil, nil, nil
 	p.states.Put(s)
+}
+
+// maxKept is the size up to which a slice is kept for later.
+const maxKept = 4096
+
+// emptied clears all that a slice has room for, or drops it if that is much.
+func emptied(values []any) []any {
+	if cap(values) > maxKept {
+		return nil
+	}
+	clear(values[:cap(values)])
+	return values
 }
 
 func (s *state) begin(ctx context.Context) {
@@ -95,6 +114,13 @@ func (s *state) push(n int) *frame {
 	clear(f.locals)
 	s.top += n
 	return f
+}
+
+// reused returns an empty array that the same statement filled before.
+func (s *state) reused(id int) *value.Array {
+	a := &s.scratch[id]
+	a.Elems = a.Elems[:0]
+	return a
 }
 
 func (s *state) pop(n int) {

@@ -113,12 +113,27 @@ func (s *scope) equal(left, right ir.Operand, want bool) (exec, error) {
 	if err != nil {
 		return nil, err
 	}
+	if truth, ok := b.constant.(bool); ok && a.local >= 0 {
+		return equalBool(a.local, truth, want), nil
+	}
 	return func(f *frame) ctl {
 		if value.Equal(a.get(f), b.get(f)) != want {
 			return undefined
 		}
 		return next
 	}, nil
+}
+
+// equalBool compares with a constant, as after every call whose value must not
+// be false.
+func equalBool(local int, truth, want bool) exec {
+	return func(f *frame) ctl {
+		v, ok := f.locals[local].(bool)
+		if (ok && v == truth) != want {
+			return undefined
+		}
+		return next
+	}
 }
 
 func (s *scope) isKind(source ir.Operand, want value.Kind) (exec, error) {

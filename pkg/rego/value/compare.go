@@ -3,6 +3,7 @@ package value
 import (
 	"cmp"
 	"encoding/json"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -146,6 +147,9 @@ func equalMaps(a map[string]any, b any) bool {
 	}
 	if len(a) != len(y) {
 		return false
+	}
+	if reflect.ValueOf(a).Pointer() == reflect.ValueOf(y).Pointer() {
+		return true
 	}
 	for k, v := range a {
 		other, found := y[k]
