@@ -1,6 +1,7 @@
 package rego
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -61,8 +62,7 @@ func verdictOf(found []Finding, err error) verdict {
 // agree evaluates p by both evaluators and says how they differ, "" if they
 // do not. An error of the compiled evaluator is no difference: the interpreter
 // is asked then.
-func (c *comparison) agree(t testing.TB, p *Program, e *Data, review map[string]any, parameters any) string {
-	t.Helper()
+func (c *comparison) agree(ctx context.Context, p *Program, e *Data, review map[string]any, parameters any) string {
 	c.evaluations++
 	if p.compiled == nil {
 		return ""
@@ -70,14 +70,17 @@ func (c *comparison) agree(t testing.TB, p *Program, e *Data, review map[string]
 	params := &Parameters{document: value.Defined(parameters)}
 	params.term = func() *term { return value.Term(params.document) }
 	in := &Input{native: review}
-	want := verdictOf(guarded(t.Context(), p.interpreted.evaluate, e, in, params))
+	want := verdictOf(guarded(ctx, p.interpreted.evaluate, e, in, params))
 	if want.Failed != "" {
 		c.faults++
 	}
 	if len(want.Findings) > 0 {
 		c.found++
 	}
-	found, err := guarded(t.Context(), p.runCompiled, e, in, params)
+	if ctx.Err() != nil {
+		return ""
+	}
+	found, err := guarded(ctx, p.runCompiled, e, in, params)
 	var panicked *panicError
 	switch {
 	case errors.As(err, &panicked):
@@ -90,7 +93,7 @@ func (c *comparison) agree(t testing.TB, p *Program, e *Data, review map[string]
 		return ""
 	case err != nil:
 		c.erred++
-		if errors.Is(err, exec.ErrLimit) {
+		if errors.Is(err, exec.ErrLimit) && want.Failed == "" {
 			return err.Error()
 		}
 		return ""

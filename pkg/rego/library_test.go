@@ -171,12 +171,12 @@ func (c *comparison) vary(t *testing.T, name string, p *Program, s sample, seed 
 
 func (c *comparison) check(t *testing.T, name string, p *Program, e *Data, review map[string]any, params any) {
 	t.Helper()
-	if diff := c.agree(t, p, e, review, params); diff != "" {
-		t.Errorf("%s differs (-interpreted +compiled):\n%s\nreview: %s\nparameters: %s", name, diff, text(review), text(params))
+	if diff := c.agree(t.Context(), p, e, review, params); diff != "" {
+		t.Errorf("%s differs (-interpreted +compiled):\n%s\nreview: %s\nparameters: %s", name, diff, textOf(review), textOf(params))
 	}
 }
 
-func text(v any) string {
+func textOf(v any) string {
 	out, err := utiljson.Marshal(v)
 	if err != nil {
 		return err.Error()

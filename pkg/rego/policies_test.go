@@ -261,7 +261,7 @@ func subjects(t testing.TB) sample {
 	} {
 		s.reviews = append(s.reviews, created(object))
 		object := clone(object).(map[string]any)
-		s.inventory["namespace|ns|v1|Pod|"+text(valueAt(object, "metadata", "name"))] = object
+		s.inventory["namespace|ns|v1|Pod|"+textOf(valueAt(object, "metadata", "name"))] = object
 	}
 	s.inventory["namespace|ns|v1|Pod|p"] = s.reviews[3]["object"]
 	s.inventory["cluster|v1|Namespace|ns"] = map[string]any{"metadata": map[string]any{"name": "ns"}}
