@@ -54,47 +54,82 @@ func (m mutator) shuffle(text string, n int) string {
 	return strings.Join(parts, "")
 }
 
-// FuzzPolicy compares the evaluators on policies changed at random.
-func FuzzPolicy(f *testing.F) {
+// policyText is a policy that is changed at random.
+type policyText struct {
+	text string
+	v1   bool
+}
+
+// corpus is the library's policies and the exotic ones.
+func corpus(t testing.TB) []policyText {
+	t.Helper()
+	var out []policyText
 	for _, text := range slices.Sorted(maps.Values(exotic)) {
-		f.Add(text, true, uint64(len(text)))
+		out = append(out, policyText{text, true})
 	}
 	for _, text := range slices.Sorted(maps.Values(exoticV0)) {
-		f.Add(text, false, uint64(len(text)))
+		out = append(out, policyText{text, false})
 	}
 	folders, err := fs.ReadDir(templates.FS, ".")
 	if err != nil {
-		f.Fatal(err)
+		t.Fatal(err)
 	}
 	for _, folder := range folders {
-		_, template := libraryTemplate(f, folder.Name())
+		_, template := libraryTemplate(t, folder.Name())
 		source := template.Spec.Targets[0].Code[0].Source.Value.(map[string]any)
 		_, body, _ := strings.Cut(source["rego"].(string), "\n")
-		f.Add(body, source["version"] == "v1", uint64(len(body)))
+		out = append(out, policyText{body, source["version"] == "v1"})
+	}
+	return out
+}
+
+// FuzzPolicy compares the evaluators on policies changed at random.
+func FuzzPolicy(f *testing.F) {
+	for _, p := range corpus(f) {
+		f.Add(p.text, p.v1, uint64(len(p.text)))
 	}
 	s := subjects(f)
 	e := stored(f, s.inventory)
 	f.Fuzz(func(t *testing.T, text string, v1 bool, seed uint64) {
 		m := newMutator(seed)
-		fuzzed(t, m.shuffle(text, int(seed%5)), v1, m, s, e)
+		(&comparison{}).fuzzed(t, m.shuffle(text, int(seed%5)), v1, m, s, e)
 	})
 }
 
-func fuzzed(t *testing.T, text string, v1 bool, m mutator, s sample, e *Data) {
+// TestShuffled does what FuzzPolicy does, so often as the flag says: the fuzzer
+// hardly ever meets what compiles.
+func TestShuffled(t *testing.T) {
+	texts, s, c := corpus(t), subjects(t), &comparison{}
+	e := stored(t, s.inventory)
+	for seed := uint64(0); c.evaluations < *evaluations/6; seed++ {
+		m := newMutator(seed)
+		p := texts[m.IntN(len(texts))]
+		c.fuzzed(t, m.shuffle(p.text, 1+m.IntN(3)), p.v1, m, s, e)
+	}
+	t.Log(c)
+}
+
+func (c *comparison) fuzzed(t *testing.T, text string, v1 bool, m mutator, s sample, e *Data) {
 	if varying.MatchString(text) {
 		return
 	}
 	p, err := compile(t.Context(), template(text, v1))
-	if err != nil || p.compiled == nil {
+	if err != nil {
+		return
+	}
+	if p.compiled == nil {
+		c.refused++
 		return
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	c := &comparison{}
 	for _, r := range s.reviews {
 		params := s.parameters[m.IntN(len(s.parameters))]
+		if ctx.Err() != nil {
+			return
+		}
 		if diff := c.agree(ctx, p, e, r, params); diff != "" && ctx.Err() == nil {
-			t.Fatalf("(-interpreted +compiled):\n%s\npolicy: %s\nreview: %s\nparameters: %s", diff, text, textOf(r), textOf(params))
+			t.Errorf("(-interpreted +compiled):\n%s\npolicy: %s\nreview: %s\nparameters: %s", diff, text, textOf(r), textOf(params))
 		}
 	}
 }

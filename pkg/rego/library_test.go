@@ -87,10 +87,10 @@ func samples(t testing.TB, folder, kind string) sample {
 	s := sample{inventory: map[string]any{}}
 	for _, f := range files {
 		doc := readYAML(t, f)
-		switch {
-		case doc["kind"] == kind:
+		switch doc["kind"] {
+		case kind:
 			s.parameters = append(s.parameters, valueAt(doc, "spec", "parameters"))
-		case doc["kind"] == "AdmissionReview":
+		case "AdmissionReview":
 			s.reviews = append(s.reviews, doc["request"].(map[string]any))
 		default:
 			s.reviews = append(s.reviews, created(doc))

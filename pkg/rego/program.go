@@ -26,15 +26,6 @@ type Finding struct {
 	Details any
 }
 
-// evaluator judges reviews by the Rego of one template. Implementations are
-// immutable and safe for concurrent use.
-type evaluator interface {
-	// evaluate runs the entry rule on the review and the parameters of one
-	// constraint. An error means that the policy came to no verdict; causeOf
-	// classifies it.
-	evaluate(ctx context.Context, e *Data, in *Input, params *Parameters) ([]Finding, error)
-}
-
 // Data is one version of the data document, which all evaluations of a review
 // share. It is immutable.
 type Data struct{ root *tree.Map }
@@ -195,6 +186,9 @@ func (r *request) Term() *ast.Term {
 	)
 }
 
+// evaluation runs the entry rule of one template on the review and the
+// parameters of one constraint. An error means that the policy came to no
+// verdict; causeOf classifies it.
 type evaluation func(context.Context, *Data, *Input, *Parameters) ([]Finding, error)
 
 func guarded(ctx context.Context, run evaluation, e *Data, in *Input, params *Parameters) (found []Finding, err error) {

@@ -46,8 +46,13 @@ type called struct {
 // none stands in for an undefined value.
 type none struct{}
 
-func newMemo(functions int) *memo {
-	return &memo{rules: make([]any, functions), calls: make([]calls, functions)}
+// fit makes room for the functions of a program.
+func (m *memo) fit(functions int) *memo {
+	if more := functions - len(m.rules); more > 0 {
+		m.rules = append(m.rules, make([]any, more)...)
+		m.calls = append(m.calls, make([]calls, more)...)
+	}
+	return m
 }
 
 // clear forgets everything, and drops what has become large.
@@ -160,11 +165,11 @@ func (m *memo) remember(fn int, k *callKey, args []any, v any) {
 // pushMemo starts a memo for another input or data; popMemo returns to before.
 func (s *state) pushMemo() *memo {
 	old := s.memo
+	s.memo = &memo{}
 	if n := len(s.spare); n > 0 {
 		s.memo, s.spare = s.spare[n-1], s.spare[:n-1]
-	} else {
-		s.memo = newMemo(len(s.program.funcs))
 	}
+	s.memo.fit(len(s.program.funcs))
 	return old
 }
 

@@ -21,7 +21,6 @@ type Program struct {
 	scratch int // number of arrays that evaluations use again
 	options Options
 	regexps *regexps
-	pool    pool
 }
 
 // function is one rule, or all rules with the same path.
@@ -97,9 +96,8 @@ func Translate(p *ir.Policy, opts Options) (*Program, error) {
 // object for each solution. They may share memory with input and data. An error
 // that is not of ctx, and does not wrap ErrLimit, is OPA's to word.
 func (p *Program) Run(ctx context.Context, input, data any) ([]any, error) {
-	s := p.pool.get(p)
-	defer p.pool.put(s)
-	s.begin(ctx)
+	s := p.begin(ctx)
+	defer s.end()
 	f := s.push(p.slots)
 	f.locals[ir.Input], f.locals[ir.Data] = input, data
 	c := runBlocks(p.plan, f)

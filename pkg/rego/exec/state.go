@@ -34,8 +34,10 @@ type state struct {
 	err     error
 	results []any
 
-	stack  []any
-	top    int
+	stack []any
+	top   int
+	// high is how much of the stack is in use at most.
+	high   int
 	frames []*frame
 	depth  int
 	memo   *memo
@@ -54,44 +56,45 @@ type frame struct {
 	ret    any
 }
 
-// pool keeps states for the next evaluation.
-type pool struct{ states sync.Pool }
+// states are kept for the next evaluation, of whatever program: what one has
+// just used is in the processor's caches.
+var states = sync.Pool{New: func() any { return &state{memo: &memo{}} }}
 
-func (p *pool) get(program *Program) *state {
-	if s, ok := p.states.Get().(*state); ok {
-		return s
+func (p *Program) begin(ctx context.Context) *state {
+	s := states.Get().(*state)
+	s.program, s.ctx = p, ctx
+	s.top, s.high, s.depth, s.steps, s.memory = 0, 0, 0, 0, 0
+	s.memo.fit(len(p.funcs))
+	if len(s.scratch) < p.scratch {
+		s.scratch = append(s.scratch, make([]value.Array, p.scratch-len(s.scratch))...)
 	}
-	return &state{program: program, memo: newMemo(len(program.funcs)), scratch: make([]value.Array, program.scratch)}
+	return s
 }
 
-// put forgets what the evaluation held, so that the pool keeps no request alive.
-func (p *pool) put(s *state) {
-	s.stack = emptied(s.stack)
+// end forgets what the evaluation held, so that no request is kept alive.
+func (s *state) end() {
+	s.stack = emptied(s.stack, s.high)
 	for _, f := range s.frames {
 		f.locals, f.ret = nil, nil
 	}
-	for i := range s.scratch {
-		s.scratch[i].Elems = emptied(s.scratch[i].Elems)
+	for i := range s.scratch[:s.program.scratch] {
+		s.scratch[i].Elems = emptied(s.scratch[i].Elems, cap(s.scratch[i].Elems))
 	}
 	s.memo.clear()
-	s.ctx, s.err, s.results, s.builtins = nil, nil, nil, nil
-	p.states.Put(s)
+	s.program, s.ctx, s.err, s.results, s.builtins = nil, nil, nil, nil, nil
+	states.Put(s)
 }
 
 // maxKept is the size up to which a slice is kept for later.
 const maxKept = 4096
 
-// emptied clears all that a slice has room for, or drops it if that is much.
-func emptied(values []any) []any {
+// emptied clears the first n elements, or drops the slice if it is large.
+func emptied(values []any, n int) []any {
 	if cap(values) > maxKept {
 		return nil
 	}
-	clear(values[:cap(values)])
+	clear(values[:n])
 	return values
-}
-
-func (s *state) begin(ctx context.Context) {
-	s.ctx, s.top, s.depth, s.steps, s.memory = ctx, 0, 0, 0, 0
 }
 
 // push makes room for a call with n locals, all undefined. It returns nil, and
@@ -113,6 +116,7 @@ func (s *state) push(n int) *frame {
 	f.locals, f.ret = s.stack[s.top:s.top+n:s.top+n], nil
 	clear(f.locals)
 	s.top += n
+	s.high = max(s.high, s.top)
 	return f
 }
 
