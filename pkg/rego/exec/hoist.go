@@ -24,13 +24,21 @@ type hoist struct {
 	passed map[ir.Local]bool
 	// constants are the locals that never hold anything else.
 	constants map[ir.Local]any
+	// copies are the locals that hold the same as another, which does not
+	// change while they are in use.
+	copies map[ir.Local]ir.Local
+	// fixed are the arguments that the function never assigns.
+	fixed map[ir.Local]bool
+	// named are the locals that some statement takes as such, where it could
+	// not take a constant.
+	named map[ir.Local]bool
 	// built are the statements whose work is done beforehand.
 	built map[ir.Stmt]bool
 }
 
-func newHoist(body *ir.Block, shared map[ir.Local]bool, literal func(int) string) *hoist {
+func newHoist(body *ir.Block, shared, fixed map[ir.Local]bool, literal func(int) string) *hoist {
 	h := &hoist{
-		literal: literal, shared: shared, writes: map[ir.Local]int{}, fills: map[ir.Local]int{},
+		literal: literal, shared: shared, fixed: fixed, copies: map[ir.Local]ir.Local{}, named: map[ir.Local]bool{}, writes: map[ir.Local]int{}, fills: map[ir.Local]int{},
 		mentioned: map[ir.Local]int{}, passed: map[ir.Local]bool{}, constants: map[ir.Local]any{}, built: map[ir.Stmt]bool{},
 	}
 	walk(body, h.count)
@@ -104,6 +112,9 @@ func (h *hoist) count(stmt ir.Stmt) {
 	for _, l := range mentions(stmt) {
 		h.mentioned[l]++
 	}
+	for _, l := range naming(stmt) {
+		h.named[l] = true
+	}
 	if l, ok := filled(stmt); ok {
 		h.fills[l]++
 	}
@@ -119,6 +130,30 @@ func (h *hoist) count(stmt ir.Stmt) {
 // array for each statement and evaluation will do.
 func (h *hoist) reusable(l ir.Local) bool {
 	return h.passed[l] && !h.shared[l] && h.writes[l] == 1 && h.mentioned[l] == h.fills[l]+2
+}
+
+// naming are the locals that a statement takes as such, and does not assign or
+// fill.
+func naming(stmt ir.Stmt) []ir.Local {
+	switch stmt := stmt.(type) {
+	case *ir.ScanStmt:
+		return []ir.Local{stmt.Source}
+	case *ir.IsDefinedStmt:
+		return []ir.Local{stmt.Source}
+	case *ir.IsUndefinedStmt:
+		return []ir.Local{stmt.Source}
+	case *ir.ReturnLocalStmt:
+		return []ir.Local{stmt.Source}
+	case *ir.ResultSetAddStmt:
+		return []ir.Local{stmt.Value}
+	case *ir.CallDynamicStmt:
+		return stmt.Args
+	case *ir.ObjectMergeStmt:
+		return []ir.Local{stmt.A, stmt.B}
+	case *ir.WithStmt:
+		return []ir.Local{stmt.Local}
+	}
+	return nil
 }
 
 // targets are the locals that a statement assigns.
@@ -216,8 +251,12 @@ func (h *hoist) block(b *ir.Block) {
 	}
 	open := map[ir.Local]*collection{}
 	for _, stmt := range b.Stmts {
-		if l, ok := made(stmt); ok && h.writes[l] == 1 && !h.shared[l] {
+		if l, ok := made(stmt); ok && h.own(l) {
 			h.begin(open, l, stmt)
+			continue
+		}
+		if assign, ok := stmt.(*ir.AssignVarStmt); ok && h.own(assign.Target) {
+			h.assigned(assign)
 			continue
 		}
 		l, ok := filled(stmt)
@@ -236,17 +275,50 @@ func (h *hoist) block(b *ir.Block) {
 	}
 }
 
+// own tells whether a local belongs to this body and is assigned in one place.
+func (h *hoist) own(l ir.Local) bool { return h.writes[l] == 1 && !h.shared[l] }
+
+// assigned looks whether an assignment can be left out, since what is assigned
+// can be read where it comes from. Its source is assigned in one place, too,
+// and so before it and not again before the target is.
+func (h *hoist) assigned(stmt *ir.AssignVarStmt) {
+	if c, ok := h.constant(stmt.Source); ok {
+		h.constants[stmt.Target] = c
+		h.built[stmt] = !h.named[stmt.Target]
+		return
+	}
+	source, ok := stmt.Source.Value.(ir.Local)
+	if ok && (h.own(source) || h.fixed[source]) && h.fills[stmt.Target] == 0 {
+		h.copies[stmt.Target] = source
+		h.built[stmt] = true
+	}
+}
+
+// original is the local that l is a copy of, at last.
+func (h *hoist) original(l ir.Local) ir.Local {
+	for {
+		source, ok := h.copies[l]
+		if !ok {
+			return l
+		}
+		l = source
+	}
+}
+
 func (h *hoist) begin(open map[ir.Local]*collection, l ir.Local, stmt ir.Stmt) {
 	c := &collection{make: stmt}
 	switch stmt := stmt.(type) {
 	case *ir.MakeNullStmt:
-		h.constants[l] = value.Null{}
+		c.value = value.Null{}
+		h.done(l, c)
 		return
 	case *ir.MakeNumberIntStmt:
-		h.constants[l] = stmt.Value
+		c.value = stmt.Value
+		h.done(l, c)
 		return
 	case *ir.MakeNumberRefStmt:
-		h.constants[l] = value.ParseNumber(h.literal(stmt.Index))
+		c.value = value.ParseNumber(h.literal(stmt.Index))
+		h.done(l, c)
 		return
 	case *ir.MakeArrayStmt:
 		c.value = &value.Array{}
@@ -300,7 +372,7 @@ func (h *hoist) constant(o ir.Operand) (any, bool) {
 	case ir.Bool:
 		return bool(v), true
 	case ir.Local:
-		c, ok := h.constants[v]
+		c, ok := h.constants[h.original(v)]
 		return c, ok
 	}
 	return nil, false
@@ -311,6 +383,7 @@ func (h *hoist) constant(o ir.Operand) (any, bool) {
 func (h *hoist) done(l ir.Local, c *collection) {
 	value.Freeze(c.value)
 	h.constants[l] = c.value
+	h.built[c.make] = !h.named[l]
 	for _, stmt := range c.fills {
 		h.built[stmt] = true
 	}

@@ -19,7 +19,7 @@ type scanner struct {
 }
 
 func (s *scope) scan(stmt *ir.ScanStmt) (exec, error) {
-	s.stored[stmt.Value] = s.stored[stmt.Source]
+	s.stored[stmt.Value] = s.stored[s.original(stmt.Source)]
 	block, err := s.statements(stmt.Block, 0)
 	if err != nil {
 		return nil, err
@@ -28,8 +28,13 @@ func (s *scope) scan(stmt *ir.ScanStmt) (exec, error) {
 		source: s.slot(stmt.Source), key: s.slot(stmt.Key), value: s.slot(stmt.Value),
 		block: block, ordered: appends(stmt.Block),
 	}
-	walk(stmt.Block, func(inner ir.Stmt) { x.keyed = x.keyed || slices.Contains(mentions(inner), stmt.Key) })
+	walk(stmt.Block, func(inner ir.Stmt) { x.keyed = x.keyed || slices.ContainsFunc(mentions(inner), s.isCopyOf(stmt.Key)) })
 	return x.run, nil
+}
+
+// isCopyOf tells of locals whether they are read where l lies.
+func (s *scope) isCopyOf(l ir.Local) func(ir.Local) bool {
+	return func(other ir.Local) bool { return s.original(other) == l }
 }
 
 // appends tells whether a block appends to an array that it did not make, so

@@ -64,7 +64,7 @@ func numbered(object, key any) bool {
 
 func (s *scope) isStored(o ir.Operand) bool {
 	local, ok := o.Value.(ir.Local)
-	return ok && s.stored[local]
+	return ok && s.stored[s.original(local)]
 }
 
 // field looks up a key known beforehand.

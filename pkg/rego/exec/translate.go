@@ -43,6 +43,7 @@ func pathKey(path []string) string { return strings.Join(path, "\x00") }
 
 func (t *translator) function(f *function, fn *ir.Func) error {
 	s := t.scope()
+	s.params = fn.Params
 	s.reserve(fn.Params...)
 	s.reserve(fn.Return)
 	s.early = constantResult(fn)
@@ -60,6 +61,7 @@ type scope struct {
 	early *earlyExit
 	// stored are the locals that hold a part of the data document.
 	stored map[ir.Local]bool
+	params []ir.Local
 	*hoist
 }
 
@@ -75,10 +77,10 @@ func (t *translator) scope() *scope {
 
 // bodies translates the blocks of a function or a plan.
 func (s *scope) bodies(in []*ir.Block) ([][]exec, error) {
-	shared := sharedLocals(in)
+	shared, fixed := sharedLocals(in), s.fixedLocals(in)
 	out := make([][]exec, 0, len(in))
 	for _, b := range in {
-		s.hoist = newHoist(b, shared, s.text)
+		s.hoist = newHoist(b, shared, fixed, s.text)
 		x, err := s.statements(b, 0)
 		if err != nil {
 			return nil, err
@@ -94,8 +96,25 @@ func (s *scope) reserve(locals ...ir.Local) {
 	}
 }
 
+// fixedLocals are the arguments that no statement assigns.
+func (s *scope) fixedLocals(bodies []*ir.Block) map[ir.Local]bool {
+	fixed := map[ir.Local]bool{}
+	for _, p := range s.params {
+		fixed[p] = true
+	}
+	for _, b := range bodies {
+		walk(b, func(stmt ir.Stmt) {
+			for _, l := range targets(stmt) {
+				delete(fixed, l)
+			}
+		})
+	}
+	return fixed
+}
+
 // slot is the place of a local in the frame.
 func (s *scope) slot(l ir.Local) int {
+	l = s.original(l)
 	s.reserve(l)
 	return int(l)
 }
@@ -117,7 +136,7 @@ func (o operand) get(f *frame) any {
 func (s *scope) operand(o ir.Operand) (operand, error) {
 	switch v := o.Value.(type) {
 	case ir.Local:
-		if c, ok := s.constants[v]; ok {
+		if c, ok := s.constants[s.original(v)]; ok {
 			return operand{local: -1, constant: c}, nil
 		}
 		return operand{local: s.slot(v)}, nil
