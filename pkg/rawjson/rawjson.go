@@ -7,6 +7,7 @@ package rawjson
 import (
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -21,13 +22,34 @@ const maxDepth = 1000
 // strings share one copy of data; empty objects share one map, so that the
 // document must not be modified.
 func Decode(data []byte) (doc any, ok bool) {
-	d := decoder{src: string(data)}
+	d := decoders.Get().(*decoder)
+	defer d.release()
+	d.src = string(data)
 	doc, ok = d.value(0)
 	if !ok {
 		return nil, false
 	}
 	d.space()
 	return doc, d.pos == len(d.src)
+}
+
+// decoders keep their stacks for the next document.
+var decoders = sync.Pool{New: func() any { return &decoder{words: map[string]any{}} }}
+
+// kept is up to how many elements room is kept.
+const kept = 1024
+
+// release forgets the document.
+func (d *decoder) release() {
+	d.src, d.pos, d.empty = "", 0, nil
+	if cap(d.keys) > kept || cap(d.values) > kept || len(d.words) > kept || cap(d.room) > kept*kept {
+		return
+	}
+	clear(d.keys[:cap(d.keys)])
+	clear(d.values[:cap(d.values)])
+	clear(d.words)
+	d.keys, d.values = d.keys[:0], d.values[:0]
+	decoders.Put(d)
 }
 
 // decoder reads one document. The elements of collections that are not yet
@@ -38,7 +60,14 @@ type decoder struct {
 	keys   []string
 	values []any
 	empty  map[string]any
+	room   []byte // for strings with escapes
+	// words are short strings that came before: objects repeat them, and each
+	// would take memory again as an interface.
+	words map[string]any
 }
+
+// maxWord is the length up to which strings are looked up in words.
+const maxWord = 24
 
 func (d *decoder) space() {
 	for d.pos < len(d.src) {
@@ -178,7 +207,15 @@ func (d *decoder) array(depth int) (any, bool) {
 
 func (d *decoder) text() (any, bool) {
 	s, ok := d.str()
-	return s, ok
+	if !ok || len(s) > maxWord {
+		return s, ok
+	}
+	if boxed, found := d.words[s]; found {
+		return boxed, true
+	}
+	var boxed any = s
+	d.words[s] = boxed
+	return boxed, true
 }
 
 // str reads a string, of which the opening quote is next.
@@ -204,19 +241,18 @@ func (d *decoder) str() (string, bool) {
 
 // escaped reads on where a string has its first backslash.
 func (d *decoder) escaped(start, i int) (string, bool) {
-	var out strings.Builder
-	out.WriteString(d.src[start:i])
+	d.room = append(d.room[:0], d.src[start:i]...)
 	for i < len(d.src) {
 		c := d.src[i]
 		switch {
 		case c == '"':
 			d.pos = i + 1
-			s := out.String()
+			s := string(d.room)
 			return s, utf8.ValidString(s)
 		case c < ' ':
 			return "", false
 		case c != '\\':
-			out.WriteByte(c)
+			d.room = append(d.room, c)
 			i++
 			continue
 		}
@@ -224,7 +260,7 @@ func (d *decoder) escaped(start, i int) (string, bool) {
 		if n == 0 {
 			return "", false
 		}
-		out.WriteRune(r)
+		d.room = utf8.AppendRune(d.room, r)
 		i += n
 	}
 	return "", false

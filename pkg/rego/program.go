@@ -102,7 +102,7 @@ func (p *Program) judge(ctx context.Context, e *Data, in *Input, params *Paramet
 		return nil, fmt.Errorf("no time left to evaluate: %w", err)
 	}
 	if p.compiled != nil {
-		found, err := guarded(ctx, p.runCompiled, e, in, params)
+		found, err := p.runCompiled(ctx, e, in, params)
 		if err == nil || ctx.Err() != nil || errors.Is(err, exec.ErrLimit) {
 			return found, err
 		}
@@ -112,7 +112,8 @@ func (p *Program) judge(ctx context.Context, e *Data, in *Input, params *Paramet
 
 // runCompiled evaluates by the compiled program. An error other than a limit
 // is for the interpreter to find again and to word.
-func (p *Program) runCompiled(ctx context.Context, e *Data, in *Input, params *Parameters) ([]Finding, error) {
+func (p *Program) runCompiled(ctx context.Context, e *Data, in *Input, params *Parameters) (found []Finding, err error) {
+	defer recovered(&err)
 	solutions, err := p.compiled.Run(ctx, &request{review: in.document(), parameters: params}, e.root)
 	if err != nil || len(solutions) == 0 {
 		return nil, err
@@ -192,12 +193,15 @@ func (r *request) Term() *ast.Term {
 type evaluation func(context.Context, *Data, *Input, *Parameters) ([]Finding, error)
 
 func guarded(ctx context.Context, run evaluation, e *Data, in *Input, params *Parameters) (found []Finding, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = &panicError{value: p, stack: string(debug.Stack())}
-		}
-	}()
+	defer recovered(&err)
 	return run(ctx, e, in, params)
+}
+
+// recovered makes an error of a panic. It is to be deferred.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = &panicError{value: p, stack: string(debug.Stack())}
+	}
 }
 
 // panicError is what an evaluator panicked with.

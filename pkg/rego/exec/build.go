@@ -34,7 +34,7 @@ func (s *scope) create(stmt ir.Stmt) (exec, error) {
 		return func(f *frame) ctl { f.locals[target] = value.NewObject(size); return next }, nil
 	case *ir.MakeSetStmt:
 		target := s.slot(stmt.Target)
-		return func(f *frame) ctl { f.locals[target] = &value.Set{}; return next }, nil
+		return func(f *frame) ctl { f.locals[target] = value.NewSet(); return next }, nil
 	}
 	return nil, fmt.Errorf("statement of type %T", stmt)
 }

@@ -232,40 +232,40 @@ func minus(s *state, a, b any) (any, bool) {
 	if x, y, ok := ints(a, b); ok {
 		return x - y, true
 	}
-	return sets(s, a, b, func(x, y *value.Set, add func(any)) {
+	return sets(s, a, b, func(x, y, out *value.Set) {
 		for _, v := range x.Elems() {
 			if !y.Has(v) {
-				add(v)
+				out.Add(v)
 			}
 		}
 	})
 }
 
 func intersect(s *state, a, b any) (any, bool) {
-	return sets(s, a, b, func(x, y *value.Set, add func(any)) {
+	return sets(s, a, b, func(x, y, out *value.Set) {
 		if y.Len() < x.Len() {
 			x, y = y, x // whose spelling of equal numbers stays is OPA's choice
 		}
 		for _, v := range x.Elems() {
 			if y.Has(v) {
-				add(v)
+				out.Add(v)
 			}
 		}
 	})
 }
 
 func unite(s *state, a, b any) (any, bool) {
-	return sets(s, a, b, func(x, y *value.Set, add func(any)) {
+	return sets(s, a, b, func(x, y, out *value.Set) {
 		for _, v := range x.Elems() {
-			add(v)
+			out.Add(v)
 		}
 		for _, v := range y.Elems() {
-			add(v)
+			out.Add(v)
 		}
 	})
 }
 
-func sets(s *state, a, b any, combine func(x, y *value.Set, add func(any))) (any, bool) {
+func sets(s *state, a, b any, combine func(x, y, out *value.Set)) (any, bool) {
 	x, ok := a.(*value.Set)
 	if !ok {
 		return nil, false
@@ -274,7 +274,7 @@ func sets(s *state, a, b any, combine func(x, y *value.Set, add func(any))) (any
 	if !ok {
 		return nil, false
 	}
-	out := &value.Set{}
-	combine(x, y, func(v any) { out.Add(v) })
+	out := value.NewSet()
+	combine(x, y, out)
 	return out, s.grow(out.Len()*entrySize) && s.work(x.Len()+y.Len())
 }

@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -227,6 +228,29 @@ func regexMatch(s *state, a, b any) (any, bool) {
 	return re.MatchString(text), true
 }
 
+// submatches are the positions of at most n matches.
+func submatches(re *regexp.Regexp, text string, n int) [][]int {
+	if n != 1 {
+		return re.FindAllStringSubmatchIndex(text, n)
+	}
+	if at := re.FindStringSubmatchIndex(text); at != nil {
+		return [][]int{at}
+	}
+	return nil
+}
+
+// groupsOf are the groups of one match; those that took no part are empty.
+func groupsOf(text string, at []int) any {
+	groups := make([]any, len(at)/2)
+	for i := range groups {
+		groups[i] = ""
+		if from := at[2*i]; from >= 0 {
+			groups[i] = text[from:at[2*i+1]]
+		}
+	}
+	return groups
+}
+
 // findSubmatches gives each match of a pattern as an array of its groups.
 func findSubmatches(s *state, a, b, c any) (any, bool) {
 	pattern, ok := a.(string)
@@ -245,14 +269,9 @@ func findSubmatches(s *state, a, b, c any) (any, bool) {
 	if re == nil {
 		return nil, false
 	}
-	found := re.FindAllStringSubmatch(text, int(n))
-	matches := make([]any, len(found))
-	for i, groups := range found {
-		elems := make([]any, len(groups))
-		for j, g := range groups {
-			elems[j] = g
-		}
-		matches[i] = elems
+	var matches []any
+	for _, at := range submatches(re, text, int(n)) {
+		matches = append(matches, groupsOf(text, at))
 	}
 	return matches, s.grow(len(matches) * (re.NumSubexp() + 2) * entrySize)
 }

@@ -106,6 +106,16 @@ type Object struct {
 	index  index
 }
 
+// NewSet returns an empty set with room for what most sets hold.
+func NewSet() *Set {
+	s := &struct {
+		Set
+		room [2]any
+	}{}
+	s.elems = s.room[:0]
+	return &s.Set
+}
+
 // NewObject returns an empty object with room for size fields.
 func NewObject(size int) *Object {
 	switch {
@@ -115,6 +125,13 @@ func NewObject(size int) *Object {
 		o := &struct {
 			Object
 			room [2]field
+		}{}
+		o.fields = o.room[:0]
+		return &o.Object
+	case size <= 6:
+		o := &struct {
+			Object
+			room [6]field
 		}{}
 		o.fields = o.room[:0]
 		return &o.Object
