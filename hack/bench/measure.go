@@ -20,13 +20,13 @@ type named struct {
 // are processor time of the thread that judges; what the garbage collector takes
 // beside it is not in them.
 type cost struct {
-	mean, p99     time.Duration
-	allocs, bytes float64
+	mean, p50, p99 time.Duration
+	allocs, bytes  float64
 }
 
 // compare measures the sides in turns and returns their means over the subjects.
 func compare(ctx context.Context, subjects []subject, sides []named, rounds int, budget time.Duration) []cost {
-	fmt.Printf("\n%-18s %-12s %12s %12s %12s %12s\n", "review", "side", "mean", "p99", "allocations", "bytes")
+	fmt.Printf("\n%-18s %-12s %10s %10s %10s %12s %12s\n", "review", "side", "mean", "p50", "p99", "allocations", "bytes")
 	means := make([]cost, len(sides))
 	for _, s := range subjects {
 		body := s.admission()
@@ -50,16 +50,17 @@ func compare(ctx context.Context, subjects []subject, sides []named, rounds int,
 }
 
 func show(name, side string, c cost) {
-	fmt.Printf("%-18s %-12s %12s %12s %12.0f %12.0f\n", name, side,
-		c.mean.Round(time.Microsecond), c.p99.Round(time.Microsecond), c.allocs, c.bytes)
+	fmt.Printf("%-18s %-12s %10s %10s %10s %12.0f %12.0f\n", name, side,
+		c.mean.Round(time.Microsecond), c.p50.Round(time.Microsecond), c.p99.Round(time.Microsecond), c.allocs, c.bytes)
 }
 
 func (c cost) plus(d cost) cost {
-	return cost{c.mean + d.mean, c.p99 + d.p99, c.allocs + d.allocs, c.bytes + d.bytes}
+	return cost{c.mean + d.mean, c.p50 + d.p50, c.p99 + d.p99, c.allocs + d.allocs, c.bytes + d.bytes}
 }
 
 func (c cost) over(n int) cost {
-	return cost{c.mean / time.Duration(n), c.p99 / time.Duration(n), c.allocs / float64(n), c.bytes / float64(n)}
+	d := time.Duration(n)
+	return cost{c.mean / d, c.p50 / d, c.p99 / d, c.allocs / float64(n), c.bytes / float64(n)}
 }
 
 // measure decodes and judges until the time is up.
@@ -80,7 +81,7 @@ func measure(ctx context.Context, body []byte, by side, budget time.Duration) co
 	runtime.ReadMemStats(&after)
 	n := float64(len(times))
 	return cost{
-		mean: mean(times), p99: p99(times),
+		mean: mean(times), p50: percentile(times, 50), p99: percentile(times, 99),
 		allocs: float64(after.Mallocs-before.Mallocs) / n, bytes: float64(after.TotalAlloc-before.TotalAlloc) / n,
 	}
 }
@@ -103,9 +104,9 @@ func mean(times []time.Duration) time.Duration {
 	return sum / time.Duration(len(times))
 }
 
-func p99(times []time.Duration) time.Duration {
+func percentile(times []time.Duration, p int) time.Duration {
 	slices.Sort(times)
-	return times[len(times)*99/100]
+	return times[len(times)*p/100]
 }
 
 func median(cs []cost) cost {
