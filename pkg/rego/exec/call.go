@@ -92,7 +92,39 @@ func (fn *function) run(s *state, args []any) (any, ctl) {
 	return fn.call(s, args)
 }
 
+// cheapSize is up to how many statements a function is called again rather than
+// looked up.
+const cheapSize = 16
+
+// cheap tells whether running a function costs less than remembering it: it is
+// short, and calls and scans nothing.
+func (t *translator) cheap(fn *ir.Func) bool {
+	size, simple := 0, true
+	for _, b := range fn.Blocks {
+		walk(b, func(stmt ir.Stmt) {
+			size++
+			switch stmt := stmt.(type) {
+			case *ir.ScanStmt, *ir.CallDynamicStmt, *ir.WithStmt:
+				simple = false
+			case *ir.CallStmt:
+				simple = simple && t.byName[stmt.Func] == nil && quick[stmt.Func]
+			}
+		})
+	}
+	return simple && size <= cheapSize
+}
+
+// quick are builtins that take no longer than a look-up.
+var quick = map[string]bool{
+	"object.get": true, "count": true, "equal": true, "neq": true, "lt": true, "lte": true, "gt": true, "gte": true,
+	"plus": true, "startswith": true, "endswith": true, "is_null": true, "is_boolean": true, "is_number": true,
+	"is_string": true, "is_array": true, "is_object": true, "is_set": true, "internal.member_2": true,
+}
+
 func (fn *function) remembered(s *state, args []any) (any, ctl) {
+	if fn.cheap {
+		return fn.run(s, args)
+	}
 	key, ok := keyOf(args[documents:])
 	if !ok {
 		return fn.run(s, args)

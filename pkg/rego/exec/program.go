@@ -31,6 +31,7 @@ type function struct {
 	slots  int
 	ret    int
 	blocks [][]exec
+	cheap  bool // not worth remembering
 }
 
 // exec carries out one statement.

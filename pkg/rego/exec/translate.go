@@ -46,7 +46,7 @@ func (t *translator) function(f *function, fn *ir.Func) error {
 	s.params = fn.Params
 	s.reserve(fn.Params...)
 	s.reserve(fn.Return)
-	s.early = constantResult(fn)
+	s.early, f.cheap = constantResult(fn), t.cheap(fn)
 	blocks, err := s.bodies(fn.Blocks)
 	f.blocks, f.slots = blocks, s.slots
 	return err
