@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -50,7 +51,7 @@ func (b *builtin) run(f *frame) ctl {
 		if v == nil {
 			return undefined
 		}
-		terms[i] = value.Term(v)
+		terms[i] = f.term(v)
 	}
 	out, err := b.call(f.state, terms)
 	if err != nil {
@@ -64,6 +65,26 @@ func (b *builtin) run(f *frame) ctl {
 		return undefined
 	}
 	return next
+}
+
+// term is v as OPA's value. A part of a document is converted once for all
+// calls; documents outlive the evaluation, so that an address stands for one
+// of them.
+func (s *state) term(v any) *ast.Term {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return value.Term(v)
+	}
+	address := reflect.ValueOf(m).Pointer()
+	if t := s.terms[address]; t != nil {
+		return t
+	}
+	if s.terms == nil {
+		s.terms = map[uintptr]*ast.Term{}
+	}
+	t := value.Term(m)
+	s.terms[address] = t
+	return t
 }
 
 func (b *builtin) call(s *state, terms []*ast.Term) (any, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/fusegate/fusegate/pkg/rego/value"
@@ -47,6 +48,7 @@ type state struct {
 
 	steps, memory int
 	builtins      *topdown.BuiltinContext
+	terms         map[uintptr]*ast.Term
 }
 
 // frame is one call of a function.
@@ -81,7 +83,7 @@ func (s *state) end() {
 		s.scratch[i].Elems = emptied(s.scratch[i].Elems, cap(s.scratch[i].Elems))
 	}
 	s.memo.clear()
-	s.program, s.ctx, s.err, s.results, s.builtins = nil, nil, nil, nil, nil
+	s.program, s.ctx, s.err, s.results, s.builtins, s.terms = nil, nil, nil, nil, nil, nil
 	states.Put(s)
 }
 
