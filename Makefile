@@ -101,6 +101,11 @@ test: controlplane test-hack ## Run all tests, against a real control plane.
 	go test -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./... || exit 1; \
 	echo "test: passed in $$((SECONDS - start)) s"
 
+.PHONY: conformance
+conformance: ## Run OPA's conformance cases compiled, and compare 240,000 evaluations with the interpreter.
+	go test -count=1 -run TestConformance -v ./pkg/rego/exec
+	go test -count=1 -timeout $(TEST_TIMEOUT) -run 'TestLibrary|TestExotic|TestShuffled' -v ./pkg/rego -evaluations 240000
+
 .PHONY: test-hack
 test-hack: ## Run the tests of the modules in hack.
 	@for module in $(TESTED_HACK_MODULES); do \
