@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/open-policy-agent/cert-controller/pkg/rotator"
+	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -137,6 +138,12 @@ func (p *parts) addIngest() error {
 	writer, err := status.NewWriter(c, p.settings.PodName, p.settings.Roles)
 	if err != nil {
 		return fmt.Errorf("--pod-name: %w", err)
+	}
+	if err := metrics.Registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "fusegate_interpreted_templates",
+		Help: "Templates whose Rego could not be compiled to native code, so that OPA's interpreter judges by it.",
+	}, func() float64 { return float64(len(p.engine.Interpreted())) })); err != nil {
+		return err
 	}
 	p.ingest = controller.NewIngest(p.engine, writer, p.readiness, p.log.WithName("ingest"))
 	return errors.Join(

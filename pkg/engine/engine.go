@@ -47,7 +47,8 @@ func with(driver *rego.Driver) (*Engine, error) {
 }
 
 // Review judges r by every constraint that matches it. It returns when ctx
-// ends: constraints not judged by then are faults. It never fails as a whole;
+// ends: constraints not judged by then are faults, and no constraint takes more
+// than half of the time that is left. It never fails as a whole;
 // an error that concerns no single constraint, such as an enforcement point that
 // is not served, is a fault without one. A review without an enforcement point
 // is judged as if it came through all of them. The result is sorted.
@@ -57,8 +58,9 @@ func (e *Engine) Review(ctx context.Context, r *policy.Review) policy.Result {
 		return policy.Result{Faults: []policy.Fault{{Cause: policy.CauseInternal, Err: err}}}
 	}
 	v := review{Review: r, data: e.driver.Data(), input: rego.NewInput(r)}
+	share := &budget{Context: ctx}
 	for _, x := range e.registry.current.Load().of(r.Kind.Kind) {
-		v.judge(ctx, x)
+		v.judge(share, x)
 	}
 	v.result.Sort()
 	return v.result

@@ -1,8 +1,8 @@
 package engine
 
 import (
-	"context"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -127,7 +127,7 @@ type review struct {
 	result policy.Result
 }
 
-func (v *review) judge(ctx context.Context, x *entry) {
+func (v *review) judge(share *budget, x *entry) {
 	if !x.applies(v.Review) {
 		return
 	}
@@ -139,7 +139,8 @@ func (v *review) judge(ctx context.Context, x *entry) {
 	if !matches || err != nil {
 		return
 	}
-	found, failure := x.program.Judge(ctx, v.data, v.input, x.parameters)
+	share.begin(time.Now())
+	found, failure := x.program.Judge(share, v.data, v.input, x.parameters)
 	if failure != nil {
 		v.result.Faults = append(v.result.Faults, policy.Fault{
 			Constraint: c, Cause: failure.Cause, Err: failure.Err, Brief: failure.Brief,

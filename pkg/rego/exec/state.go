@@ -21,7 +21,7 @@ const (
 	// maxDepth is how deep functions may call each other.
 	maxDepth = 2_000
 	// maxMemory is how many bytes, roughly, an evaluation may build up.
-	maxMemory = 256 << 20
+	maxMemory = 64 << 20
 	// entrySize is what an element of a collection counts for.
 	entrySize = 64
 	// checkEvery is after how many steps the context is looked at.
