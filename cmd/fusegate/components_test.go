@@ -127,9 +127,8 @@ func (c *testCluster) armEverything(t *testing.T) {
 	c.must(t, denyAll, "apply", "-f", "-")
 	c.awaitTemplate(t, "denyall")
 	c.must(t, denyEverywhere("everywhere", "warn"), "apply", "-f", "-")
-	c.must(t, strings.Replace(denyScales, "match:", "enforcementAction: warn, match:", 1), "apply", "-f", "-")
 	c.must(t, denyEverywhere("everything", "deny", "forbidden"), "apply", "-f", "-")
-	for _, name := range []string{"everywhere", "scales", "everything"} {
+	for _, name := range []string{"everywhere", "everything"} {
 		c.must(t, "", "wait", "--for=condition=Enforced", "denyall/"+name, "--timeout="+patience.String())
 	}
 	await(t, "a warning in every namespace", func() error {

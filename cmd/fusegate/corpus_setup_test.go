@@ -82,21 +82,10 @@ func corpusCluster(t *testing.T) (c *testCluster, by caller, controller *testMan
 	for n := range corpusRuns {
 		c.must(t, denyEverywhere(fmt.Sprintf("spare-%d", n), "deny", "nowhere"), "apply", "-f", "-")
 	}
-	c.must(t, denyScales, "apply", "-f", "-")
-	c.must(t, "", "wait", "--for=condition=Enforced", "denyall/scales", "--timeout="+patience.String())
 	c.must(t, denyEverything, "apply", "-f", "-")
 	c.awaitCreate(t, object("v1", "ConfigMap", "tenant-a", "mine", ""), denied+"[everything] no CREATE of ConfigMap")
 	return c, by, controller
 }
-
-// denyScales is a constraint that names the kind Scale: one on every kind is
-// not sent deployments/scale, whose kind is another than its parent's.
-const denyScales = `
-apiVersion: constraints.gatekeeper.sh/v1beta1
-kind: DenyAll
-metadata: {name: scales}
-spec: {match: {kinds: [{apiGroups: [autoscaling], kinds: [Scale]}]}}
-`
 
 // denyEverywhere is a constraint of denyAll in some namespaces, or in all.
 func denyEverywhere(name, action string, namespaces ...string) string {

@@ -111,7 +111,8 @@ func checkSwift(t *testing.T, by caller, calls []call) {
 // checkTimedOut makes the calls at once, each of which must succeed after the
 // webhook's time-out. To delete a Pod takes two: an API server has it admitted
 // before it marks the Pod as deleted and again before it removes it
-// (k8s.io/apiserver pkg/registry/generic/registry/store.go, Delete).
+// (k8s.io/apiserver pkg/registry/generic/registry/store.go, Delete), and once
+// more each time that the Pod has changed meanwhile.
 func checkTimedOut(t *testing.T, by caller, calls []call) {
 	t.Helper()
 	outcomes, errs := make([]callOutcome, len(calls)), make([]error, len(calls))
@@ -123,13 +124,15 @@ func checkTimedOut(t *testing.T, by caller, calls []call) {
 	var most time.Duration
 	for i, k := range calls {
 		least, took := webhookTimeout, outcomes[i].took
+		limit := least + slack
 		if strings.HasPrefix(k.what, "DELETE v1 tenant-a pods/") {
 			least *= 2
+			limit += 3 * webhookTimeout
 			t.Logf("%s took %.3f s", k.what, took.Seconds())
 		} else {
 			most = max(most, took)
 		}
-		if errs[i] != nil || !outcomes[i].passed() || took < least || took > least+slack {
+		if errs[i] != nil || !outcomes[i].passed() || took < least || took > limit {
 			t.Errorf("%s: %s by %s: %v, %v; want success after %v", k.row, k.what, k.user, outcomes[i], errs[i], least)
 		}
 	}
