@@ -148,6 +148,7 @@ func (g *Guard) putBack(ctx context.Context, live *admissionregistrationv1.Valid
 	}
 	want := plan.webhookObject().DeepCopy()
 	want.SetUID(live.UID)
+	want.SetResourceVersion(live.ResourceVersion) // a leader that was replaced must not undo its successor's work
 	err = g.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), client.FieldOwner(FieldManager), client.ForceOwnership)
 	if apierrors.IsInvalid(err) {
 		// Fields of others stand beside ours where only one can be.

@@ -17,7 +17,7 @@ import (
 // object comes to the same end on every machine.
 const (
 	// maxSteps is how many elements may be looked at and functions called.
-	maxSteps = 10_000_000
+	maxSteps = 4_000_000
 	// maxDepth is how deep functions may call each other.
 	maxDepth = 2_000
 	// maxMemory is how many bytes, roughly, an evaluation may build up.
