@@ -65,6 +65,9 @@ func two(t *testing.T) (c *testCluster, servers []client.Client) {
 	c.manager.awaitReady(t)
 	leader.awaitReady(t)
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the leader:\n%s", leader.log)
+		}
 		for _, m := range []*testManager{leader, c.manager} {
 			if err := m.end(syscall.SIGTERM); err != nil {
 				t.Error(err)
@@ -171,7 +174,7 @@ metadata: {name: fusegate}
 		c.must(t, entry+tc.fields, "apply", "--server-side", "--field-manager=meddler", "-f", "-")
 		message := c.awaitCondition(t, "enforcedlabels/next-1", "False", tc.reason)
 		if took := time.Since(started); took > noticed {
-			t.Errorf("%s: noticed after %v, want %v", name, took, noticed)
+			t.Errorf("%s: noticed at %v after %v, want %v", name, time.Now().UTC(), took, noticed)
 		}
 		if !strings.Contains(message, tc.part) {
 			t.Errorf("%s: got message %q, want one with %q", name, message, tc.part)

@@ -175,7 +175,10 @@ func TestDefaultFile(t *testing.T) {
 
 // consents are the flags that are for one run and deliberately neither in the
 // environment nor in a file.
-var consents = []string{"dry-run", "force-conflicts", "help", "keep", "output", "policies", "take-over-crds"}
+var consents = []string{
+	"delete-policies", "dry-run", "force-conflicts", "help", "import-gatekeeper-config", "keep", "output", "policies",
+	"take-over-crds", "timeout", "wait",
+}
 
 // TestEveryFlagHasAVariable sets each flag that is a setting by its variable.
 func TestEveryFlagHasAVariable(t *testing.T) {
@@ -239,8 +242,9 @@ func TestDocumentation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, example, found := strings.Cut(string(page), "```yaml\n")
-	if !found {
+	_, section, found := strings.Cut(string(page), "## Settings")
+	_, example, yes := strings.Cut(section, "```yaml\n")
+	if !found || !yes {
 		t.Fatal("there is no example")
 	}
 	example, _, _ = strings.Cut(example, "```")

@@ -12,8 +12,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// leader is the field manager of what only the leader writes.
-const leader = client.FieldOwner("fusegate-leader")
+// leader is the field manager of what only the leader writes. No process can
+// have it as its own, whatever it is named: see manager.
+const leader = client.FieldOwner("fusegate/leader")
 
 // Published records the leader's view of a ConstraintTemplate: whether its CRD
 // was ever created, and its condition. condition.Type must not be empty; its
