@@ -121,17 +121,20 @@ func (p *Prober) proven(revision string) bool {
 			return false
 		}
 	}
-	return len(p.records) > 0
+	return len(p.records) > 0 && p.problem == nil
 }
 
 // round asks every API server once, at the same time.
 func (p *Prober) round(ctx context.Context, revision string) {
 	servers, err := p.servers.Servers(ctx)
 	p.mu.Lock()
+	before := p.problem
 	p.problem = err
 	p.mu.Unlock()
 	if err != nil {
-		p.log.Error(err, "API servers not listed; no canary was sent")
+		if before == nil || before.Error() != err.Error() {
+			p.log.Error(err, "API servers not listed; no canary was sent")
+		}
 		return
 	}
 	samples := make([]Sample, len(servers))

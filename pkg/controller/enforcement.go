@@ -47,7 +47,6 @@ type Webhook interface {
 // Enforcement is the leader's part of a constraint: the condition Enforced.
 type Enforcement struct {
 	client   client.Client
-	cache    client.Reader
 	webhook  Webhook
 	census   *census
 	ready    func() error
@@ -74,7 +73,7 @@ type EnforcementOptions struct {
 // metric.
 func NewEnforcement(o EnforcementOptions) (*Enforcement, error) {
 	e := &Enforcement{
-		client: o.Client, cache: o.Client, webhook: o.Webhook, ready: o.Ready, recorder: o.Recorder, log: o.Log,
+		client: o.Client, webhook: o.Webhook, ready: o.Ready, recorder: o.Recorder, log: o.Log,
 		census: newCensus(o.Client, o.Namespace, time.Now),
 		gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "fusegate_constraints",
@@ -138,7 +137,7 @@ func (e *Enforcement) round(ctx context.Context) error {
 func (e *Enforcement) constraints(ctx context.Context) ([]*unstructured.Unstructured, error) {
 	templates := &unstructured.UnstructuredList{}
 	templates.SetGroupVersionKind(templateGVK().GroupVersion().WithKind("ConstraintTemplateList"))
-	if err := e.cache.List(ctx, templates, client.UnsafeDisableDeepCopy); err != nil {
+	if err := e.client.List(ctx, templates, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing templates: %w", err)
 	}
 	var out []*unstructured.Unstructured
@@ -149,7 +148,7 @@ func (e *Enforcement) constraints(ctx context.Context) ([]*unstructured.Unstruct
 		}
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(constraintGVK(kindOf(t) + "List"))
-		if err := e.cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		if err := e.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 			return nil, fmt.Errorf("listing constraints of kind %s: %w", kindOf(t), err)
 		}
 		for j := range list.Items {

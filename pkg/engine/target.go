@@ -79,9 +79,6 @@ func (m *matcher) Match(review any) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	if IsCanary(in.Review()) && m.constraint.GetKind() != canaryPolicy {
-		return false, nil // as all of Fusegate's own kinds are outside policy
-	}
 	matches, err := m.match.Match(in.Review())
 	if err != nil {
 		in.Report(rego.Fault{Constraint: m.constraint, Cause: policy.CauseMatch, Err: err})
