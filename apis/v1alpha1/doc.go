@@ -87,6 +87,8 @@ const (
 	ReasonGap = "Gap"
 	// ReasonFaults says that the policy failed on some objects.
 	ReasonFaults = "Faults"
+	// ReasonNotAsked says that the constraint asks for nothing at audit.
+	ReasonNotAsked = "NotAsked"
 	// ReasonNotAuditable says that the policy reads what only a request has.
 	ReasonNotAuditable = "NotAuditable"
 )

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -47,7 +50,7 @@ func (p *parts) addAudit() error {
 	}
 	a, err := audit.New(audit.Options{
 		Client: dyn, Discovery: disco, Reviewer: p.engine, Perimeter: p.perimeter,
-		Sink:  &auditSink{client: p.mgr.GetClient(), resync: p.settings.AuditResync, wrote: map[string]string{}},
+		Sink:  &auditSink{client: p.mgr.GetClient(), resync: p.settings.AuditResync, settled: map[string]settledAudit{}},
 		Ready: p.readiness.Err, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
 		Metrics: metrics.Registry, Log: p.log.WithName("audit"),
 	})
@@ -79,11 +82,18 @@ type auditSink struct {
 	resync time.Duration
 
 	mu sync.Mutex
-	// wrote holds, by constraint, the version of it that the last write was
-	// made on: until the cache has a later one there is nothing to compare.
-	wrote    map[string]string
+	// settled holds, by constraint, what was last compared or written.
+	settled  map[string]settledAudit
 	report   v1alpha1.AuditReportStatus
 	reported time.Time
+}
+
+// settledAudit is an outcome that needs no more writing as long as the
+// constraint has this version: it says so already, or the cache lags behind
+// what was written.
+type settledAudit struct {
+	outcome *audit.Outcome
+	version string
 }
 
 // Constraints implements audit.Sink.
@@ -99,6 +109,7 @@ func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) 
 		})
 	}
 	tasks.Wait()
+	s.forget(outcomes)
 	for _, err := range errs {
 		if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
 			return err
@@ -111,21 +122,39 @@ func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) 
 func (s *auditSink) constraint(ctx context.Context, o *audit.Outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, auditWriteTimeout)
 	defer cancel()
+	if !s.served(ctx, o.Constraint.Kind) {
+		return nil
+	}
 	u := &unstructured.Unstructured{}
 	u.SetAPIVersion(engine.ConstraintGroup + "/v1beta1")
 	u.SetKind(o.Constraint.Kind)
 	if err := s.client.Get(ctx, client.ObjectKey{Name: o.Constraint.Name}, u, client.UnsafeDisableDeepCopy); err != nil {
 		return err
 	}
-	key := o.Constraint.String()
-	if u.GetUID() != o.UID || u.GetGeneration() != o.Generation || s.version(key) == u.GetResourceVersion() {
+	now := settledAudit{o, u.GetResourceVersion()}
+	if u.GetUID() != o.UID || u.GetGeneration() != o.Generation || s.isSettled(now) {
 		return nil
 	}
-	wrote, err := status.Audited(ctx, s.client, u, finding(o), s.resync/2)
-	if wrote && err == nil {
-		s.remember(key, u.GetResourceVersion())
+	if _, err := status.Audited(ctx, s.client, u, finding(o), s.resync/2); err != nil {
+		return err
 	}
-	return err
+	s.settle(now)
+	return nil
+}
+
+// served tells whether the constraints of a kind are in the cache: asking for
+// one would make the cache watch them otherwise, and for good.
+func (s *auditSink) served(ctx context.Context, kind string) bool {
+	key := client.ObjectKey{Name: strings.ToLower(kind)}
+	template := &unstructured.Unstructured{}
+	template.SetAPIVersion(engine.TemplateGroup + "/v1")
+	template.SetKind("ConstraintTemplate")
+	if s.client.Get(ctx, key, template, client.UnsafeDisableDeepCopy) != nil || template.GetDeletionTimestamp() != nil {
+		return false
+	}
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	key.Name += "." + engine.ConstraintGroup
+	return s.client.Get(ctx, key, crd, client.UnsafeDisableDeepCopy) == nil && crd.GetDeletionTimestamp() == nil
 }
 
 func finding(o *audit.Outcome) status.Audit {
@@ -135,20 +164,31 @@ func finding(o *audit.Outcome) status.Audit {
 	}
 	return status.Audit{
 		Total: o.Total, Exempt: o.Exempt, Violations: o.Violations, ExemptViolations: o.ExemptViolations,
-		Time: o.Read, Condition: condition,
+		At: o.At, Read: o.Read, Condition: condition,
 	}
 }
 
-func (s *auditSink) version(key string) string {
+func (s *auditSink) isSettled(now settledAudit) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.wrote[key]
+	return s.settled[now.outcome.Constraint.String()] == now
 }
 
-func (s *auditSink) remember(key, version string) {
+func (s *auditSink) settle(now settledAudit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.wrote[key] = version
+	s.settled[now.outcome.Constraint.String()] = now
+}
+
+// forget drops what is known of constraints that are gone.
+func (s *auditSink) forget(outcomes []*audit.Outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	present := make(map[string]bool, len(outcomes))
+	for _, o := range outcomes {
+		present[o.Constraint.String()] = true
+	}
+	maps.DeleteFunc(s.settled, func(key string, _ settledAudit) bool { return !present[key] })
 }
 
 // Report implements audit.Sink. It is written when it changes, but not for the

@@ -58,6 +58,8 @@ type Outcome struct {
 	// Violations and ExemptViolations are the lowest by group, version, kind,
 	// namespace, name and message.
 	Violations, ExemptViolations []v1alpha1.Violation
+	// At is when this was found to be so.
+	At time.Time
 	// Read is when all that it matches was last read as a whole; zero if it
 	// never was.
 	Read time.Time
@@ -144,6 +146,10 @@ type Auditor struct {
 	readings  uint64
 	dirty     map[*constraint]bool
 	lag       time.Duration
+	// latest is the report as of reported, unless stirred.
+	latest   v1alpha1.AuditReportStatus
+	reported time.Time
+	stirred  bool
 }
 
 // New returns an Auditor. The error is that of registering its metrics.

@@ -139,7 +139,7 @@ func (k *kind) failed(ctx context.Context, err error) {
 		k.since = k.a.o.Clock.Now()
 		k.a.o.Log.Error(err, "kind not audited; trying again", "kind", k.gvk.String())
 	}
-	k.problem, k.following = err, false
+	k.problem, k.following, k.a.stirred = err, false, true
 	k.touchAll()
 }
 
@@ -290,6 +290,7 @@ func (a *Auditor) namespaceChanged(namespace string) {
 func (k *kind) take(ctx context.Context, e event) {
 	key := keyOf(e.object)
 	k.a.mu.Lock()
+	k.a.stirred = true
 	for r := range k.active {
 		r.touched[key] = true
 	}

@@ -90,7 +90,7 @@ func (a *Auditor) readable(c *constraint) (known bool, gaps []string) {
 
 // outcome is what there is to say about c. The caller holds the lock.
 func (a *Auditor) outcome(c *constraint, l *lists) *Outcome {
-	out := &Outcome{Constraint: c.scope.Constraint, UID: c.scope.UID, Generation: c.scope.Generation, Complete: true, Reason: v1alpha1.ReasonAudited}
+	out := &Outcome{Constraint: c.scope.Constraint, UID: c.scope.UID, Generation: c.scope.Generation, At: a.o.Clock.Now(), Complete: true, Reason: v1alpha1.ReasonAudited}
 	out.Violations, out.ExemptViolations = l.enforceable.entries(c), l.exempt.entries(c)
 	var faults int64
 	for _, k := range a.kinds {
@@ -106,6 +106,10 @@ func (a *Auditor) outcome(c *constraint, l *lists) *Outcome {
 	}
 	if out.Read.IsZero() {
 		out.Read = a.firstPlan
+	}
+	if !c.scope.Acts() {
+		out.Complete, out.Reason, out.Message = false, v1alpha1.ReasonNotAsked, "its actions ask for nothing at audit"
+		return out
 	}
 	_, gaps := a.readable(c)
 	out.explain(gaps, faults, l, c.scope.Reads.Request)

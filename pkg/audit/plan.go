@@ -33,7 +33,7 @@ type constraint struct {
 }
 
 func (c *constraint) selects(r resource) bool {
-	return c.scope.Match.Selects(r.gvk.Group, r.gvk.Kind, r.namespaced)
+	return c.scope.Acts() && c.scope.Match.Selects(r.gvk.Group, r.gvk.Kind, r.namespaced)
 }
 
 func (c *constraint) readsNamespace() bool {
@@ -87,7 +87,12 @@ func (a *Auditor) refresh(ctx context.Context) time.Duration {
 // stop without the lock.
 func (a *Auditor) update(ctx context.Context, scopes []engine.AuditScope, resources []resource, failed map[string]error) []*kind {
 	a.constraints(scopes)
-	a.unserved = failed
+	if len(failed) > 0 || len(a.unserved) > 0 {
+		for _, c := range a.known {
+			a.touch(c)
+		}
+	}
+	a.unserved, a.stirred = failed, true
 	wanted := map[*kind]bool{}
 	for _, r := range resources {
 		selecting := a.selecting(r)
@@ -150,8 +155,10 @@ func (a *Auditor) constraints(scopes []engine.AuditScope) {
 		if c.since == 0 || c.scope.Revision != s.Revision {
 			c.since, changed = next, true
 		}
-		c.scope, c.cached = s, nil
-		a.dirty[c] = true
+		if c.scope.Revision != s.Revision || c.scope.Generation != s.Generation {
+			c.scope = s
+			a.touch(c)
+		}
 	}
 	for n, c := range a.known {
 		if !present[n] {

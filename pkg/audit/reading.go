@@ -49,7 +49,7 @@ func (k *kind) end(r *reading) {
 func (k *kind) followed() {
 	k.a.mu.Lock()
 	defer k.a.mu.Unlock()
-	k.delta, k.following = 0, true
+	k.delta, k.following, k.a.stirred = 0, true, true
 	if k.problem != nil {
 		k.a.o.Log.Info("kind audited again", "kind", k.gvk.String())
 		k.problem = nil
@@ -117,6 +117,7 @@ func (k *kind) complete(r *reading) {
 	delete(k.active, r)
 	k.objects = r.listed + k.delta
 	k.swept, k.sweptAt = r.sequence, k.a.o.Clock.Now()
+	k.a.stirred = true
 	k.touchAll()
 	if r.compare && r.drift > 0 {
 		k.a.metrics.drift.WithLabelValues(k.gvk.Group, k.gvk.Kind).Add(float64(r.drift))

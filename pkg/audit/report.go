@@ -17,10 +17,19 @@ const maxGaps = 100
 
 // Report says what was audited and what was not. Its conditions have no
 // transition times.
+//
+// It is made anew when something has changed, and once a minute.
 func (a *Auditor) Report() v1alpha1.AuditReportStatus {
 	uid := a.namespaces.clusterUID()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.stirred || a.o.Clock.Since(a.reported) > time.Minute {
+		a.latest, a.reported, a.stirred = a.report(uid), a.o.Clock.Now(), false
+	}
+	return a.latest
+}
+
+func (a *Auditor) report(uid string) v1alpha1.AuditReportStatus {
 	out := v1alpha1.AuditReportStatus{ClusterUID: uid, Constraints: int64(len(a.known)), LagMilliseconds: a.lag.Milliseconds()}
 	var waiting int
 	oldest := a.firstPlan

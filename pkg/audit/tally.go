@@ -78,7 +78,7 @@ func (k *kind) count(r *record, n int64) {
 
 // touch notes that the outcome of a constraint may have changed.
 func (a *Auditor) touch(c *constraint) {
-	c.cached = nil
+	c.cached, a.stirred = nil, true
 	if a.known[c.name] == c {
 		a.dirty[c] = true
 	}

@@ -152,15 +152,16 @@ func (e *Engine) AdmissionScopes() []Scope {
 	return out
 }
 
-// AuditScopes returns what the constraints that ask for anything at audit want
-// to see, sorted by kind and name.
+// Acts tells whether the constraint asks for anything at audit.
+func (s AuditScope) Acts() bool { return actsAt(s.Constraint) || s.Constraint.Has(policy.DryRun) }
+
+// AuditScopes returns what the constraints want to see at audit, sorted by kind
+// and name.
 func (e *Engine) AuditScopes() []AuditScope {
 	var out []AuditScope
 	e.registry.each(func(t templateEntry, c constraintEntry) {
-		if actsAt(c.audit) || c.audit.Has(policy.DryRun) {
-			c.scope.Operations = t.operations
-			out = append(out, AuditScope{Scope: c.scope, Constraint: c.audit, Revision: c.revision, Reads: t.reads})
-		}
+		c.scope.Operations = t.operations
+		out = append(out, AuditScope{Scope: c.scope, Constraint: c.audit, Revision: c.revision, Reads: t.reads})
 	})
 	slices.SortFunc(out, func(a, b AuditScope) int { return compareScopes(a.Scope, b.Scope) })
 	return out

@@ -35,8 +35,9 @@ const (
 type Audit struct {
 	Total, Exempt                int64
 	Violations, ExemptViolations []v1alpha1.Violation
-	// Time is when audit last looked at what the constraint matches.
-	Time time.Time
+	// At is when this was found, and Read when all that the constraint matches
+	// was last read as a whole.
+	At, Read time.Time
 	// Condition is ConditionAudited; its transition time and generation are
 	// filled in.
 	Condition metav1.Condition
@@ -85,8 +86,8 @@ func entriesOf(violations []v1alpha1.Violation) ([]any, error) {
 }
 
 // Audited records what audit found by a constraint, unless it says so already
-// and the time that it gives is younger than fresh before a.Time. It returns
-// whether it has written.
+// and its time is not older by fresh than the last read. It returns whether it
+// has written.
 func Audited(ctx context.Context, c client.Client, constraint *unstructured.Unstructured, a Audit, fresh time.Duration) (bool, error) {
 	now, err := a.fields()
 	if err != nil {
@@ -95,14 +96,17 @@ func Audited(ctx context.Context, c client.Client, constraint *unstructured.Unst
 	a.Condition.ObservedGeneration = constraint.GetGeneration()
 	conditions := Conditions(constraint)
 	changed := apimeta.SetStatusCondition(&conditions, a.Condition)
-	if !changed && audited(constraint, now) && a.Time.Sub(auditTime(constraint)) < fresh {
-		return false, nil
+	at := a.At
+	if !changed && audited(constraint, now) {
+		if at = a.Read; at.Sub(auditTime(constraint)) < fresh {
+			return false, nil
+		}
 	}
 	condition, err := runtime.DefaultUnstructuredConverter.ToUnstructured(apimeta.FindStatusCondition(conditions, a.Condition.Type))
 	if err != nil {
 		return false, fmt.Errorf("converting a condition: %w", err)
 	}
-	now[fieldTimestamp] = a.Time.UTC().Format(time.RFC3339)
+	now[fieldTimestamp] = at.UTC().Format(time.RFC3339)
 	patch := skeleton(constraint)
 	patch.Object["status"] = withField(now, "conditions", []any{condition})
 	err = applyStatus(ctx, c, patch, auditor)
