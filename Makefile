@@ -74,6 +74,12 @@ demo: controlplane ## Run the demo on a control plane of its own; KEEP=1 leaves 
 bench: ## Compare the engine with the constraint framework's own, on the same reviews.
 	go run ./hack/bench
 
+SCALE ?= 10000
+
+.PHONY: bench-audit
+bench-audit: controlplane build ## Measure the audit of SCALE Pods on a real API server.
+	go run ./hack/bench-audit -binary $(BIN)/fusegate -pods $(SCALE)
+
 ##@ Check
 
 .PHONY: presubmit
