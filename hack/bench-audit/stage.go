@@ -81,7 +81,7 @@ func (s *stage) populate(ctx context.Context) error {
 	return s.makePods(ctx)
 }
 
-func namespaceName(i int) string { return fmt.Sprintf("bench-%02d", i%namespaces) }
+func namespaceName(i int) string { return fmt.Sprintf("team-%02d", i%namespaces) }
 
 func (s *stage) makePods(ctx context.Context) error {
 	next := make(chan int)
