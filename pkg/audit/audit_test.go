@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fusegate/fusegate/pkg/audit"
 )
@@ -154,4 +157,62 @@ func TestLosses(t *testing.T) {
 	w.remove(configMaps, "audit-loss", "kept")
 	w.remove(configMaps, "audit-loss", "newer")
 	w.remove(secrets, "audit-loss", "kept")
+}
+
+// TestResync reads everything anew all the time, which must change nothing.
+func TestResync(t *testing.T) {
+	metrics := prometheus.NewRegistry()
+	w := newWorld(t, audit.Options{Resync: 100 * time.Millisecond, Metrics: metrics})
+	w.namespace("audit-resync")
+	w.template("Wants", "lacks")
+	w.constraint("Wants", "owners", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-resync]}`)
+	var want []string
+	for i := range 50 {
+		name := fmt.Sprintf("o%02d", i)
+		w.object("ConfigMap", "audit-resync", name)
+		if i%2 == 0 {
+			w.remove(configMaps, "audit-resync", name)
+			continue
+		}
+		if len(want) < audit.DefaultLimit {
+			want = append(want, fmt.Sprintf("ConfigMap audit-resync/%s lacks owner", name))
+		}
+	}
+	w.await("what is left", map[string][]string{"owners": append(want, "of 25 and 0")})
+	reads := func(n int) {
+		lists := w.wire.listed("/configmaps")
+		await(t, "more reads", func() error {
+			if got := w.wire.listed("/configmaps") - lists; got < n {
+				return fmt.Errorf("got %d", got)
+			}
+			return nil
+		})
+	}
+	reads(2) // what was on its way has arrived
+	before := drift(t, metrics)
+	reads(3)
+	w.await("the same", map[string][]string{"owners": append(want, "of 25 and 0")})
+	if after := drift(t, metrics); after != before {
+		t.Errorf("drift grew from %v to %v while nothing changed", before, after)
+	}
+	for i := 1; i < 50; i += 2 {
+		w.remove(configMaps, "audit-resync", fmt.Sprintf("o%02d", i))
+	}
+}
+
+func drift(t *testing.T, from prometheus.Gatherer) (total float64) {
+	t.Helper()
+	families, err := from.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "fusegate_audit_drift_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			total += m.GetCounter().GetValue()
+		}
+	}
+	return total
 }

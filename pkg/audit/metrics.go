@@ -34,7 +34,7 @@ func newMetrics(r prometheus.Registerer) (*auditMetrics, error) {
 		reviewed:   counter("objects_reviewed_total", "Reviews of objects.", kind...),
 		requests:   counter("requests_total", "Requests to the API server.", "verb"),
 		errors:     counter("errors_total", "Lists and watches that failed or had to be begun anew.", kind...),
-		drift:      counter("drift_total", "Objects of which a full read found other than what was known.", kind...),
+		drift:      counter("drift_total", "Objects of which a full read found other than what was known. A few are changes that were on their way.", kind...),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "fusegate_audit_lag_seconds", Help: "From the arrival of a change to its verdict.",
 			Buckets: []float64{.001, .005, .02, .1, .5, 1, 2, 5, 10, 30, 60, 300},

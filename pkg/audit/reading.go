@@ -115,6 +115,8 @@ func (k *kind) complete(r *reading) {
 		}
 	}
 	delete(k.active, r)
+	// Other constraints find other things: that is no drift.
+	r.compare = r.compare && r.sequence == k.swept && r.sequence == k.a.sequence
 	k.objects = r.listed + k.delta
 	k.swept, k.sweptAt = r.sequence, k.a.o.Clock.Now()
 	k.a.stirred = true
