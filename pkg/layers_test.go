@@ -47,20 +47,30 @@ var layers = map[string]row{
 	"templates":     {tests: []string{"pkg/policy", "pkg/engine"}},
 	"pkg/policy":    {},
 	"pkg/output":    {},
+	"pkg/rawjson":   {},
 
 	// Pure functions.
-	"pkg/match":     {imports: []string{"pkg/policy"}},
-	"pkg/exempt":    {imports: []string{"pkg/policy"}},
-	"pkg/rego":      {imports: []string{"pkg/policy"}},
+	"pkg/match":  {imports: []string{"pkg/policy"}},
+	"pkg/exempt": {imports: []string{"pkg/policy"}},
+	"pkg/rego": {imports: []string{
+		"pkg/policy", "pkg/rego/value", "pkg/rego/tree", "pkg/rego/plan", "pkg/rego/exec",
+	}, tests: []string{"templates"}},
 	"pkg/intercept": {imports: []string{"pkg/policy", "pkg/match", "pkg/exempt"}},
 	"pkg/doctor":    {imports: []string{"pkg/exempt", "pkg/intercept"}},
+
+	// The parts of the Rego driver: what compiled Rego works on, what is stored
+	// for it, and how it is planned and run.
+	"pkg/rego/value": {},
+	"pkg/rego/tree":  {imports: []string{"pkg/rego/value"}},
+	"pkg/rego/plan":  {},
+	"pkg/rego/exec":  {imports: []string{"pkg/rego/value"}, tests: []string{"pkg/rego/plan"}},
 
 	// The engine and what feeds it.
 	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}},
 	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine"}},
 
 	// The edges.
-	"pkg/webhook":    {imports: []string{"pkg/policy", "pkg/exempt", "pkg/engine"}},
+	"pkg/webhook":    {imports: []string{"pkg/policy", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
 	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/exempt", "pkg/engine"}},
 	"pkg/status":     {imports: []string{"apis/v1alpha1", "pkg/policy"}},
 	"pkg/controller": {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status"}, tests: []string{"manifests"}},

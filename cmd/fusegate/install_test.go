@@ -89,17 +89,30 @@ func changesOf(t *testing.T, args ...string) []jsonChange {
 
 func TestLastWords(t *testing.T) {
 	inside := install.Config{Namespace: "policy"}
+	first := []install.Change{{Action: install.Unchanged}, {Action: install.Created}}
 	for name, tc := range map[string]struct{ reason, got, want string }{
 		"in the cluster": {
-			reason: "what to wait for", got: installed(inside, false),
+			reason: "what to wait for", got: installOptions{}.installed(inside, first),
 			want: "\nInstalled. The webhook intercepts nothing until its pods answer and there are constraints. To follow:\n  kubectl -n policy rollout status deployment/fusegate-webhook\n",
 		},
 		"outside": {
-			reason: "what to start", got: installed(install.Config{WebhookURL: "https://a"}, false),
+			reason: "what to start", got: installOptions{}.installed(install.Config{WebhookURL: "https://a"}, first),
 			want: "\nInstalled. The webhook intercepts nothing until fusegate serve answers at https://a and there are constraints.\n",
 		},
+		"a second time": {
+			reason: "it is no news", got: installOptions{}.installed(inside, []install.Change{{Action: install.Unchanged}}),
+			want: "\nNothing to do: it is installed as it should be.\n",
+		},
+		"an upgrade": {
+			reason: "policies are in force already", got: installOptions{}.installed(inside, []install.Change{{Action: install.Created}, {Action: install.Configured}}),
+			want: "\nBrought up to date. The webhook's rules are the controller's, and stay in force meanwhile.\n",
+		},
+		"waited for": {
+			reason: "nothing is left to do", got: installOptions{wait: true}.installed(inside, first),
+			want: "\nInstalled. The webhook answers and is armed with what the constraints need.\n",
+		},
 		"nothing there":    {reason: "silence would look like success", got: removed(nil, false, false), want: "There is nothing of Fusegate in the cluster.\n"},
-		"without policies": {reason: "what is left", got: removed(make([]install.Change, 1), false, false), want: "\nRemoved, except for templates and constraints; --policies removes those too.\n"},
+		"without policies": {reason: "what is left", got: removed(make([]install.Change, 1), false, false), want: "\nRemoved, except for templates and constraints; --delete-policies removes those too.\n"},
 		"with policies":    {reason: "namespaces take their time", got: removed(make([]install.Change, 1), true, false), want: "\nRemoved. The namespace goes once it is empty.\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

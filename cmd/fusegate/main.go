@@ -7,10 +7,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/fusegate/fusegate/pkg/install"
 )
 
 func main() {
@@ -31,16 +34,28 @@ func endings() []os.Signal {
 
 // The exit codes.
 const (
-	exitOK    = 0
-	exitError = 1
+	exitOK      = 0
+	exitError   = 1
+	exitRefused = 2
 )
+
+// exitCodes explains them in the help of commands.
+const exitCodes = `Exit codes: 0 done, or nothing to do; 1 failed, so that trying again may help;
+2 refused, for a reason that has to be put right first.`
 
 func run(ctx context.Context, args []string) int {
 	root := newRoot()
 	root.SetArgs(args)
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
-		return exitError
+		return exitCode(err)
 	}
 	return exitOK
+}
+
+func exitCode(err error) int {
+	if errors.Is(err, install.ErrRefused) {
+		return exitRefused
+	}
+	return exitError
 }

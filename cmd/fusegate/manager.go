@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/open-policy-agent/cert-controller/pkg/rotator"
+	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -92,7 +93,7 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), apiextensionsv1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
-	grace := drain + 5*time.Second
+	grace := lull + drain + 5*time.Second
 	mgr, err := manager.New(cfg, manager.Options{
 		Scheme:                        scheme,
 		Logger:                        log,
@@ -138,6 +139,12 @@ func (p *parts) addIngest() error {
 	if err != nil {
 		return fmt.Errorf("--pod-name: %w", err)
 	}
+	if err := metrics.Registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "fusegate_interpreted_templates",
+		Help: "Templates whose Rego could not be compiled to native code, so that OPA's interpreter judges by it.",
+	}, func() float64 { return float64(len(p.engine.Interpreted())) })); err != nil {
+		return err
+	}
 	p.ingest = controller.NewIngest(p.engine, writer, p.readiness, p.log.WithName("ingest"))
 	return errors.Join(
 		p.mgr.Add(controller.NewPresence(c, p.settings.Namespace, p.settings.PodName, p.log.WithName("presence"))),
@@ -166,8 +173,9 @@ func (p *parts) addWebhook() error {
 		return err
 	}
 	server := ctrlwebhook.NewServer(ctrlwebhook.Options{Host: host, Port: port, CertDir: p.settings.CertDir})
-	server.Register(webhook.Path, h)
-	return p.mgr.Add(&patientServer{Server: server, certDir: p.settings.CertDir, log: log})
+	last := &leaving{Handler: h}
+	server.Register(webhook.Path, last)
+	return p.mgr.Add(&patientServer{Server: server, certDir: p.settings.CertDir, log: log, leaving: last})
 }
 
 func splitAddress(address string) (host string, port int, err error) {
@@ -188,6 +196,7 @@ type patientServer struct {
 	ctrlwebhook.Server
 	certDir string
 	log     logr.Logger
+	leaving *leaving
 }
 
 // NeedLeaderElection is false: every replica answers.
@@ -213,7 +222,9 @@ func (s *patientServer) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.Server.Start(ctx)
+	late, stop := s.leaving.after(ctx)
+	defer stop()
+	return s.Server.Start(late)
 }
 
 // addRotation keeps the serving certificate and the configuration's caBundle

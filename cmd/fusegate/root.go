@@ -17,7 +17,9 @@ failures, and never sees the control plane's own requests.
 
 Every setting can be given as a flag, as an environment variable FUSEGATE_*
 (--webhook-url is FUSEGATE_WEBHOOK_URL) or in the file named by --config, in
-this order of precedence; the file's keys are in camel case (webhookURL).`,
+this order of precedence; the file's keys are in camel case (webhookURL).
+
+` + exitCodes,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,10 +11,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	admissionv1 "k8s.io/api/admission/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/policy"
@@ -41,18 +36,7 @@ func overHTTPS(ctx context.Context, o *ours, s subject) error {
 	}
 	server := httptest.NewTLSServer(h)
 	defer server.Close()
-	body, err := json.Marshal(admissionv1.AdmissionReview{
-		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
-		Request: &admissionv1.AdmissionRequest{
-			UID: "bench", Name: "web", Namespace: "team-a", Operation: admissionv1.Create,
-			Kind:     metav1.GroupVersionKind{Version: "v1", Kind: "Pod"},
-			Resource: metav1.GroupVersionResource{Version: "v1", Resource: "pods"},
-			Object:   runtime.RawExtension{Raw: s.json},
-		},
-	})
-	if err != nil {
-		return err
-	}
+	body := s.admission()
 	fmt.Printf("\nwebhook over HTTPS, %q\n", s.name)
 	for _, clients := range []int{1, 16} {
 		if err := load(ctx, server, body, clients); err != nil {

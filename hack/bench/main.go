@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/fusegate/fusegate/pkg/engine"
 )
 
 func main() {
@@ -27,7 +29,11 @@ func run(ctx context.Context, rounds int, budget time.Duration) error {
 	if err != nil {
 		return err
 	}
-	ours, err := newOurs(ctx, library)
+	ours, err := newOurs(ctx, library, engine.New)
+	if err != nil {
+		return err
+	}
+	interpreted, err := newOurs(ctx, library, engine.NewReference)
 	if err != nil {
 		return err
 	}
@@ -36,14 +42,19 @@ func run(ctx context.Context, rounds int, budget time.Duration) error {
 		return err
 	}
 	reviews := pods()
-	fmt.Printf("%d templates, %d constraints\n\n", len(library.templates), len(library.constraints))
+	compiled := len(library.templates) - len(ours.Interpreted())
+	fmt.Printf("%d templates, %d of them compiled, %d constraints\n\n", len(library.templates), compiled, len(library.constraints))
 	if err := agree(ctx, reviews, ours, stock); err != nil {
 		return err
 	}
-	speedup, allocs := compare(ctx, reviews, ours, stock, rounds, budget)
+	means := compare(ctx, reviews, []named{{"compiled", ours}, {"interpreted", interpreted}, {"stock", stock}}, rounds, budget)
 	if err := overHTTPS(ctx, ours, reviews[0]); err != nil {
 		return err
 	}
-	fmt.Printf("\nspeedup: %.2f\nallocs: %.2f\n", speedup, allocs)
+	mine, reference, theirs := means[0], means[1], means[2]
+	fmt.Printf("\ncompiled over interpreted: %.2f\np50: %.2f\np99: %.2f\nspeedup: %.2f\nallocs: %.2f\n",
+		ratio(reference.mean, mine.mean), ratio(theirs.p50, mine.p50), ratio(theirs.p99, mine.p99), ratio(theirs.mean, mine.mean), theirs.allocs/mine.allocs)
 	return nil
 }
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }

@@ -20,14 +20,15 @@ import (
 
 // side judges a review and returns what it found, a line for each violation.
 type side interface {
+	decode(body []byte) any
 	judge(ctx context.Context, r *policy.Review) ([]string, error)
 }
 
 // ours is Fusegate's engine.
 type ours struct{ *engine.Engine }
 
-func newOurs(ctx context.Context, l library) (*ours, error) {
-	e, err := engine.New()
+func newOurs(ctx context.Context, l library, create func() (*engine.Engine, error)) (*ours, error) {
+	e, err := create()
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +44,8 @@ func newOurs(ctx context.Context, l library) (*ours, error) {
 	}
 	return &ours{e}, nil
 }
+
+func (*ours) decode(body []byte) any { return decodeOurs(body) }
 
 func (o *ours) judge(ctx context.Context, r *policy.Review) ([]string, error) {
 	result := o.Review(ctx, r)
@@ -82,6 +85,8 @@ func newStock(ctx context.Context, l library) (*stock, error) {
 	}
 	return &stock{c}, nil
 }
+
+func (*stock) decode(body []byte) any { return decodeKubernetes(body) }
 
 func (s *stock) judge(ctx context.Context, r *policy.Review) ([]string, error) {
 	responses, err := s.Review(ctx, r, reviews.EnforcementPoint(string(policy.PointWebhook)))

@@ -86,7 +86,7 @@ func waitingFor(u *unstructured.Unstructured, alive int, lagging, missing []stri
 	if enforcedBefore(u) != nil && len(missing) < alive {
 		missing = nil
 	}
-	waiting := append(lagging, missing...)
+	waiting := slices.Concat(lagging, missing)
 	if len(waiting) == 0 {
 		return ""
 	}

@@ -284,8 +284,16 @@ func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (
 	}
 	return metav1.Condition{
 		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompiled,
-		Message: "compiled by every pod",
+		Message: compiledHow(p.engine.Interpreted()[kindOf(u)]),
 	}, nil
+}
+
+// compiledHow says so if a template runs by the interpreter, and why.
+func compiledHow(refused error) string {
+	if refused == nil {
+		return "compiled by every pod"
+	}
+	return "compiled by every pod, but judged by OPA's interpreter, which is slower: " + refused.Error()
 }
 
 func firstMessage(errs []any) any {

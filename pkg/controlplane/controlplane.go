@@ -63,6 +63,12 @@ type Options struct {
 	Scheduler bool
 	// Kwok starts kwok, which plays the kubelets of all nodes: see AddNodes.
 	Kwok bool
+	// LeaderElection has kube-controller-manager and kube-scheduler hold Leases
+	// in kube-system and renew them, as they do in a cluster with more than one
+	// of each. One that is started again then waits for the Lease of its
+	// predecessor to expire, some 15 seconds, before it does any work; Start
+	// waits for the first to work, Restart does not.
+	LeaderElection bool
 	// Users are identities beside the default ones.
 	Users []User
 	// APIServerArgs are appended to the arguments of every kube-apiserver, so

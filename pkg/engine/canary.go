@@ -72,14 +72,14 @@ func (e *Engine) addCanary(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("converting the built-in template: %w", err)
 	}
-	if _, err := e.client.AddTemplate(ctx, t); err != nil {
+	if err := e.addTemplate(ctx, t); err != nil {
 		return fmt.Errorf("adding the built-in template: %w", err)
 	}
 	c := &unstructured.Unstructured{}
 	if err := yaml.Unmarshal([]byte(canaryConstraint), &c.Object); err != nil {
 		return fmt.Errorf("reading the built-in constraint: %w", err)
 	}
-	if _, err := e.client.AddConstraint(ctx, c); err != nil {
+	if err := e.addConstraint(ctx, c); err != nil {
 		return fmt.Errorf("adding the built-in constraint: %w", err)
 	}
 	return nil

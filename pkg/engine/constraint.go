@@ -42,10 +42,27 @@ func (e *Engine) AddConstraint(ctx context.Context, c *unstructured.Unstructured
 	if checkReserved(c.GetKind()) != nil {
 		return ErrNoTemplate
 	}
+	return e.addConstraint(ctx, c)
+}
+
+func (e *Engine) addConstraint(ctx context.Context, c *unstructured.Unstructured) error {
 	if _, err := e.client.AddConstraint(ctx, c.DeepCopy()); err != nil {
 		return reword(err)
 	}
-	return e.registry.addConstraint(c)
+	held, err := e.client.GetConstraint(c)
+	if err != nil {
+		return fmt.Errorf("reading back constraint %s: %w", c.GetName(), err)
+	}
+	// The client keeps the first of those that differ in metadata only.
+	held.SetUID(c.GetUID())
+	held.SetGeneration(c.GetGeneration())
+	x, err := newEntry(held)
+	if err != nil {
+		return err
+	}
+	x.program, x.parameters = e.driver.Lookup(x.kind, x.name)
+	e.registry.addConstraint(x)
+	return nil
 }
 
 // RemoveConstraint forgets a constraint. Removing what is not there is no error.

@@ -6,12 +6,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fusegate/fusegate/pkg/match"
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/rego"
 )
 
 // Scope says what a constraint wants to see at admission.
@@ -37,133 +38,139 @@ type AuditScope struct {
 	Reads Reads
 }
 
-// registry remembers, beside the framework's client, what reaches of the
-// constraints beyond the engine.
+// Acts tells whether the constraint asks for anything at audit.
+func (s AuditScope) Acts() bool { return actsAt(s.Constraint) || s.Constraint.Has(policy.DryRun) }
+
+// registry holds, beside the framework's client, what is judged by. Changes
+// publish a new snapshot; reviews read one and wait for nothing.
 type registry struct {
-	mu          sync.RWMutex
-	templates   map[string]templateEntry              // by lower-case kind
-	constraints map[string]map[string]constraintEntry // by lower-case kind and name
-	revision    uint64
-	changed     chan struct{}
-}
-
-type templateEntry struct {
-	operations []policy.Operation
-	reads      Reads
-}
-
-type constraintEntry struct {
-	scope     Scope
-	admission bool
-	audit     policy.Constraint
-	spec      any
-	revision  uint64
+	mu         sync.Mutex
+	operations map[string][]policy.Operation // by lower-case kind
+	entries    map[string]map[string]*entry  // by lower-case kind and name
+	reads      map[string]Reads              // by lower-case kind
+	current    atomic.Pointer[snapshot]
+	revision   uint64
+	changed    chan struct{}
 }
 
 func newRegistry() *registry {
-	return &registry{
-		templates: map[string]templateEntry{}, constraints: map[string]map[string]constraintEntry{},
-		changed: make(chan struct{}),
-	}
+	r := &registry{operations: map[string][]policy.Operation{}, entries: map[string]map[string]*entry{}, reads: map[string]Reads{}, changed: make(chan struct{})}
+	r.current.Store(newSnapshot(nil))
+	return r
 }
 
-// touch gives out a new revision and wakes who waits. The caller holds the lock.
-func (r *registry) touch() uint64 {
-	close(r.changed)
-	r.changed = make(chan struct{})
-	r.revision++
-	return r.revision
-}
-
-func (r *registry) addTemplate(t *Template) {
-	e := templateEntry{reads: readsOf(t)}
+func (r *registry) addTemplate(t *Template, program *rego.Program) {
+	var ops []policy.Operation
 	for _, op := range t.Spec.Targets[0].Operations {
-		e.operations = append(e.operations, policy.Operation(op))
+		ops = append(ops, policy.Operation(op))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.templates[t.Name] = e
-	revision := r.touch()
-	for name, c := range r.constraints[t.Name] {
-		c.revision = revision
-		r.constraints[t.Name][name] = c
+	r.operations[t.Name], r.reads[t.Name] = ops, readsOf(t)
+	r.revision++
+	for name, x := range r.entries[t.Name] {
+		changed := *x
+		changed.program, changed.operations = program, ops
+		changed.reads, changed.revision = r.reads[t.Name], r.revision
+		r.entries[t.Name][name] = &changed
 	}
+	r.publish()
+	r.notify()
 }
 
 func (r *registry) removeTemplate(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.templates, name)
-	delete(r.constraints, name)
-	r.touch()
+	delete(r.operations, name)
+	delete(r.reads, name)
+	delete(r.entries, name)
+	r.publish()
+	r.notify()
 }
 
-func (r *registry) addConstraint(c *unstructured.Unstructured) error {
-	m, err := compileMatch(c)
-	if err != nil {
-		return err
-	}
-	e := constraintEntry{
-		scope:     Scope{Kind: c.GetKind(), Name: c.GetName(), UID: c.GetUID(), Generation: c.GetGeneration(), Match: m},
-		admission: actsAt(describe(c, policy.PointWebhook)),
-		audit:     describe(c, policy.PointAudit),
-		spec:      c.DeepCopy().Object["spec"],
-	}
-	kind := strings.ToLower(c.GetKind())
+func (r *registry) addConstraint(x *entry) {
+	kind := strings.ToLower(x.kind)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before, known := r.constraints[kind][c.GetName()]
-	if known && before.scope.UID == e.scope.UID && reflect.DeepEqual(before.spec, e.spec) {
-		e.revision = before.revision
-	} else {
-		e.revision = r.touch()
+	if r.entries[kind] == nil {
+		r.entries[kind] = map[string]*entry{}
 	}
-	if r.constraints[kind] == nil {
-		r.constraints[kind] = map[string]constraintEntry{}
+	x.operations, x.reads = r.operations[kind], r.reads[kind]
+	before := r.entries[kind][x.name]
+	r.entries[kind][x.name] = x
+	if before != nil && before.uid == x.uid && reflect.DeepEqual(before.spec, x.spec) {
+		x.revision = before.revision
+		r.publish()
+		return
 	}
-	r.constraints[kind][c.GetName()] = e
-	return nil
+	r.revision++
+	x.revision = r.revision
+	r.publish()
+	r.notify()
+}
+
+// notify wakes who waits. The caller holds the lock, and has published what is
+// new.
+func (r *registry) notify() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+func (r *registry) removeConstraint(kind, name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.entries[strings.ToLower(kind)][name] == nil {
+		return
+	}
+	delete(r.entries[strings.ToLower(kind)], name)
+	r.publish()
+	r.notify()
+}
+
+// publish is called with the lock held.
+func (r *registry) publish() {
+	var all []*entry
+	for _, byName := range r.entries {
+		for _, x := range byName {
+			all = append(all, x)
+		}
+	}
+	slices.SortFunc(all, func(a, b *entry) int {
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name))
+	})
+	r.current.Store(newSnapshot(all))
 }
 
 // actsAt tells whether a constraint can change the answer to a request.
 func actsAt(c policy.Constraint) bool { return c.Has(policy.Deny) || c.Has(policy.Warn) }
 
-func (r *registry) removeConstraint(kind, name string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, known := r.constraints[strings.ToLower(kind)][name]; !known {
-		return
-	}
-	delete(r.constraints[strings.ToLower(kind)], name)
-	r.touch()
-}
-
 // AdmissionScopes returns what the constraints that can change the answer to an
 // admission request want to see, sorted by kind and name.
 func (e *Engine) AdmissionScopes() []Scope {
 	var out []Scope
-	e.registry.each(func(t templateEntry, c constraintEntry) {
-		if c.admission {
-			c.scope.Operations = t.operations
-			out = append(out, c.scope)
+	for _, x := range e.registry.current.Load().entries {
+		if x.kind != canaryPolicy && actsAt(x.at[policy.PointWebhook]) {
+			out = append(out, Scope{
+				Kind: x.kind, Name: x.name, UID: x.uid, Generation: x.generation, Match: x.match, Operations: x.operations,
+			})
 		}
-	})
-	slices.SortFunc(out, compareScopes)
+	}
 	return out
 }
-
-// Acts tells whether the constraint asks for anything at audit.
-func (s AuditScope) Acts() bool { return actsAt(s.Constraint) || s.Constraint.Has(policy.DryRun) }
 
 // AuditScopes returns what the constraints want to see at audit, sorted by kind
 // and name.
 func (e *Engine) AuditScopes() []AuditScope {
 	var out []AuditScope
-	e.registry.each(func(t templateEntry, c constraintEntry) {
-		c.scope.Operations = t.operations
-		out = append(out, AuditScope{Scope: c.scope, Constraint: c.audit, Revision: c.revision, Reads: t.reads})
-	})
-	slices.SortFunc(out, func(a, b AuditScope) int { return compareScopes(a.Scope, b.Scope) })
+	for _, x := range e.registry.current.Load().entries {
+		if x.kind == canaryPolicy {
+			continue
+		}
+		out = append(out, AuditScope{
+			Scope:      Scope{Kind: x.kind, Name: x.name, UID: x.uid, Generation: x.generation, Match: x.match, Operations: x.operations},
+			Constraint: x.at[policy.PointAudit], Revision: x.revision, Reads: x.reads,
+		})
+	}
 	return out
 }
 
@@ -171,21 +178,7 @@ func (e *Engine) AuditScopes() []AuditScope {
 // a way that may change a verdict. Who wants to miss nothing calls it before
 // AuditScopes.
 func (e *Engine) Changed() <-chan struct{} {
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
+	e.registry.mu.Lock()
+	defer e.registry.mu.Unlock()
 	return e.registry.changed
-}
-
-func (r *registry) each(visit func(templateEntry, constraintEntry)) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	for kind, byName := range r.constraints {
-		for _, c := range byName {
-			visit(r.templates[kind], c)
-		}
-	}
-}
-
-func compareScopes(a, b Scope) int {
-	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 }

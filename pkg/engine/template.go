@@ -154,6 +154,10 @@ func (e *Engine) AddTemplate(ctx context.Context, t *Template) error {
 	if err := checkNames(t); err != nil {
 		return err
 	}
+	return e.addTemplate(ctx, t)
+}
+
+func (e *Engine) addTemplate(ctx context.Context, t *Template) error {
 	_, err := e.client.AddTemplate(ctx, t.DeepCopy())
 	if errors.Is(err, clienterrors.ErrNoDriver) {
 		return fmt.Errorf("ConstraintTemplate %q has no code for an engine that Fusegate has: add Rego to spec.targets[0] (its engines: %s)",
@@ -162,7 +166,8 @@ func (e *Engine) AddTemplate(ctx context.Context, t *Template) error {
 	if err != nil {
 		return reword(err)
 	}
-	e.registry.addTemplate(t)
+	program, _ := e.driver.Lookup(t.Spec.CRD.Spec.Names.Kind, "")
+	e.registry.addTemplate(t, program)
 	return nil
 }
 

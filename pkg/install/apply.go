@@ -56,10 +56,10 @@ type applier struct {
 // there. c must not read from a cache.
 //
 // It changes nothing when the API server is too old (see ApplyOptions), when
-// the configuration is not valid, or when a CRD belongs to somebody else
-// (ForeignCRDError). In the end it reads the webhook configuration back and
-// removes it if the API server did not keep what makes it safe
-// (UnsafeError).
+// the configuration is not valid, where Gatekeeper runs (GatekeeperError), or
+// when a CRD belongs to somebody else (ForeignCRDError). In the end it reads
+// the webhook configuration back and removes it if the API server did not keep
+// what makes it safe (UnsafeError). All of these match ErrRefused.
 func (p Plan) Apply(ctx context.Context, c client.Client, o ApplyOptions) ([]Change, error) {
 	o.FieldManager = cmp.Or(o.FieldManager, FieldManager)
 	a := &applier{client: c, options: o, plan: p}
@@ -80,9 +80,12 @@ func (p Plan) Apply(ctx context.Context, c client.Client, o ApplyOptions) ([]Cha
 // preflight finds out what can be found out before anything is changed.
 func (a *applier) preflight(ctx context.Context) error {
 	if err := a.plan.Config.Validate(); err != nil {
-		return fmt.Errorf("validating the configuration: %w", err)
+		return Refuse(fmt.Errorf("validating the configuration: %w", err))
 	}
 	if err := checkVersion(a.options.Discovery); err != nil {
+		return err
+	}
+	if err := checkGatekeeper(ctx, a.client); err != nil {
 		return err
 	}
 	if a.plan.Config.TakeOverCRDs {
@@ -95,7 +98,7 @@ func (a *applier) preflight(ctx context.Context) error {
 func (a *applier) apply(ctx context.Context, want *unstructured.Unstructured) error {
 	ref := refOf(want)
 	if ref.Namespace != "" && ref.Namespace == a.missing {
-		a.record(ref, Created)
+		a.record(Change{Object: ref, Action: Created})
 		return nil
 	}
 	before, err := get(ctx, a.client, ref)
@@ -106,7 +109,11 @@ func (a *applier) apply(ctx context.Context, want *unstructured.Unstructured) er
 	if err := a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(after), a.applyOptions(ref)...); err != nil {
 		return explain(ref, err)
 	}
-	a.record(ref, action(before, after))
+	change := Change{Object: ref, Action: action(before, after)}
+	if a.options.DryRun {
+		change.Fields = fields(before, after)
+	}
+	a.record(change)
 	if a.options.DryRun {
 		if ref.Kind == "Namespace" && before == nil {
 			a.missing = ref.Name
@@ -127,8 +134,7 @@ func (a *applier) applyOptions(ref Ref) []client.ApplyOption {
 	return out
 }
 
-func (a *applier) record(ref Ref, what Action) {
-	change := Change{Object: ref, Action: what}
+func (a *applier) record(change Change) {
 	a.changes = append(a.changes, change)
 	if a.options.Progress != nil {
 		a.options.Progress(change)

@@ -27,10 +27,13 @@ type ForeignCRDError struct {
 	Managers []string
 }
 
+// Is implements errors.Is for ErrRefused.
+func (e *ForeignCRDError) Is(target error) bool { return target == ErrRefused }
+
 // Error names the CRD, its owners and the ways out.
 func (e *ForeignCRDError) Error() string {
 	return fmt.Sprintf("%s exists and was installed by somebody else (field managers: %s): if Gatekeeper still uses it, uninstall Gatekeeper first, keeping its CRDs and with them your templates; "+
-		"then set TakeOverCRDs to let Fusegate replace the definition, which keeps the templates too",
+		"then --take-over-crds (TakeOverCRDs) lets Fusegate replace the definition, which keeps the templates too",
 		e.Object, strings.Join(e.Managers, ", "))
 }
 
@@ -52,7 +55,7 @@ func (e *ConflictError) Error() string {
 	for i, c := range e.Conflicts {
 		fields[i] = fmt.Sprintf("%s is owned by %q", c.Field, c.Manager)
 	}
-	return fmt.Sprintf("applying %s: conflict: %s; let that manager no longer set it, or apply with Force to take it over", e.Object, strings.Join(fields, ", "))
+	return fmt.Sprintf("applying %s: conflict: %s; let that manager no longer set it, or take it over with --force-conflicts (Force)", e.Object, strings.Join(fields, ", "))
 }
 
 // Unwrap returns the API server's error.

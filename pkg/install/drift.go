@@ -1,7 +1,6 @@
 package install
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -161,7 +160,7 @@ func owns(m metav1.ManagedFieldsEntry, field string) bool {
 		return false
 	}
 	set := &fieldpath.Set{}
-	if err := set.FromJSON(bytes.NewReader(m.FieldsV1.Raw)); err != nil {
+	if err := set.FromJSON(m.FieldsV1.GetRawReader()); err != nil {
 		return false
 	}
 	found := false

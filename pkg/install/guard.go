@@ -168,8 +168,13 @@ func (g *Guard) round(ctx context.Context) error {
 	if err != nil {
 		return g.unarmed(err)
 	}
-	config := g.config(ctx)
-	if live, err = g.mend(ctx, live, config); err != nil {
+	config, another := g.config(ctx)
+	if another {
+		err = harmless(live)
+	} else {
+		live, err = g.mend(ctx, live, config)
+	}
+	if err != nil {
 		return g.unarmed(err)
 	}
 	if err := g.Ready(); err != nil {

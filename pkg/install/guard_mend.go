@@ -11,19 +11,22 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 )
 
 // config is the effective configuration: that of the ConfigMap, which install
-// applies with the plan. Where that cannot be had it is what it last was.
-func (g *Guard) config(ctx context.Context) Config {
+// applies with the plan. Where that cannot be had it is what it last was. It is
+// another version's if that one has rendered it, so that what this process
+// would render for it is not what is to be.
+func (g *Guard) config(ctx context.Context) (effective Config, another bool) {
 	cm := &corev1.ConfigMap{}
 	ns := g.Config.withDefaults().Namespace
 	err := g.Live.Get(ctx, client.ObjectKey{Namespace: ns, Name: ConfigMapName}, cm)
 	if apierrors.IsNotFound(err) {
-		return g.last
+		return g.last, false
 	}
 	var c Config
 	if err == nil {
@@ -35,11 +38,47 @@ func (g *Guard) config(ctx context.Context) Config {
 	}
 	if err != nil {
 		g.tell(ConfigMapName, true, "ConfigInvalid", fmt.Sprintf("ConfigMap %s/%s cannot be used; what was read last stays in force: %v", ns, ConfigMapName, err))
-		return g.last
+		return g.last, false
 	}
 	g.tell(ConfigMapName, false, "", "")
 	g.last = c
-	return c
+	return c, !g.rendered(cm, c)
+}
+
+// rendered tells whether this version renders for the configuration what was
+// installed for it, and says so once if not.
+func (g *Guard) rendered(cm *corev1.ConfigMap, c Config) bool {
+	perimeter, err := c.Perimeter()
+	installed, known := cm.Annotations[renderingAnnotation]
+	if err != nil || !known || installed == rendering(webhookConfiguration(c, perimeter)) {
+		g.tell(renderingAnnotation, false, "", "")
+		return true
+	}
+	g.tell(renderingAnnotation, true, "AnotherVersion", "the webhook configuration was rendered by another version of Fusegate; this one does not put changes of it back")
+	return false
+}
+
+// errAnother is an entry that another version installed and that is not
+// evidently safe.
+var errAnother = errors.New("the entry was rendered by another version of Fusegate")
+
+// harmless checks of entries that another version rendered what holds for every
+// version.
+func harmless(live *admissionregistrationv1.ValidatingWebhookConfiguration) error {
+	for _, name := range installedEntries {
+		w := entryOf(live, name)
+		switch {
+		case w == nil:
+			return fmt.Errorf("entry %s: %w: it is missing", name, errAnother)
+		case ptr.Deref(w.FailurePolicy, admissionregistrationv1.Fail) != admissionregistrationv1.Ignore:
+			return fmt.Errorf("entry %s: %w: failurePolicy is not Ignore", name, errAnother)
+		case ptr.Deref(w.TimeoutSeconds, 10) > MaxTimeoutSeconds:
+			return fmt.Errorf("entry %s: %w: timeoutSeconds is over %d", name, errAnother, MaxTimeoutSeconds)
+		case w.NamespaceSelector == nil || len(w.NamespaceSelector.MatchExpressions) == 0 || len(w.MatchConditions) == 0:
+			return fmt.Errorf("entry %s: %w: it excludes nothing", name, errAnother)
+		}
+	}
+	return nil
 }
 
 // errContested says that somebody keeps undoing what makes an entry safe.
@@ -109,6 +148,7 @@ func (g *Guard) putBack(ctx context.Context, live *admissionregistrationv1.Valid
 	}
 	want := plan.webhookObject().DeepCopy()
 	want.SetUID(live.UID)
+	want.SetResourceVersion(live.ResourceVersion) // a leader that was replaced must not undo its successor's work
 	err = g.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), client.FieldOwner(FieldManager), client.ForceOwnership)
 	if apierrors.IsInvalid(err) {
 		// Fields of others stand beside ours where only one can be.

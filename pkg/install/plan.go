@@ -71,4 +71,6 @@ const (
 type Change struct {
 	Object Ref
 	Action Action
+	// Fields are what would be Configured, in a dry run of Plan.Apply only.
+	Fields []FieldChange
 }

@@ -2,8 +2,10 @@ package install_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -104,6 +106,75 @@ func TestRemoveKeepsOthers(t *testing.T) {
 	}
 	if len(changes) != 1 || changes[0].Action != install.Kept {
 		t.Errorf("got changes %v, want the foreign namespace kept and nothing else found", changes)
+	}
+}
+
+// failing is the real API server, except that it fails to delete some kinds, or
+// puts the webhook configuration back when something else is deleted.
+type failing struct {
+	client.Client
+	kind    string
+	restore func(ctx context.Context) error
+}
+
+func (f failing) Delete(ctx context.Context, o client.Object, opts ...client.DeleteOption) error {
+	kind := o.GetObjectKind().GroupVersionKind().Kind
+	if kind == f.kind {
+		return errors.New("out of order")
+	}
+	if f.restore != nil && kind == "Namespace" {
+		if err := f.restore(ctx); err != nil {
+			return err
+		}
+	}
+	return f.Client.Delete(ctx, o, opts...)
+}
+
+func TestRemoveGoesOn(t *testing.T) {
+	c := fresh(t)
+	apply(t, c, install.ApplyOptions{})
+	changes, err := install.Remove(t.Context(), failing{Client: c, kind: "ValidatingWebhookConfiguration"}, config(t), install.RemoveOptions{})
+	if err == nil || len(changes) > 0 {
+		t.Errorf("got changes %v and error %v, want nothing removed while the webhook configuration stays", changes, err)
+	}
+	changes, err = install.Remove(t.Context(), failing{Client: c, kind: "Deployment"}, config(t), install.RemoveOptions{})
+	if err == nil || strings.Count(err.Error(), "deleting Deployment") != 2 || changes[0].Object.Kind != "ValidatingWebhookConfiguration" {
+		t.Errorf("got changes %v and error %v, want one for each Deployment, and the webhook configuration gone first", changes, err)
+	}
+	if last := changes[len(changes)-1]; last.Object.Kind != "Namespace" || last.Action != install.Deleted {
+		t.Errorf("got last change %v, want the namespace deleted", last)
+	}
+}
+
+// TestRemoveIgnoresTheConfiguration checks that the webhook configuration goes
+// even if the rest cannot be listed.
+func TestRemoveIgnoresTheConfiguration(t *testing.T) {
+	c := fresh(t)
+	apply(t, c, install.ApplyOptions{})
+	changes, err := install.Remove(t.Context(), c, install.Config{Namespace: "No/Name"}, install.RemoveOptions{})
+	if err == nil || !strings.Contains(err.Error(), "namespace:") || len(changes) != 1 || exists(t, c, webhookConfiguration()) {
+		t.Errorf("got changes %v and error %v, want the webhook configuration gone and the name refused", changes, err)
+	}
+}
+
+func TestRemoveElsewhere(t *testing.T) {
+	c := fresh(t)
+	apply(t, c, install.ApplyOptions{})
+	_, err := install.Remove(t.Context(), c, install.Config{Namespace: "fusegate-nowhere"}, install.RemoveOptions{DryRun: true})
+	if want := `in namespace "fusegate-testremoveelsewhere", not in "fusegate-nowhere": uninstall again with --namespace fusegate-testremoveelsewhere`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got error %v, want one with %q", err, want)
+	}
+}
+
+func TestRemoveSeesThatItIsPutBack(t *testing.T) {
+	c := fresh(t)
+	apply(t, c, install.ApplyOptions{})
+	restored := parse(t, webhookOf("ValidatingWebhookConfiguration", install.ConfigurationName, "a.example.com"))
+	_, err := install.Remove(t.Context(), failing{Client: c, restore: func(ctx context.Context) error {
+		return c.Create(ctx, restored, client.FieldOwner("gitops"))
+	}}, config(t), install.RemoveOptions{})
+	if err == nil || !strings.Contains(err.Error(), "ValidatingWebhookConfiguration fusegate is there again (field managers: gitops)") {
+		t.Errorf("got error %v, want one that says who put it back", err)
 	}
 }
 

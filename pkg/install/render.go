@@ -3,9 +3,11 @@ package install
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -27,6 +29,20 @@ const (
 // configHash is the annotation of pods that makes a change of the
 // configuration roll them out: they read it once, when they start.
 const configHash = "fusegate.dev/config-hash"
+
+// renderingAnnotation, on the ConfigMap, identifies the webhook configuration
+// that was rendered for it, so that a process of another version does not take
+// what its successor has installed for tampering.
+const renderingAnnotation = "fusegate.dev/rendering"
+
+func rendering(c *admissionregistrationv1.ValidatingWebhookConfiguration) string {
+	text, err := json.Marshal(c.Webhooks)
+	if err != nil {
+		return "" // it holds nothing that cannot be encoded
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
 
 // kinds are those that a manifest may hold, by whether they are for what runs
 // in the cluster only. A webhook or a policy is none of them: what intercepts
@@ -55,7 +71,7 @@ var kinds = map[string]bool{
 func Render(c Config) (Plan, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
-		return Plan{}, fmt.Errorf("validating the configuration: %w", err)
+		return Plan{}, Refuse(fmt.Errorf("validating the configuration: %w", err))
 	}
 	perimeter, err := c.Perimeter()
 	if err != nil {
@@ -79,7 +95,9 @@ func (c Config) objects(p exempt.Perimeter) ([]*unstructured.Unstructured, error
 	if err != nil {
 		return nil, err
 	}
-	webhooks, err := object(webhookConfiguration(c, p))
+	configuration := webhookConfiguration(c, p)
+	configMap.SetAnnotations(map[string]string{renderingAnnotation: rendering(configuration)})
+	webhooks, err := object(configuration)
 	if err != nil {
 		return nil, err
 	}

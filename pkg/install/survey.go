@@ -152,7 +152,7 @@ func (v *view) interception(subject Subject, found intercept.Verdict, c intercep
 	}
 	switch {
 	case len(v.added) > 0:
-		return v.narrowedBy(v.added, "")
+		return v.narrowedBy(slices.Concat(v.added, failing(found.Reasons())), "")
 	case found.State == intercept.Narrowed, found.State == intercept.Partly:
 		return v.narrowedBy(found.Reasons(), fmt.Sprintf("; for example %s is not sent to the webhook", found.Missed[0].Request))
 	case found.State == intercept.Disarmed:
@@ -163,6 +163,12 @@ func (v *view) interception(subject Subject, found intercept.Verdict, c intercep
 		return v.narrowedBy([]intercept.Reason{selector}, "; add them to exempt.namespaces if they are not for policy")
 	}
 	return Interception{Intercepted: true, Message: partly(found, c)}
+}
+
+// failing are the conditions that cannot be evaluated, which is worth knowing
+// beside that somebody added them.
+func failing(reasons []intercept.Reason) []intercept.Reason {
+	return slices.DeleteFunc(reasons, func(r intercept.Reason) bool { return r.Cause != intercept.ConditionError })
 }
 
 // leaves names the namespaces which the constraint selects and the entry does

@@ -161,6 +161,53 @@ func TestNarrowing(t *testing.T) {
 	}
 }
 
+// TestAnotherVersion lets a successor install its own rendering while this
+// version still leads: it is not taken for tampering.
+func TestAnotherVersion(t *testing.T) {
+	a := arm(t, nil, func(a *armory) { a.needs = need(t, "ConfigMap.") })
+	awaitArmed(t, a.client, patience, "configmaps")
+	annotate := func(rendering string) {
+		cm := &corev1.ConfigMap{}
+		if err := a.client.Get(t.Context(), client.ObjectKey{Namespace: exempt.DefaultNamespace, Name: install.ConfigMapName}, cm); err != nil {
+			t.Fatal(err)
+		}
+		cm.Annotations["fusegate.dev/rendering"] = rendering
+		if err := a.client.Update(t.Context(), cm); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cm := &corev1.ConfigMap{}
+	if err := a.client.Get(t.Context(), client.ObjectKey{Namespace: exempt.DefaultNamespace, Name: install.ConfigMapName}, cm); err != nil {
+		t.Fatal(err)
+	}
+	ours := cm.Annotations["fusegate.dev/rendering"]
+	t.Cleanup(func() { // its fields are the test's now, and the namespace outlives it
+		if err := a.client.Delete(context.Background(), cm); err != nil {
+			t.Error(err)
+		}
+	})
+	annotate("another")
+	tamper(t, a, func(ws entries) entries { ws[0].MatchConditions[0].Expression = "true"; return ws })
+	a.set(func() { a.needs = need(t, "ConfigMap.", "Deployment.apps") })
+	a.rounds(t)
+	awaitArmed(t, a.client, patience, "configmaps deployments")
+	if got := live(t, a.client).Webhooks[0].MatchConditions[0].Expression; got != "true" {
+		t.Errorf("the successor's condition was changed to %q", got)
+	}
+	if !strings.Contains(strings.Join(a.announced(), "\n"), "AnotherVersion") {
+		t.Errorf("got Events %q, want one that says so", a.announced())
+	}
+	tamper(t, a, func(ws entries) entries { ws[0].FailurePolicy = ptr.To(admissionregistrationv1.Fail); return ws })
+	await(t.Context(), t, "the entry to be refused", func(context.Context) (bool, error) {
+		return a.guard.State().Reason == v1alpha1.ReasonNotArmed, nil
+	})
+	annotate(ours)
+	await(t.Context(), t, "its own rendering to be put back", func(context.Context) (bool, error) {
+		w := live(t, a.client).Webhooks[0]
+		return *w.FailurePolicy == admissionregistrationv1.Ignore && w.MatchConditions[0].Expression != "true", nil
+	})
+}
+
 // TestProviderSelector adds the requirement that AKS adds to every webhook. It
 // matters where a namespace has that label.
 func TestProviderSelector(t *testing.T) {

@@ -75,7 +75,8 @@ func intercepted(rules []admissionregistrationv1.RuleWithOperations, r request) 
 	}
 	for _, rule := range rules {
 		resource := slices.Contains(rule.Resources, r.resource) ||
-			slices.Contains(rule.Resources, "*") && r.subresource() == ""
+			slices.Contains(rule.Resources, "*") && r.subresource() == "" ||
+			r.subresource() != "" && slices.Contains(rule.Resources, "*/"+r.subresource())
 		if resource && holds(rule.APIGroups, r.group) && holds(rule.APIVersions, r.version) &&
 			slices.Contains(rule.Operations, admissionregistrationv1.OperationType(r.op)) {
 			return true
@@ -96,7 +97,7 @@ func wanted(t *testing.T, all []intercept.Need, r request) bool {
 		if err != nil {
 			t.Fatalf("Match: %v", err)
 		}
-		if matched && asks(n, r.op) && (r.subresource() == "" || r.own || r.op == policy.Connect || names(n, r)) {
+		if matched && asks(n, r.op) && (r.subresource() == "" || r.own || r.op == policy.Connect || names(n, r) || scales(n, r)) {
 			return true
 		}
 	}
@@ -108,6 +109,12 @@ func asks(n intercept.Need, op policy.Operation) bool {
 		return op == policy.Create || op == policy.Update
 	}
 	return slices.Contains(n.Operations, "*") || slices.Contains(n.Operations, op)
+}
+
+// scales tells whether somebody who asks for every kind asks for the request:
+// who may scale changes what is scaled.
+func scales(n intercept.Need, r request) bool {
+	return n.Match.Kinds() == nil && r.subresource() == "scale" && r.op == policy.Update
 }
 
 func names(n intercept.Need, r request) bool {
@@ -188,7 +195,7 @@ func checkForm(t *testing.T, rules []admissionregistrationv1.RuleWithOperations)
 		say(fmt.Sprint(r.APIGroups, r.Operations))
 		star := slices.Contains(r.Resources, "*")
 		for _, resource := range r.Resources {
-			if strings.Contains(resource, "*") && resource != "*" {
+			if strings.Contains(resource, "*") && resource != "*" && resource != "*/scale" {
 				t.Fatalf("%s in rule %v", resource, r)
 			}
 			if star && resource != "*" && !strings.Contains(resource, "/") {

@@ -54,8 +54,9 @@ type Need struct {
 //
 // Status (but for that of services), binding, finalize, token, approval and
 // eviction are never asked for. Every kind, or every kind of a group, becomes
-// the resource "*", which covers kinds still to come and no subresource; "*/*"
-// is never used.
+// the resource "*", which covers kinds still to come and no subresource; every
+// kind also "*/scale", since whoever may scale changes what is scaled. "*/*" is
+// never used.
 func Rules(needs []Need, served []*metav1.APIResourceList) (rules []admissionregistrationv1.RuleWithOperations, missing []string) {
 	p := planner{catalogue: newCatalogue(served), wanted: map[target]operations{}, missing: map[string]bool{}}
 	for _, n := range needs {
@@ -94,6 +95,7 @@ func (p *planner) add(n Need) {
 func (p *planner) addGroups(groups []string, ops operations) {
 	if len(groups) == 0 {
 		p.want(target{wildcard, wildcard}, ops&^connect)
+		p.want(target{wildcard, wildcard + "/scale"}, ops&update)
 	}
 	for _, g := range groups {
 		p.want(target{g, wildcard}, ops&^connect)

@@ -98,22 +98,22 @@ func TestRules(t *testing.T) {
 
 		"Everything": {
 			"one star, and the subresources that it does not cover", []need{{everyKind, ""}},
-			rules{rule("CU", "", coreSubresources...), rule("CU", "*", "*")}, nil,
+			rules{rule("CU", "", coreSubresources...), rule("U", "*", "*/scale"), rule("CU", "*", "*")}, nil,
 		},
 		"EverythingAlways": {
 			"with CONNECT come its subresources", []need{{everyKind, "*"}},
 			rules{
 				rule("CUD", "", coreSubresources...),
 				rule("X", "", "nodes/proxy", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "services/proxy"),
-				rule("CUD", "*", "*"),
+				rule("U", "*", "*/scale"), rule("CUD", "*", "*"),
 			}, nil,
 		},
 		"EveryApp":        {"a star for the group", []need{{everyApp, ""}}, rules{rule("CU", "apps", "*")}, nil},
 		"EveryCore":       {"and the subresources that it does not cover", []need{{everyCore, ""}}, rules{rule("CU", "", append([]string{"*"}, coreSubresources...)...)}, nil},
-		"EveryKindEntry":  {"a star of stars is everything, whatever is beside it", []need{{`kinds: [{apiGroups: [apps], kinds: [Deployment]}, {apiGroups: ["*"], kinds: ["*"]}]`, ""}}, rules{rule("CU", "", coreSubresources...), rule("CU", "*", "*")}, nil},
+		"EveryKindEntry":  {"a star of stars is everything, whatever is beside it", []need{{`kinds: [{apiGroups: [apps], kinds: [Deployment]}, {apiGroups: ["*"], kinds: ["*"]}]`, ""}}, rules{rule("CU", "", coreSubresources...), rule("U", "*", "*/scale"), rule("CU", "*", "*")}, nil},
 		"EveryConnect":    {"CONNECT alone needs no star", []need{{everyApp, "CONNECT"}}, nil, nil},
 		"CoveredByGroup":  {"what the group's star covers is not listed", []need{{everyApp, ""}, {deployments, ""}}, rules{rule("CU", "apps", "*")}, nil},
-		"CoveredByAll":    {"what the star covers is not listed", []need{{everyKind, ""}, {deployments, ""}, {everyApp, ""}, {pods, ""}}, rules{rule("CU", "", coreSubresources...), rule("CU", "*", "*")}, nil},
+		"CoveredByAll":    {"what the star covers is not listed", []need{{everyKind, ""}, {deployments, ""}, {everyApp, ""}, {pods, ""}}, rules{rule("CU", "", coreSubresources...), rule("U", "*", "*/scale"), rule("CU", "*", "*")}, nil},
 		"PartlyCovered":   {"only the rest is listed", []need{{everyKind, "CREATE"}, {everyApp, "UPDATE"}, {deployments, "*"}}, rules{rule("C", "", coreSubresources...), rule("C", "*", "*"), rule("U", "apps", "*"), rule("D", "apps", "deployments")}, nil},
 		"Merged":          {"one rule for a group", []need{{pods, ""}, {services, ""}}, rules{rule("CU", "", "pods", "pods/ephemeralcontainers", "pods/resize", "services", "services/status")}, nil},
 		"Split":           {"one rule for each set of operations", []need{{`kinds: [{apiGroups: [apps], kinds: [Deployment, StatefulSet]}]`, ""}, {deployments, "DELETE"}}, rules{rule("CU", "apps", "statefulsets"), rule("CUD", "apps", "deployments")}, nil},
@@ -139,7 +139,7 @@ func TestRules(t *testing.T) {
 func TestRulesOfOddInput(t *testing.T) {
 	odd := []*metav1.APIResourceList{nil, {GroupVersion: "a/b/c", APIResources: []metav1.APIResource{entry("x", "X", full)}}, {}}
 	got, missing := intercept.Rules([]intercept.Need{{}}, odd)
-	if diff := cmp.Diff([]admissionregistrationv1.RuleWithOperations{rule("CU", "*", "*")}, got); diff != "" {
+	if diff := cmp.Diff([]admissionregistrationv1.RuleWithOperations{rule("U", "*", "*/scale"), rule("CU", "*", "*")}, got); diff != "" {
 		t.Errorf("a need without a matcher wants every kind (-want +got):\n%s", diff)
 	}
 	if missing != nil {

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -23,25 +22,21 @@ import (
 	"github.com/open-policy-agent/frameworks/constraint/pkg/client/reviews"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/types"
-	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
-	"github.com/open-policy-agent/opa/v1/storage/inmem"
-	"github.com/open-policy-agent/opa/v1/topdown"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/rego/tree"
 )
 
 // Driver implements drivers.Driver. It is safe for concurrent use; no lock of
 // its own is held while a policy is evaluated.
 type Driver struct {
-	store storage.Store
+	data        *tree.Tree
+	interpreted bool
 
 	mu         sync.RWMutex
-	programs   map[string]evaluator            // by constraint kind
-	parameters map[string]map[string]*ast.Term // by constraint kind and name
-
-	names nameTable
+	programs   map[string]*Program               // by constraint kind
+	parameters map[string]map[string]*Parameters // by constraint kind and name
 }
 
 var _ drivers.Driver = (*Driver)(nil)
@@ -49,10 +44,18 @@ var _ drivers.Driver = (*Driver)(nil)
 // NewDriver returns a driver that knows no template.
 func NewDriver() *Driver {
 	return &Driver{
-		store:      inmem.NewWithOpts(inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true)),
-		programs:   map[string]evaluator{},
-		parameters: map[string]map[string]*ast.Term{},
+		data:       tree.New(),
+		programs:   map[string]*Program{},
+		parameters: map[string]map[string]*Parameters{},
 	}
+}
+
+// NewReference returns a driver that runs every template by OPA's interpreter,
+// to compare with.
+func NewReference() *Driver {
+	d := NewDriver()
+	d.interpreted = true
+	return d
 }
 
 // Name is "Rego", the engine name that templates use.
@@ -61,16 +64,23 @@ func (d *Driver) Name() string { return schema.Name }
 // Compile checks a template's Rego without keeping the result. Its errors are
 // Diagnostics.
 func Compile(t *templates.ConstraintTemplate) error {
-	_, err := compile(t)
+	c, err := compileSource(t)
+	if err != nil {
+		return err
+	}
+	_, err = interpret(c)
 	return err
 }
 
 // AddTemplate compiles t and replaces the program of its kind. On error, which
 // is of type Diagnostics, the previous program stays.
-func (d *Driver) AddTemplate(_ context.Context, t *templates.ConstraintTemplate) error {
-	program, err := compile(t)
+func (d *Driver) AddTemplate(ctx context.Context, t *templates.ConstraintTemplate) error {
+	program, err := compile(ctx, t)
 	if err != nil {
 		return err
+	}
+	if d.interpreted {
+		program.compiled, program.refused = nil, errReference
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -88,7 +98,7 @@ func (d *Driver) RemoveTemplate(_ context.Context, t *templates.ConstraintTempla
 	return nil
 }
 
-// AddConstraint converts the constraint's parameters. It never fails on
+// AddConstraint remembers the constraint's parameters. It never fails on
 // decoded JSON; the framework would not try again if it did.
 func (d *Driver) AddConstraint(_ context.Context, c *unstructured.Unstructured) error {
 	params, err := parametersOf(c)
@@ -99,24 +109,11 @@ func (d *Driver) AddConstraint(_ context.Context, c *unstructured.Unstructured) 
 	defer d.mu.Unlock()
 	byName := d.parameters[c.GetKind()]
 	if byName == nil {
-		byName = map[string]*ast.Term{}
+		byName = map[string]*Parameters{}
 		d.parameters[c.GetKind()] = byName
 	}
 	byName[c.GetName()] = params
 	return nil
-}
-
-// parametersOf returns spec.parameters, {} when there are none.
-func parametersOf(c *unstructured.Unstructured) (*ast.Term, error) {
-	params, found, err := unstructured.NestedFieldNoCopy(c.Object, "spec", "parameters")
-	if err != nil || !found || params == nil {
-		params = map[string]any{}
-	}
-	v, err := ast.InterfaceToValue(params)
-	if err != nil {
-		return nil, fmt.Errorf("converting spec.parameters of constraint %s: %w", c.GetName(), err)
-	}
-	return ast.NewTerm(v), nil
 }
 
 // RemoveConstraint forgets the constraint's parameters.
@@ -129,26 +126,18 @@ func (d *Driver) RemoveConstraint(_ context.Context, c *unstructured.Unstructure
 
 // AddData stores data, which is decoded JSON and from then on the driver's, at
 // data.inventory followed by path.
-func (d *Driver) AddData(ctx context.Context, _ string, path storage.Path, data any) error {
-	full := inventoryPath(path)
-	return storage.Txn(ctx, d.store, storage.WriteParams, func(txn storage.Transaction) error {
-		if err := storage.MakeDir(ctx, d.store, txn, full[:len(full)-1]); err != nil {
-			return fmt.Errorf("making room at %v: %w", full, err)
-		}
-		return d.store.Write(ctx, txn, storage.AddOp, full, data)
-	})
+func (d *Driver) AddData(_ context.Context, _ string, path storage.Path, data any) error {
+	return d.data.Put(inventoryPath(path), data)
 }
 
 // RemoveData deletes what lies at path. Deleting what is not there is no error.
-func (d *Driver) RemoveData(ctx context.Context, _ string, path storage.Path) error {
-	err := storage.Txn(ctx, d.store, storage.WriteParams, func(txn storage.Transaction) error {
-		return d.store.Write(ctx, txn, storage.RemoveOp, inventoryPath(path), nil)
-	})
-	if storage.IsNotFound(err) {
-		return nil
-	}
-	return err
+func (d *Driver) RemoveData(_ context.Context, _ string, path storage.Path) error {
+	d.data.Remove(inventoryPath(path))
+	return nil
 }
+
+// errReference is why a driver for comparison interprets.
+var errReference = errors.New("all templates are to be interpreted")
 
 func inventoryPath(path storage.Path) storage.Path {
 	return append(storage.Path{"inventory"}, path...)
@@ -162,16 +151,7 @@ func (d *Driver) Query(ctx context.Context, _ string, cs []*unstructured.Unstruc
 	if !ok {
 		return nil, fmt.Errorf("reviewing a %T: want a *rego.Input", review)
 	}
-	txn, err := d.store.NewTransaction(ctx)
-	if err != nil {
-		reportAll(in, cs, fmt.Errorf("opening the inventory: %w", err))
-		return &drivers.QueryResponse{}, nil
-	}
-	defer d.store.Abort(ctx, txn)
-	cancel := topdown.NewCancel()
-	defer context.AfterFunc(ctx, cancel.Cancel)()
-
-	e := environment{store: d.store, txn: txn, cancel: cancel, cache: &ruleCache{}}
+	e := d.Data()
 	response := &drivers.QueryResponse{}
 	for _, c := range cs {
 		response.Results = append(response.Results, d.judge(ctx, e, in, c)...)
@@ -179,74 +159,41 @@ func (d *Driver) Query(ctx context.Context, _ string, cs []*unstructured.Unstruc
 	return response, nil
 }
 
-func reportAll(in *Input, cs []*unstructured.Unstructured, err error) {
-	for _, c := range cs {
-		in.Report(Fault{Constraint: c, Cause: policy.CauseInternal, Err: err})
-	}
-}
-
-func (d *Driver) judge(ctx context.Context, e environment, in *Input, c *unstructured.Unstructured) []*types.Result {
-	found, err := d.evaluate(ctx, e, in, c)
-	if err != nil {
-		in.Report(Fault{Constraint: c, Cause: causeOf(err), Err: evalError{err}, Brief: brief(err)})
+func (d *Driver) judge(ctx context.Context, e *Data, in *Input, c *unstructured.Unstructured) []*types.Result {
+	program, params := d.Lookup(c.GetKind(), c.GetName())
+	found, failure := program.Judge(ctx, e, in, params)
+	if failure != nil {
+		in.Report(Fault{Constraint: c, Cause: failure.Cause, Err: failure.Err, Brief: failure.Brief})
 		return nil
 	}
 	in.evaluated++
 	results := make([]*types.Result, len(found))
 	for i, f := range found {
-		results[i] = &types.Result{Msg: f.msg, Metadata: map[string]any{"details": f.details}, Constraint: c}
+		results[i] = &types.Result{Msg: f.Message, Metadata: map[string]any{"details": f.Details}, Constraint: c}
 	}
 	return results
 }
 
-// errUnknown cannot happen while the framework's client and its driver agree.
-var errUnknown = errors.New("the template or constraint was removed during the review")
-
-func (d *Driver) evaluate(ctx context.Context, e environment, in *Input, c *unstructured.Unstructured) ([]finding, error) {
-	program, params := d.lookup(c.GetKind(), c.GetName())
-	if program == nil || params == nil {
-		return nil, errUnknown
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("no time left to evaluate: %w", err)
-	}
-	review, err := in.term(&d.names)
-	if err != nil {
-		return nil, fmt.Errorf("converting the review: %w", err)
-	}
-	input := ast.ObjectTerm(
-		ast.Item(ast.InternedTerm("review"), review),
-		ast.Item(ast.InternedTerm("parameters"), params),
-	)
-	return guarded(ctx, program, e, input)
-}
-
-// guarded turns a panic of the evaluator into an error: it concerns one
-// constraint, and the others are to be judged.
-func guarded(ctx context.Context, program evaluator, e environment, input *ast.Term) (found []finding, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = &panicError{value: p, stack: string(debug.Stack())}
-		}
-	}()
-	return program.evaluate(ctx, e, input)
-}
-
-// panicError is what an evaluator panicked with.
-type panicError struct {
-	value any
-	stack string
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("the evaluator panicked: %v", e.value) }
-
-// Stack is where it panicked.
-func (e *panicError) Stack() string { return e.stack }
-
-func (d *Driver) lookup(kind, name string) (evaluator, *ast.Term) {
+// Lookup returns the program of a kind and the parameters of a constraint, nil
+// for what is not known.
+func (d *Driver) Lookup(kind, name string) (*Program, *Parameters) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return d.programs[kind], d.parameters[kind][name]
+}
+
+// Interpreted says, by kind, why templates run by OPA's interpreter instead of
+// compiled: a hundred times slower, with the same verdicts.
+func (d *Driver) Interpreted() map[string]error {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	out := map[string]error{}
+	for kind, p := range d.programs {
+		if p.refused != nil {
+			out[kind] = p.refused
+		}
+	}
+	return out
 }
 
 // Dump describes what the driver holds, for debugging.

@@ -48,10 +48,21 @@ func allocations(t *testing.T, d *rego.Driver, object map[string]any, cs []*unst
 	return testing.AllocsPerRun(10, func() { query(t.Context(), t, d, review(object), cs...) })
 }
 
-// TestReviewIsConvertedOnce: what a bigger object costs does not depend on how
-// many templates read it.
-func TestReviewIsConvertedOnce(t *testing.T) {
+// TestReviewIsNotConverted: what a review costs does not depend on how big the
+// object is that compiled templates read.
+func TestReviewIsNotConverted(t *testing.T) {
 	read := v0(`input.review.object["key-1"][0] == 2; msg := "m"`)
+	small, big := wide(2), wide(5000)
+	d, cs := many(t, 20, read, nil)
+	if got, want := allocations(t, d, big, cs), allocations(t, d, small, cs); got > want {
+		t.Errorf("a big object takes %v allocations, a small one %v", got, want)
+	}
+}
+
+// TestReviewIsConvertedOnce: where templates are interpreted, the object is
+// converted once for all of them.
+func TestReviewIsConvertedOnce(t *testing.T) {
+	read := source{rego: "package k\nbad = x { x := [1, 2][_] }\nviolation[{\"msg\": \"m\"}] { not bad; input.review.object.x }"}
 	small, big := wide(2), wide(5000)
 	conversion := func(n int) float64 {
 		d, cs := many(t, n, read, nil)

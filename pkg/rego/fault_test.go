@@ -15,12 +15,12 @@ import (
 // panicking stands for an evaluator with a bug.
 type panicking struct{}
 
-func (panicking) evaluate(context.Context, environment, *ast.Term) ([]finding, error) {
+func (panicking) evaluate(context.Context, *Data, *Input, *Parameters) ([]Finding, error) {
 	panic("the password is xyzzy")
 }
 
 func TestPanicIsAFault(t *testing.T) {
-	_, err := guarded(t.Context(), panicking{}, environment{}, nil)
+	_, err := guarded(t.Context(), panicking{}.evaluate, nil, nil, nil)
 	if err == nil || !strings.Contains(err.Error(), "the evaluator panicked") {
 		t.Fatalf("got %v, want an error that tells of the panic", err)
 	}

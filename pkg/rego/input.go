@@ -27,6 +27,7 @@ type Fault struct {
 // no room for. An Input serves one review and one goroutine.
 type Input struct {
 	review  *policy.Review
+	native  map[string]any
 	convert sync.Once
 	value   *ast.Term
 	err     error
@@ -58,10 +59,19 @@ func (in *Input) Faults() []Fault { return in.faults }
 // Evaluated returns how many constraints came to a verdict.
 func (in *Input) Evaluated() int { return in.evaluated }
 
-// term returns the review as the value of input.review.
-func (in *Input) term(names *nameTable) (*ast.Term, error) {
+// document returns the review as what input.review reads.
+func (in *Input) document() map[string]any {
+	if in.native == nil {
+		in.native = in.review.Input()
+	}
+	return in.native
+}
+
+// term returns the review as the interpreter reads input.review.
+func (in *Input) term() (*ast.Term, error) {
 	in.convert.Do(func() {
-		in.value, in.err = convert(in.review.Input(), names)
+		v, err := ast.InterfaceToValue(in.document())
+		in.value, in.err = ast.NewTerm(v), err
 	})
 	return in.value, in.err
 }

@@ -6,37 +6,13 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/rego/exec"
 )
-
-// finding is one element of a template's violation rule.
-type finding struct {
-	msg     string
-	details any
-}
-
-// evaluator judges reviews by the Rego of one template. Implementations are
-// immutable and safe for concurrent use.
-type evaluator interface {
-	// evaluate runs the entry rule on input ({"review": ..., "parameters":
-	// ...}). An error means that the policy came to no verdict; causeOf
-	// classifies it.
-	evaluate(ctx context.Context, e environment, input *ast.Term) ([]finding, error)
-}
-
-// environment is what evaluations of one review share.
-type environment struct {
-	store  storage.Store
-	txn    storage.Transaction
-	cancel topdown.Cancel
-	cache  *ruleCache
-}
 
 // topdownProgram evaluates with OPA's interpreter. The query is compiled once,
 // when the template is.
@@ -46,18 +22,20 @@ type topdownProgram struct {
 	result   ast.Var
 }
 
-// compile turns a template into an evaluator. Its errors are Diagnostics.
-func compile(t *templates.ConstraintTemplate) (evaluator, error) {
-	c, err := compileSource(t)
-	if err != nil {
-		return nil, err
-	}
+// interpret makes the interpreter's program of compiled source. Its errors are
+// Diagnostics.
+func interpret(c *ast.Compiler) (*topdownProgram, error) {
 	qc := c.QueryCompiler()
-	query, err := qc.Compile(ast.MustParseBody("data.template." + entryRule + "[result]"))
+	query, err := qc.Compile(entryQuery())
 	if err != nil {
 		return nil, notASet(c, err)
 	}
 	return &topdownProgram{compiler: c, query: query, result: resultVar(qc)}, nil
+}
+
+// entryQuery has a solution for each violation, in the variable result.
+func entryQuery() ast.Body {
+	return ast.MustParseBody("data.template." + entryRule + "[result]")
 }
 
 // notASet says that the query has no way to read the entry rule.
@@ -76,43 +54,43 @@ func resultVar(qc ast.QueryCompiler) ast.Var {
 	return "result"
 }
 
-func (p *topdownProgram) evaluate(ctx context.Context, e environment, input *ast.Term) ([]finding, error) {
+func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, params *Parameters) ([]Finding, error) {
+	review, err := in.term()
+	if err != nil {
+		return nil, fmt.Errorf("converting the review: %w", err)
+	}
+	input := ast.ObjectTerm(
+		ast.Item(ast.InternedTerm("review"), review),
+		ast.Item(ast.InternedTerm("parameters"), params.asTerm()),
+	)
 	q := topdown.NewQuery(p.query).
 		WithCompiler(p.compiler).
-		WithStore(e.store).
-		WithTransaction(e.txn).
-		WithCancel(e.cancel).
-		WithMetrics(metrics.NoOp()).
-		WithVirtualCache(e.cache.begin()).
+		WithStore(e.store()).
+		WithTransaction(storage.NewTransactionOrDie(ctx, e.store())).
+		WithCancel(ending{ctx}).
 		WithInput(input)
-	var seen ast.Set
-	err := q.Iter(ctx, func(qr topdown.QueryResult) error {
+	seen := ast.NewSet()
+	err = q.Iter(ctx, func(qr topdown.QueryResult) error {
 		if r := qr[p.result]; r != nil {
-			seen = withResult(seen, r)
+			seen.Add(r)
 		}
 		return nil
 	})
-	if err != nil || seen == nil {
+	if err != nil {
 		return nil, err
 	}
 	return findings(seen)
-}
-
-// withResult adds r to the results; most evaluations have none and need no set.
-func withResult(seen ast.Set, r *ast.Term) ast.Set {
-	if seen == nil {
-		return ast.NewSet(r)
-	}
-	seen.Add(r)
-	return seen
 }
 
 // errMessage is a violation that its rule gave no message. Dropping it would
 // hide a violation, so it counts as a failure of the policy.
 var errMessage = errors.New("the rule " + entryRule + " fired without a string msg")
 
-func findings(results ast.Set) ([]finding, error) {
-	out := make([]finding, 0, results.Len())
+func findings(results ast.Set) ([]Finding, error) {
+	if results.Len() == 0 {
+		return nil, nil
+	}
+	out := make([]Finding, 0, results.Len())
 	for _, r := range results.Slice() {
 		f, err := findingOf(r.Value)
 		if err != nil {
@@ -123,26 +101,26 @@ func findings(results ast.Set) ([]finding, error) {
 	return out, nil
 }
 
-func findingOf(v ast.Value) (finding, error) {
+func findingOf(v ast.Value) (Finding, error) {
 	obj, ok := v.(ast.Object)
 	if !ok {
-		return finding{}, fmt.Errorf("%w: it gave %v", errMessage, v)
+		return Finding{}, fmt.Errorf("%w: it gave %v", errMessage, v)
 	}
 	msg := obj.Get(ast.InternedTerm("msg"))
 	if msg == nil {
-		return finding{}, fmt.Errorf("%w: it gave %v", errMessage, v)
+		return Finding{}, fmt.Errorf("%w: it gave %v", errMessage, v)
 	}
 	text, ok := msg.Value.(ast.String)
 	if !ok {
-		return finding{}, fmt.Errorf("%w: msg is %v", errMessage, msg)
+		return Finding{}, fmt.Errorf("%w: msg is %v", errMessage, msg)
 	}
-	f := finding{msg: string(text), details: map[string]any{}}
+	f := Finding{Message: string(text), Details: map[string]any{}}
 	if d := obj.Get(ast.InternedTerm("details")); d != nil {
 		details, err := ast.JSON(d.Value)
 		if err != nil {
-			return finding{}, fmt.Errorf("reading the details of a violation: %w", err)
+			return Finding{}, fmt.Errorf("reading the details of a violation: %w", err)
 		}
-		f.details = details
+		f.Details = details
 	}
 	return f, nil
 }
@@ -151,7 +129,7 @@ func findingOf(v ast.Value) (finding, error) {
 func causeOf(err error) policy.FaultCause {
 	var te *topdown.Error
 	switch {
-	case errors.Is(err, errMessage):
+	case errors.Is(err, errMessage), errors.Is(err, exec.ErrLimit):
 		return policy.CauseInput
 	case topdown.IsCancel(err), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return policy.CauseTimeout

@@ -15,6 +15,7 @@ import (
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/rawjson"
 )
 
 // httpError is an answer that is not an AdmissionReview. The API server then
@@ -54,7 +55,7 @@ func tooLarge(limit int64) error {
 // decode reads the body of an admission.k8s.io/v1 AdmissionReview. Integers
 // stay integers, so that messages show them as written.
 func decode(body []byte) (*policy.Review, error) {
-	doc, err := envelope(body)
+	doc, err := document(body)
 	if err != nil {
 		return nil, badRequest("decoding the AdmissionReview: %w", err)
 	}
@@ -68,6 +69,17 @@ func decode(body []byte) (*policy.Review, error) {
 		return nil, badRequest("the AdmissionReview has no request")
 	}
 	return reviewOf(request)
+}
+
+// document decodes the body, in one pass if it is as plain as bodies are.
+func document(body []byte) (map[string]any, error) {
+	if doc, ok := rawjson.Decode(body); ok {
+		fields, _ := doc.(map[string]any)
+		if _, ok := fields["request"].(map[string]any); ok {
+			return fields, nil
+		}
+	}
+	return envelope(body) // which words what is wrong
 }
 
 // envelope decodes an AdmissionReview and its request field by field, the

@@ -1,0 +1,75 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/policy"
+)
+
+// TestSlowPolicy judges by a policy that is never done and by one that comes
+// after it: the first is a fault, and the second is heard.
+func TestSlowPolicy(t *testing.T) {
+	e, err := engine.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, body := range map[string]string{
+		// It takes its time inside a builtin of OPA's, where no steps are counted.
+		"ASlow": `xs := numbers.range(1, 3000)
+			some i, j in xs
+			sprintf("%v%v", [regex.replace(sprintf("%v", [xs]), "[0-9]", "x"), [i, j]]) == ""
+			msg := "slow"`,
+		"BQuick": `msg := "quick"`,
+	} {
+		template := fmt.Sprintf(`package p
+import future.keywords.in
+violation[{"msg": msg}] {
+	%s
+}`, body)
+		parsed, err := engine.ParseTemplate(&unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "templates.gatekeeper.sh/v1", "kind": "ConstraintTemplate", "metadata": map[string]any{"name": strings.ToLower(kind)},
+			"spec": map[string]any{
+				"crd":     map[string]any{"spec": map[string]any{"names": map[string]any{"kind": kind}}},
+				"targets": []any{map[string]any{"target": engine.TargetName, "rego": template}},
+			},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.AddTemplate(t.Context(), parsed); err != nil {
+			t.Fatal(err)
+		}
+		c := &unstructured.Unstructured{}
+		c.SetAPIVersion("constraints.gatekeeper.sh/v1beta1")
+		c.SetKind(kind)
+		c.SetName("one")
+		if err := e.AddConstraint(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const limit = 2 * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	start := time.Now()
+	got := e.Review(ctx, &policy.Review{
+		Kind: schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}, Operation: policy.Create, Point: policy.PointWebhook,
+		Object: map[string]any{},
+	})
+	if len(got.Violations) != 1 || got.Violations[0].Message != "quick" {
+		t.Errorf("got violations %+v, want that of the quick policy", got.Violations)
+	}
+	if len(got.Faults) != 1 || got.Faults[0].Cause != policy.CauseTimeout {
+		t.Errorf("got faults %+v, want that the slow policy timed out", got.Faults)
+	}
+	if took := time.Since(start); took > limit {
+		t.Errorf("it took %v, want less than %v", took, limit)
+	}
+}
