@@ -35,7 +35,9 @@ func (s *stage) serve(ctx context.Context) (*process, error) {
 		return nil, err
 	}
 	p := &process{metrics: listener.Addr().String(), started: time.Now()}
-	listener.Close()
+	if err := listener.Close(); err != nil {
+		return nil, err
+	}
 	p.cmd = exec.CommandContext(ctx, s.binary, "serve", "--roles=controller", "--log-level=error",
 		"--health-listen=0", "--metrics-listen", p.metrics)
 	p.cmd.Env = append(os.Environ(), "KUBECONFIG="+s.plane.Kubeconfig("admin"))

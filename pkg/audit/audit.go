@@ -155,7 +155,7 @@ type Auditor struct {
 // New returns an Auditor. The error is that of registering its metrics.
 func New(o Options) (*Auditor, error) {
 	if o.Client == nil || o.Discovery == nil || o.Reviewer == nil || o.Sink == nil {
-		return nil, errors.New("Client, Discovery, Reviewer and Sink are required")
+		return nil, errors.New("an auditor needs a Client, a Discovery, a Reviewer and a Sink")
 	}
 	o = o.withDefaults()
 	a := &Auditor{

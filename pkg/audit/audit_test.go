@@ -131,24 +131,7 @@ func TestLosses(t *testing.T) {
 		t.Error("nothing was listed again after compaction: it was no 410")
 	}
 
-	w.grant("configmaps")
-	w.wire.cut("/secrets", false)
-	w.await("a revoked right", map[string][]string{
-		"maps": {"ConfigMap audit-loss/kept lacks owner", "ConfigMap audit-loss/newer lacks owner"}, "secrets": append(slices.Clone(secret), "Gap"),
-	})
-	if r := w.auditor.Report(); len(r.Gaps) != 1 || r.Gaps[0].Kind != "Secret" || r.Conditions[0].Status != "False" || r.Conditions[1].Status != "False" {
-		t.Errorf("got report %+v, want a gap for Secrets, and neither Complete nor Current", r)
-	}
-	w.grant("*")
-	w.await("the right again", map[string][]string{
-		"maps": {"ConfigMap audit-loss/kept lacks owner", "ConfigMap audit-loss/newer lacks owner"}, "secrets": secret,
-	})
-	await(t, "a clean report", func() error {
-		if r := w.auditor.Report(); len(r.Gaps) > 0 || r.Conditions[0].Status != "True" || r.Conditions[1].Status != "True" {
-			return fmt.Errorf("got %+v", r)
-		}
-		return nil
-	})
+	w.loseRight(secret)
 	for name, n := range w.sink.least {
 		if n < 1 {
 			t.Errorf("%s was at %d in between", name, n)
@@ -157,6 +140,29 @@ func TestLosses(t *testing.T) {
 	w.remove(configMaps, "audit-loss", "kept")
 	w.remove(configMaps, "audit-loss", "newer")
 	w.remove(secrets, "audit-loss", "kept")
+}
+
+// loseRight takes the right to read Secrets away for a while.
+func (w *world) loseRight(secret []string) {
+	w.t.Helper()
+	w.grant("configmaps")
+	w.wire.cut("/secrets", false)
+	w.await("a revoked right", map[string][]string{
+		"maps": {"ConfigMap audit-loss/kept lacks owner", "ConfigMap audit-loss/newer lacks owner"}, "secrets": append(slices.Clone(secret), "Gap"),
+	})
+	if r := w.auditor.Report(); len(r.Gaps) != 1 || r.Gaps[0].Kind != "Secret" || r.Conditions[0].Status != "False" || r.Conditions[1].Status != "False" {
+		w.t.Errorf("got report %+v, want a gap for Secrets, and neither Complete nor Current", r)
+	}
+	w.grant("*")
+	w.await("the right again", map[string][]string{
+		"maps": {"ConfigMap audit-loss/kept lacks owner", "ConfigMap audit-loss/newer lacks owner"}, "secrets": secret,
+	})
+	await(w.t, "a clean report", func() error {
+		if r := w.auditor.Report(); len(r.Gaps) > 0 || r.Conditions[0].Status != "True" || r.Conditions[1].Status != "True" {
+			return fmw.t.Errorf("got %+v", r)
+		}
+		return nil
+	})
 }
 
 // TestResync reads everything anew all the time, which must change nothing.

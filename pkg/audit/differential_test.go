@@ -78,7 +78,7 @@ func (h *history) step() {
 	case n < 63:
 		h.delete()
 	case n < 74:
-		h.world.namespace(h.place(), h.labels()...)
+		h.namespace(h.place(), h.labels()...)
 	case n < 85:
 		h.change()
 	case n < 90:
@@ -129,7 +129,7 @@ func (h *history) labels() []string {
 func (h *history) write() {
 	place := h.place()
 	if _, err := h.admin.Resource(namespaces).Get(h.t.Context(), place, metav1.GetOptions{}); apierrors.IsNotFound(err) {
-		h.world.namespace(place, h.labels()...)
+		h.namespace(place, h.labels()...)
 	}
 	h.object(h.pick("ConfigMap", "Secret"), place, h.name(), h.labels()...)
 }

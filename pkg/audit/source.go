@@ -59,7 +59,7 @@ func (s source) page(ctx context.Context, namespace, token string) (*unstructure
 
 func offeredToken(err error) string {
 	if status := apierrors.APIStatus(nil); apierrors.IsResourceExpired(err) && errors.As(err, &status) {
-		return status.Status().ListMeta.Continue
+		return status.Status().Continue
 	}
 	return ""
 }
