@@ -159,7 +159,7 @@ func (w *world) loseRight(secret []string) {
 	})
 	await(w.t, "a clean report", func() error {
 		if r := w.auditor.Report(); len(r.Gaps) > 0 || r.Conditions[0].Status != "True" || r.Conditions[1].Status != "True" {
-			return fmw.t.Errorf("got %+v", r)
+			return fmt.Errorf("got %+v", r)
 		}
 		return nil
 	})
