@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/fusegate/fusegate/pkg/engine"
@@ -12,7 +11,7 @@ const (
 	// served is how often to look what the cluster serves, and servedSoon if
 	// something that is asked for is not served.
 	served     = 30 * time.Second
-	servedSoon = 3 * time.Second
+	servedSoon = 5 * time.Second
 )
 
 // name identifies a constraint.
@@ -69,7 +68,7 @@ func (a *Auditor) refresh(ctx context.Context) time.Duration {
 
 	a.mu.Lock()
 	gone := a.update(ctx, scopes, resources, failed)
-	soon := len(failed) > 0 || a.asksForUnserved()
+	soon := len(failed) > 0 || a.asksForUnserved(resources)
 	if a.firstPlan.IsZero() {
 		a.firstPlan = a.o.Clock.Now()
 	}
@@ -184,15 +183,15 @@ func (a *Auditor) selecting(r resource) map[*constraint]bool {
 }
 
 // asksForUnserved tells whether a constraint names a kind that is not served.
-func (a *Auditor) asksForUnserved() bool {
+func (a *Auditor) asksForUnserved(resources []resource) bool {
 	have := map[string]bool{}
-	for gk := range a.kinds {
-		have[gk.Kind] = true
+	for _, r := range resources {
+		have[r.gvk.Kind] = true
 	}
 	for _, c := range a.known {
 		for _, k := range c.scope.Match.Kinds() {
 			for _, kind := range k.Kinds {
-				if !have[kind] && !strings.Contains(kind, "*") {
+				if !have[kind] {
 					return true
 				}
 			}
