@@ -82,6 +82,12 @@ demo: controlplane ## Run the demo on a control plane of its own; KEEP=1 leaves 
 bench: ## Compare the engine with the constraint framework's own, on the same reviews.
 	go run ./hack/bench
 
+SCALE ?= 10000
+
+.PHONY: bench-audit
+bench-audit: controlplane build ## Measure the audit of SCALE Pods on a real API server.
+	go run ./hack/bench-audit -binary $(BIN)/fusegate -pods $(SCALE)
+
 .PHONY: replay
 replay: controlplane ## Replay the outage: an API server that starts while a webhook hangs; ten minutes.
 	go run ./hack/replay

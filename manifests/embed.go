@@ -20,6 +20,7 @@ var Order = []string{
 	"namespace.yaml",
 	"crds/constrainttemplates.yaml",
 	"crds/canaries.yaml",
+	"crds/auditreports.yaml",
 	"accounts.yaml",
 	"webhook-role.yaml",
 	"controller-role.yaml",

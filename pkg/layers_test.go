@@ -82,9 +82,10 @@ var layers = map[string]row{
 	// A real control plane, for tests and the demo.
 	"pkg/controlplane": {},
 
-	"cmd/fusegate": {all: true},
-	"hack/bench":   {all: true},
-	"hack/replay":  {all: true},
+	"cmd/fusegate":     {all: true},
+	"hack/bench":       {all: true},
+	"hack/bench-audit": {all: true},
+	"hack/replay":      {all: true},
 }
 
 // forTests is what the test files of every package may import.

@@ -73,3 +73,22 @@ const LabelPresence = "fusegate.dev/presence"
 // LabelConstraintCRD is set, to "yes", on the generated CRD of each constraint
 // kind. It is Gatekeeper's, since tools look for it.
 const LabelConstraintCRD = "gatekeeper.sh/constraint"
+
+// ConditionAudited is True on a constraint once status.totalViolations counts
+// every existing object that it matches. The counts are a lower bound while it
+// is False.
+const ConditionAudited = "Audited"
+
+// The reasons of ConditionAudited.
+const (
+	// ReasonAudited is the only one with the status True.
+	ReasonAudited = "Complete"
+	// ReasonGap says that a kind could not be read.
+	ReasonGap = "Gap"
+	// ReasonFaults says that the policy failed on some objects.
+	ReasonFaults = "Faults"
+	// ReasonNotAsked says that the constraint asks for nothing at audit.
+	ReasonNotAsked = "NotAsked"
+	// ReasonNotAuditable says that the policy reads what only a request has.
+	ReasonNotAuditable = "NotAuditable"
+)

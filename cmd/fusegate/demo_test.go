@@ -101,6 +101,8 @@ var volatile = []struct {
 	{regexp.MustCompile(`(127\.0\.0\.1):\d+`), "$1:PORT"},
 	{regexp.MustCompile(`after [0-9.]+ s`), "after N s"},
 	{regexp.MustCompile(`took \d+ s`), "took N s"},
+	// Whether audit has been there by then is a matter of a second.
+	{regexp.MustCompile(`(?m)(warn|deny|dryrun)( +)0( +)(True|False)`), "$1$2 $3$4"},
 	{regexp.MustCompile(`(?m)(enforcement-action|warn|deny|dryrun)( +)(True|False)( +)\d+s$`), "$1$2$3${4}AGE"},
 	{regexp.MustCompile(`kill \d+`), "kill PID"},
 	{regexp.MustCompile(`export PATH=\S+:\$PATH`), "export PATH=BIN:$$PATH"},

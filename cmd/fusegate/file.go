@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-viper/mapstructure/v2"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -88,7 +89,7 @@ func decode(in map[string]any, out *settings, how strictness) error {
 	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
 		Result: out, Metadata: &meta, TagName: "json", Squash: true,
 		WeaklyTypedInput: how == lenient, MatchName: match,
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(base64Hook, wholeHook, mapstructure.StringToSliceHookFunc(",")),
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(base64Hook, wholeHook, durationHook, mapstructure.StringToSliceHookFunc(",")),
 	})
 	if err != nil {
 		return err
@@ -113,6 +114,22 @@ func wholeHook(from, to reflect.Type, data any) (any, error) {
 		return nil, fmt.Errorf("%v: want a whole number", f)
 	}
 	return int64(f), nil
+}
+
+// durationHook reads durations as Go writes them, so that none lacks its unit.
+func durationHook(_, to reflect.Type, data any) (any, error) {
+	if to != reflect.TypeFor[time.Duration]() {
+		return data, nil
+	}
+	if d, ok := data.(time.Duration); ok {
+		return d, nil
+	}
+	text, _ := data.(string)
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return nil, fmt.Errorf("%#v: want a duration such as 30m or 1h", data)
+	}
+	return d, nil
 }
 
 // explain says in words what mapstructure says in Go types.

@@ -48,6 +48,7 @@ func (p *parts) addController() error {
 		p.mgr.Add(prober),
 		p.mgr.Add(enforcement),
 		p.addRotation(),
+		p.addAudit(),
 	)
 }
 

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -39,6 +40,10 @@ type settings struct {
 	LogLevel      string   `json:"logLevel,omitempty"`
 	LogFormat     string   `json:"logFormat,omitempty"`
 	APIServers    []string `json:"apiServers,omitempty"`
+
+	AuditLimit   int32         `json:"auditLimit,omitempty"`
+	AuditResync  time.Duration `json:"auditResync,omitempty"`
+	AuditWorkers int32         `json:"auditWorkers,omitempty"`
 }
 
 // flagKeys are the keys of the flags that are settings, by flag. Of the keys,
@@ -52,6 +57,7 @@ var flagKeys = map[string]string{
 	"rotate-certs": "rotateCerts", "metrics-listen": "metricsListen", "health-listen": "healthListen",
 	"log-denies": "logDenies", "log-level": "logLevel", "log-format": "logFormat",
 	"api-servers": "apiServers",
+	"audit-limit": "auditLimit", "audit-resync": "auditResync", "audit-workers": "auditWorkers",
 }
 
 // envName is the environment variable of a flag.

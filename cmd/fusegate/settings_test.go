@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -204,10 +205,10 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 
 func checkVariable(t *testing.T, cmd *cobra.Command, f *pflag.Flag) {
 	t.Helper()
-	value := map[string]string{"int32": "2", "bool": "true", "stringSlice": "a,b", "string": "a"}[f.Value.Type()]
+	value := map[string]string{"int32": "2", "bool": "true", "stringSlice": "a,b", "string": "a", "duration": "90s"}[f.Value.Type()]
 	t.Setenv(envName(f.Name), value)
 	got := setting(loaded(t, cmd), flagKeys[f.Name])
-	want := map[string]any{"int32": int32(2), "bool": true, "stringSlice": []string{"a", "b"}, "string": "a"}[f.Value.Type()]
+	want := map[string]any{"int32": int32(2), "bool": true, "stringSlice": []string{"a", "b"}, "string": "a", "duration": 90 * time.Second}[f.Value.Type()]
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s=%s: (-want +got):\n%s", envName(f.Name), value, diff)
 	}

@@ -194,7 +194,7 @@ func checkColumns(t *testing.T, v apiextensionsv1.CustomResourceDefinitionVersio
 	}
 	want := []string{
 		"enforcement-action string .spec.enforcementAction",
-		"total-violations integer .status.totalViolations",
+		"total-violations integer .status.totalViolations", "exempt-violations integer .status.exemptViolations.total",
 		`enforced string .status.conditions[?(@.type=="Enforced")].status`, "age date .metadata.creationTimestamp",
 	}
 	if diff := cmp.Diff(want, columns); diff != "" {

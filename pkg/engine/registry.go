@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -25,17 +26,35 @@ type Scope struct {
 	Operations []policy.Operation
 }
 
+// AuditScope says what a constraint wants to see of what exists.
+type AuditScope struct {
+	Scope
+	// Constraint is the constraint as it acts at audit.
+	Constraint policy.Constraint
+	// Revision changes with everything that may change a verdict: the
+	// constraint's spec, its identity and its template.
+	Revision uint64
+	// Reads is what of a review its template may read.
+	Reads Reads
+}
+
+// Acts tells whether the constraint asks for anything at audit.
+func (s AuditScope) Acts() bool { return actsAt(s.Constraint) || s.Constraint.Has(policy.DryRun) }
+
 // registry holds, beside the framework's client, what is judged by. Changes
 // publish a new snapshot; reviews read one and wait for nothing.
 type registry struct {
 	mu         sync.Mutex
 	operations map[string][]policy.Operation // by lower-case kind
 	entries    map[string]map[string]*entry  // by lower-case kind and name
+	reads      map[string]Reads              // by lower-case kind
 	current    atomic.Pointer[snapshot]
+	revision   uint64
+	changed    chan struct{}
 }
 
 func newRegistry() *registry {
-	r := &registry{operations: map[string][]policy.Operation{}, entries: map[string]map[string]*entry{}}
+	r := &registry{operations: map[string][]policy.Operation{}, entries: map[string]map[string]*entry{}, reads: map[string]Reads{}, changed: make(chan struct{})}
 	r.current.Store(newSnapshot(nil))
 	return r
 }
@@ -47,21 +66,26 @@ func (r *registry) addTemplate(t *Template, program *rego.Program) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.operations[t.Name] = ops
+	r.operations[t.Name], r.reads[t.Name] = ops, readsOf(t)
+	r.revision++
 	for name, x := range r.entries[t.Name] {
 		changed := *x
 		changed.program, changed.operations = program, ops
+		changed.reads, changed.revision = r.reads[t.Name], r.revision
 		r.entries[t.Name][name] = &changed
 	}
 	r.publish()
+	r.notify()
 }
 
 func (r *registry) removeTemplate(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.operations, name)
+	delete(r.reads, name)
 	delete(r.entries, name)
 	r.publish()
+	r.notify()
 }
 
 func (r *registry) addConstraint(x *entry) {
@@ -71,16 +95,36 @@ func (r *registry) addConstraint(x *entry) {
 	if r.entries[kind] == nil {
 		r.entries[kind] = map[string]*entry{}
 	}
-	x.operations = r.operations[kind]
+	x.operations, x.reads = r.operations[kind], r.reads[kind]
+	before := r.entries[kind][x.name]
 	r.entries[kind][x.name] = x
+	if before != nil && before.uid == x.uid && reflect.DeepEqual(before.spec, x.spec) {
+		x.revision = before.revision
+		r.publish()
+		return
+	}
+	r.revision++
+	x.revision = r.revision
 	r.publish()
+	r.notify()
+}
+
+// notify wakes who waits. The caller holds the lock, and has published what is
+// new.
+func (r *registry) notify() {
+	close(r.changed)
+	r.changed = make(chan struct{})
 }
 
 func (r *registry) removeConstraint(kind, name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.entries[strings.ToLower(kind)][name] == nil {
+		return
+	}
 	delete(r.entries[strings.ToLower(kind)], name)
 	r.publish()
+	r.notify()
 }
 
 // publish is called with the lock held.
@@ -112,4 +156,29 @@ func (e *Engine) AdmissionScopes() []Scope {
 		}
 	}
 	return out
+}
+
+// AuditScopes returns what the constraints want to see at audit, sorted by kind
+// and name.
+func (e *Engine) AuditScopes() []AuditScope {
+	var out []AuditScope
+	for _, x := range e.registry.current.Load().entries {
+		if x.kind == canaryPolicy {
+			continue
+		}
+		out = append(out, AuditScope{
+			Scope:      Scope{Kind: x.kind, Name: x.name, UID: x.uid, Generation: x.generation, Match: x.match, Operations: x.operations},
+			Constraint: x.at[policy.PointAudit], Revision: x.revision, Reads: x.reads,
+		})
+	}
+	return out
+}
+
+// Changed returns what is closed once templates or constraints have changed in
+// a way that may change a verdict. Who wants to miss nothing calls it before
+// AuditScopes.
+func (e *Engine) Changed() <-chan struct{} {
+	e.registry.mu.Lock()
+	defer e.registry.mu.Unlock()
+	return e.registry.changed
 }

@@ -30,6 +30,10 @@ type entry struct {
 	program    *rego.Program
 	parameters *rego.Parameters
 	operations []policy.Operation
+	reads      Reads
+	spec       any
+	// revision is the registry's as of when a verdict may last have changed.
+	revision uint64
 	// at says what the constraint asks for, by the review's point.
 	at map[policy.EnforcementPoint]policy.Constraint
 }
@@ -43,7 +47,7 @@ func newEntry(c *unstructured.Unstructured) (*entry, error) {
 	}
 	x := &entry{
 		kind: c.GetKind(), name: c.GetName(), uid: c.GetUID(), generation: c.GetGeneration(),
-		match: m, at: map[policy.EnforcementPoint]policy.Constraint{},
+		match: m, spec: c.DeepCopy().Object["spec"], at: map[policy.EnforcementPoint]policy.Constraint{},
 	}
 	for _, point := range policy.EnforcementPoints() {
 		x.at[policy.EnforcementPoint(point)] = describe(c, policy.EnforcementPoint(point))

@@ -104,6 +104,9 @@ func (e *Engine) ConstraintCRD(ctx context.Context, t *Template) (*apiextensions
 		v := &crd.Spec.Versions[i]
 		v.Schema.OpenAPIV3Schema.Properties["status"] = constraintStatusSchema()
 		v.AdditionalPrinterColumns = append(v.AdditionalPrinterColumns, apiextensionsv1.CustomResourceColumnDefinition{
+			Name: "exempt-violations", Type: "integer", JSONPath: ".status.exemptViolations.total", Priority: 1,
+			Description: "Violations of objects in exempt namespaces, where nothing is enforced.",
+		}, apiextensionsv1.CustomResourceColumnDefinition{
 			Name: "enforced", Type: "string", JSONPath: `.status.conditions[?(@.type=="Enforced")].status`,
 			Description: "Whether the next request that it matches is judged by it at admission.",
 		}, apiextensionsv1.CustomResourceColumnDefinition{

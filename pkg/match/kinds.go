@@ -3,6 +3,8 @@ package match
 import (
 	"maps"
 	"slices"
+
+	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 // wildcard stands for every group or every kind.
@@ -89,3 +91,25 @@ func (s set) has(item string) bool {
 func (s set) sorted() []string {
 	return slices.Sorted(maps.Keys(s))
 }
+
+// Selects reports whether objects of a group and kind can match, going by the
+// kinds and the scope alone.
+func (m *Matcher) Selects(group, kind string, namespaced bool) bool {
+	if m == nil {
+		return true
+	}
+	r := policy.Review{}
+	r.Kind.Group, r.Kind.Kind = group, kind
+	if !m.matchesKind(&r) {
+		return false
+	}
+	s := subject{isNamespace: r.IsNamespace()}
+	if namespaced {
+		s.namespace = "any"
+	}
+	return m.matchesScope(s)
+}
+
+// ReadsNamespace reports whether it depends on the labels of an object's
+// namespace whether the object matches.
+func (m *Matcher) ReadsNamespace() bool { return m != nil && m.namespaceLabels != nil }

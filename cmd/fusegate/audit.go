@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/audit"
+	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/status"
+)
+
+const (
+	// auditQPS and auditBurst bound audit's requests, of which a page of
+	// objects is one.
+	auditQPS, auditBurst = 50, 100
+	auditWriters         = 4
+	auditWriteTimeout    = 10 * time.Second
+	// reportEvery is how often the report may be written while it changes.
+	reportEvery = 5 * time.Second
+)
+
+// addAudit adds the audit, which runs on the leader.
+func (p *parts) addAudit() error {
+	cfg := rest.CopyConfig(p.mgr.GetConfig())
+	cfg.QPS, cfg.Burst, cfg.RateLimiter = auditQPS, auditBurst, nil
+	dyn, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("creating the client of audit: %w", err)
+	}
+	disco, err := discovery.NewDiscoveryClientForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("creating the discovery client of audit: %w", err)
+	}
+	a, err := audit.New(audit.Options{
+		Client: dyn, Discovery: disco, Reviewer: p.engine, Perimeter: p.perimeter,
+		Sink:  &auditSink{client: p.mgr.GetClient(), resync: p.settings.AuditResync, settled: map[string]settledAudit{}},
+		Ready: p.readiness.Err, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
+		Metrics: metrics.Registry, Log: p.log.WithName("audit"),
+	})
+	if err != nil {
+		return err
+	}
+	return p.mgr.Add(a)
+}
+
+// checkAudit refuses settings that audit cannot run with.
+func (s settings) checkAudit() error {
+	var errs []error
+	if s.AuditLimit < 0 || s.AuditLimit > audit.MaxLimit {
+		errs = append(errs, fmt.Errorf("--audit-limit: %d is not from 1 to %d", s.AuditLimit, audit.MaxLimit))
+	}
+	if s.AuditResync < 0 || s.AuditResync > 0 && s.AuditResync < time.Second {
+		errs = append(errs, fmt.Errorf("--audit-resync: %v is less than a second", s.AuditResync))
+	}
+	if s.AuditWorkers < 0 {
+		errs = append(errs, fmt.Errorf("--audit-workers: %d is less than one", s.AuditWorkers))
+	}
+	return errors.Join(errs...)
+}
+
+// auditSink writes what audit finds into the status of constraints, and into
+// the report.
+type auditSink struct {
+	client client.Client
+	resync time.Duration
+
+	mu sync.Mutex
+	// settled holds, by constraint, what was last compared or written.
+	settled  map[string]settledAudit
+	report   v1alpha1.AuditReportStatus
+	reported time.Time
+}
+
+// settledAudit is an outcome that needs no more writing as long as the
+// constraint has this version: it says so already, or the cache lags behind
+// what was written.
+type settledAudit struct {
+	outcome *audit.Outcome
+	version string
+}
+
+// Constraints implements audit.Sink.
+func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) error {
+	errs := make([]error, len(outcomes))
+	var tasks sync.WaitGroup
+	slots := make(chan struct{}, auditWriters)
+	for i, o := range outcomes {
+		slots <- struct{}{}
+		tasks.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = s.constraint(ctx, o)
+		})
+	}
+	tasks.Wait()
+	s.forget(outcomes)
+	for _, err := range errs {
+		if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// constraint writes one outcome unless the constraint has changed since.
+func (s *auditSink) constraint(ctx context.Context, o *audit.Outcome) error {
+	ctx, cancel := context.WithTimeout(ctx, auditWriteTimeout)
+	defer cancel()
+	if !s.served(ctx, o.Constraint.Kind) {
+		return nil
+	}
+	u := &unstructured.Unstructured{}
+	u.SetAPIVersion(engine.ConstraintGroup + "/v1beta1")
+	u.SetKind(o.Constraint.Kind)
+	if err := s.client.Get(ctx, client.ObjectKey{Name: o.Constraint.Name}, u, client.UnsafeDisableDeepCopy); err != nil {
+		return err
+	}
+	now := settledAudit{o, u.GetResourceVersion()}
+	if u.GetUID() != o.UID || u.GetGeneration() != o.Generation || s.isSettled(now) {
+		return nil
+	}
+	if _, err := status.Audited(ctx, s.client, u, finding(o), s.resync/2); err != nil {
+		return err
+	}
+	s.settle(now)
+	return nil
+}
+
+// served tells whether the constraints of a kind are in the cache: asking for
+// one would make the cache watch them otherwise, and for good.
+func (s *auditSink) served(ctx context.Context, kind string) bool {
+	key := client.ObjectKey{Name: strings.ToLower(kind)}
+	template := &unstructured.Unstructured{}
+	template.SetAPIVersion(engine.TemplateGroup + "/v1")
+	template.SetKind("ConstraintTemplate")
+	if s.client.Get(ctx, key, template, client.UnsafeDisableDeepCopy) != nil || template.GetDeletionTimestamp() != nil {
+		return false
+	}
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	key.Name += "." + engine.ConstraintGroup
+	return s.client.Get(ctx, key, crd, client.UnsafeDisableDeepCopy) == nil && crd.GetDeletionTimestamp() == nil
+}
+
+func finding(o *audit.Outcome) status.Audit {
+	condition := metav1.Condition{Type: v1alpha1.ConditionAudited, Status: metav1.ConditionTrue, Reason: o.Reason, Message: o.Message}
+	if !o.Complete {
+		condition.Status = metav1.ConditionFalse
+	}
+	return status.Audit{
+		Total: o.Total, Exempt: o.Exempt, Violations: o.Violations, ExemptViolations: o.ExemptViolations,
+		At: o.At, Read: o.Read, Condition: condition,
+	}
+}
+
+func (s *auditSink) isSettled(now settledAudit) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settled[now.outcome.Constraint.String()] == now
+}
+
+func (s *auditSink) settle(now settledAudit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settled[now.outcome.Constraint.String()] = now
+}
+
+// forget drops what is known of constraints that are gone.
+func (s *auditSink) forget(outcomes []*audit.Outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	present := make(map[string]bool, len(outcomes))
+	for _, o := range outcomes {
+		present[o.Constraint.String()] = true
+	}
+	maps.DeleteFunc(s.settled, func(key string, _ settledAudit) bool { return !present[key] })
+}
+
+// Report implements audit.Sink. It is written when it changes, but not for the
+// lag alone.
+func (s *auditSink) Report(ctx context.Context, r v1alpha1.AuditReportStatus) error {
+	before := s.report
+	before.LagMilliseconds = r.LagMilliseconds
+	if reflect.DeepEqual(before, r) || time.Since(s.reported) < reportEvery {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, auditWriteTimeout)
+	defer cancel()
+	if err := status.Reported(ctx, s.client, r); err != nil {
+		return err
+	}
+	s.report, s.reported = r, time.Now()
+	return nil
+}

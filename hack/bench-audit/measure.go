@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// process is a running fusegate.
+type process struct {
+	cmd     *exec.Cmd
+	metrics string
+	started time.Time
+}
+
+// serve starts the controller, which audits.
+func (s *stage) serve(ctx context.Context) (*process, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &process{metrics: listener.Addr().String(), started: time.Now()}
+	if err := listener.Close(); err != nil {
+		return nil, err
+	}
+	p.cmd = exec.CommandContext(ctx, s.binary, "serve", "--roles=controller", "--log-level=error",
+		"--health-listen=0", "--metrics-listen", p.metrics)
+	p.cmd.Env = append(os.Environ(), "KUBECONFIG="+s.plane.Kubeconfig("admin"))
+	p.cmd.Stderr = os.Stderr
+	return p, p.cmd.Start()
+}
+
+func (p *process) stop() error {
+	return errors.Join(p.cmd.Process.Signal(syscall.SIGTERM), p.cmd.Wait())
+}
+
+// measure prints the figures.
+func (s *stage) measure(ctx context.Context) error {
+	// The constraints' kinds are made by a first process, which is not measured.
+	p, err := s.serve(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.policies(ctx)
+	if err = errors.Join(err, p.stop()); err != nil {
+		return err
+	}
+	if err := s.forgetStatus(ctx); err != nil {
+		return err
+	}
+	if p, err = s.serve(ctx); err != nil {
+		return err
+	}
+	return errors.Join(s.figures(ctx, p), p.stop())
+}
+
+func (s *stage) figures(ctx context.Context, p *process) error {
+	fmt.Fprintln(os.Stderr, "first pass")
+	if err := s.await(ctx, s.audited); err != nil {
+		return err
+	}
+	first := time.Since(p.started)
+	peak, err := p.status("VmHWM")
+	if err != nil {
+		return err
+	}
+	requests, violations := p.sum("fusegate_audit_requests_total"), p.sum("fusegate_audit_violations")
+	fmt.Printf("first pass: %.1f s, %d requests, %d reviews, %d violations, peak RSS %d MB\n",
+		first.Seconds(), requests, p.sum("fusegate_audit_objects_reviewed_total"), violations, peak/1024)
+	if err := s.idleFor(ctx, p); err != nil {
+		return err
+	}
+	change, err := s.change(ctx, p)
+	if err != nil {
+		return err
+	}
+	if peak, err = p.status("VmHWM"); err != nil {
+		return err
+	}
+	fmt.Printf("first-pass: %.1f s  rss: %d MB  change: %.1f s\n", first.Seconds(), peak/1024, change.Seconds())
+	return nil
+}
+
+// idleFor looks at what it costs when nothing happens.
+func (s *stage) idleFor(ctx context.Context, p *process) error {
+	timer := time.NewTimer(10 * time.Second) // the report is the last to be written
+	defer timer.Stop()
+	<-timer.C
+	before, versions, requests := p.cpu(), s.versions(ctx), p.sum("fusegate_audit_requests_total")
+	timer.Reset(s.idle)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+	}
+	written := 0
+	for key, version := range s.versions(ctx) {
+		if versions[key] != version {
+			written++
+		}
+	}
+	fmt.Printf("idle: %.2f %% of one core, %d statuses written, %d audit requests in %v\n",
+		100*(p.cpu()-before).Seconds()/s.idle.Seconds(), written, p.sum("fusegate_audit_requests_total")-requests, s.idle)
+	return nil
+}
+
+// change gives a hundredth of the Pods an image without a version, and waits
+// until the constraint that minds says so.
+func (s *stage) change(ctx context.Context, p *process) (time.Duration, error) {
+	before := p.sum("fusegate_audit_violations")
+	watched := s.constraintOf("DisallowedTags")
+	total, err := s.total(ctx, watched)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for i, key := range s.names {
+		if i%100 != 1 {
+			continue
+		}
+		n++
+		patch := []byte(`{"spec": {"containers": [{"name": "c0", "image": "registry.example.com/app:latest"}]}}`)
+		if _, err := s.pods.CoreV1().Pods(key.Namespace).Patch(ctx, key.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
+			return 0, err
+		}
+	}
+	began := time.Now()
+	err = s.await(ctx, func(ctx context.Context) (bool, error) {
+		now, err := s.total(ctx, watched)
+		return now >= total+int64(n), err
+	})
+	took := time.Since(began)
+	fmt.Printf("change: %d Pods in %.1f s, %d violations more\n", n, took.Seconds(), p.sum("fusegate_audit_violations")-before)
+	return took, err
+}
+
+func (s *stage) constraintOf(kind string) *unstructured.Unstructured {
+	for _, c := range s.constraints {
+		if strings.HasSuffix(c.GetKind(), kind) {
+			return c
+		}
+	}
+	return s.constraints[0]
+}
+
+func (s *stage) total(ctx context.Context, c *unstructured.Unstructured) (int64, error) {
+	u := c.DeepCopy()
+	if err := s.admin.Get(ctx, client.ObjectKeyFromObject(u), u); err != nil {
+		return 0, err
+	}
+	n, _, err := unstructured.NestedInt64(u.Object, "status", "totalViolations")
+	return n, err
+}
+
+func (s *stage) await(ctx context.Context, try wait.ConditionWithContextFunc) error {
+	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, try)
+}
+
+// audited tells whether every constraint has a total.
+func (s *stage) audited(ctx context.Context) (bool, error) {
+	for _, c := range s.constraints {
+		u := c.DeepCopy()
+		if err := s.admin.Get(ctx, client.ObjectKeyFromObject(u), u); err != nil {
+			return false, err
+		}
+		if _, found, _ := unstructured.NestedInt64(u.Object, "status", "totalViolations"); !found {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// forgetStatus removes what the first process has written.
+func (s *stage) forgetStatus(ctx context.Context) error {
+	for _, c := range s.constraints {
+		u := c.DeepCopy()
+		patch := client.RawPatch(types.MergePatchType, []byte(`{"status": null}`))
+		if err := s.admin.Status().Patch(ctx, u, patch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stage) versions(ctx context.Context) map[string]string {
+	out := map[string]string{}
+	for _, c := range s.constraints {
+		u := c.DeepCopy()
+		if s.admin.Get(ctx, client.ObjectKeyFromObject(u), u) == nil {
+			out[u.GetKind()+"/"+u.GetName()] = u.GetResourceVersion()
+		}
+	}
+	return out
+}
+
+// status reads a line of /proc/PID/status, in KiB.
+func (p *process) status(field string) (int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, field+":"); ok {
+			return strconv.Atoi(strings.Fields(rest)[0])
+		}
+	}
+	return 0, fmt.Errorf("no %s in the status of the process", field)
+}
+
+// cpu is the time that the process has had, at 100 ticks a second.
+func (p *process) cpu() time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// sum adds up the samples of a metric.
+func (p *process) sum(name string) int {
+	resp, err := http.Get("http://" + p.metrics + "/metrics")
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	total := 0.0
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		rest, ok := strings.CutPrefix(lines.Text(), name)
+		if !ok || rest == "" || rest[0] != '{' && rest[0] != ' ' {
+			continue
+		}
+		value, _ := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+		total += value
+	}
+	return int(total)
+}

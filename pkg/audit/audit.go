@@ -1,0 +1,238 @@
+// Package audit reviews what exists, outside the request path. It lists each
+// kind that some constraint matches once, page by page, lets every object go
+// once it is reviewed, and from then on follows a watch; what it keeps are the
+// violations. A sink that it declares is handed the result.
+//
+// A read of a kind (a reading) and the events of its watch meet in the kind's
+// tally. What keeps them apart is that a watch starts where the list was made:
+// an object of which an event came since is not taken from the list any more.
+package audit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/utils/clock"
+
+	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/exempt"
+	"github.com/fusegate/fusegate/pkg/policy"
+)
+
+// Reviewer judges reviews: an *engine.Engine.
+type Reviewer interface {
+	Review(ctx context.Context, r *policy.Review) policy.Result
+	AuditScopes() []engine.AuditScope
+	Changed() <-chan struct{}
+}
+
+// Sink takes results. It is called about once a second with everything, from
+// one goroutine, and finds out by itself what is new.
+type Sink interface {
+	// Constraints is given the outcome of every constraint that is known in
+	// full, or cannot be known in full. An outcome must not be changed.
+	Constraints(ctx context.Context, outcomes []*Outcome) error
+	// Report is given the report, whose conditions have no transition times.
+	Report(ctx context.Context, report v1alpha1.AuditReportStatus) error
+}
+
+// Outcome is what audit found by one constraint.
+type Outcome struct {
+	Constraint policy.Constraint
+	UID        types.UID
+	Generation int64
+	// Total and Exempt count the violations; the objects of exempt ones are
+	// outside the perimeter, so that they cannot be enforced.
+	Total, Exempt int64
+	// Violations and ExemptViolations are the lowest by group, version, kind,
+	// namespace, name and message.
+	Violations, ExemptViolations []v1alpha1.Violation
+	// At is when this was found to be so.
+	At time.Time
+	// Read is when all that it matches was last read as a whole; zero if it
+	// never was.
+	Read time.Time
+	// Complete is false where Total is a lower bound; Reason, of
+	// v1alpha1.ConditionAudited, and Message say why.
+	Complete        bool
+	Reason, Message string
+}
+
+// The defaults of Options.
+const (
+	DefaultLimit   = 20
+	DefaultResync  = time.Hour
+	DefaultWorkers = 2
+	// MaxLimit is the most violations that may be listed in a status.
+	MaxLimit = 500
+)
+
+const (
+	pageSize = 500
+	// settle is how long to wait for more changes of constraints.
+	settle = 200 * time.Millisecond
+	// round is how often results are handed to the sink.
+	round = time.Second
+	// reviewTimeout bounds one review.
+	reviewTimeout = 10 * time.Second
+	// listings is how many kinds are read at a time: each holds a page.
+	listings = 2
+)
+
+// Options are what an Auditor needs. Client, Discovery, Reviewer and Sink are
+// required; for the rest, zero stands for the default.
+type Options struct {
+	// Client is used with its own rate limit.
+	Client    dynamic.Interface
+	Discovery discovery.ServerResourcesInterface
+	Reviewer  Reviewer
+	Perimeter exempt.Perimeter
+	Sink      Sink
+	// Ready returns why not all constraints are known yet; nil means they are.
+	Ready func() error
+	// Limit is how many violations of a constraint are listed.
+	Limit int
+	// Resync is how often every kind is read anew as a whole, give or take a
+	// tenth.
+	Resync time.Duration
+	// Workers is how many objects are reviewed at a time.
+	Workers int
+	Clock   clock.WithTicker
+	Metrics prometheus.Registerer
+	Log     logr.Logger
+}
+
+func (o Options) withDefaults() Options {
+	o.Limit = min(cmp.Or(o.Limit, DefaultLimit), MaxLimit)
+	o.Resync = cmp.Or(o.Resync, DefaultResync)
+	o.Workers = cmp.Or(o.Workers, DefaultWorkers)
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	if o.Ready == nil {
+		o.Ready = func() error { return nil }
+	}
+	return o
+}
+
+// Auditor audits a cluster.
+type Auditor struct {
+	o          Options
+	metrics    *auditMetrics
+	namespaces *namespaces
+	workers    chan struct{}
+	listings   chan struct{}
+	discover   chan struct{} // asks for another look at what is served
+	tasks      sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows, and what the kinds say it guards
+	sequence uint64     // counts the changes of what constraints ask
+	known    map[name]*constraint
+	kinds    map[schema.GroupKind]*kind
+	unserved map[string]error // by group: why it is not known what it serves
+	// firstPlan is when it was first known what the constraints ask.
+	firstPlan time.Time
+	readings  uint64
+	dirty     map[*constraint]bool
+	lag       time.Duration
+	// latest is the report as of reported, unless stirred.
+	latest   v1alpha1.AuditReportStatus
+	reported time.Time
+	stirred  bool
+}
+
+// New returns an Auditor. The error is that of registering its metrics.
+func New(o Options) (*Auditor, error) {
+	if o.Client == nil || o.Discovery == nil || o.Reviewer == nil || o.Sink == nil {
+		return nil, errors.New("an auditor needs a Client, a Discovery, a Reviewer and a Sink")
+	}
+	o = o.withDefaults()
+	a := &Auditor{
+		o: o, workers: make(chan struct{}, o.Workers), listings: make(chan struct{}, listings),
+		discover: make(chan struct{}, 1),
+		known:    map[name]*constraint{}, kinds: map[schema.GroupKind]*kind{}, unserved: map[string]error{},
+		dirty: map[*constraint]bool{},
+	}
+	a.namespaces = newNamespaces(a)
+	var err error
+	if a.metrics, err = newMetrics(o.Metrics); err != nil {
+		return nil, fmt.Errorf("registering the metrics of audit: %w", err)
+	}
+	return a, nil
+}
+
+// NeedLeaderElection is true: two must never write at once.
+func (a *Auditor) NeedLeaderElection() bool { return true }
+
+// Start audits until ctx ends, and returns once everything it started has.
+func (a *Auditor) Start(ctx context.Context) error {
+	defer a.tasks.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !a.awaitReady(ctx) {
+		return nil
+	}
+	a.tasks.Go(func() { a.namespaces.run(ctx) })
+	a.tasks.Go(func() { a.publish(ctx) })
+	for ctx.Err() == nil {
+		changed := a.o.Reviewer.Changed()
+		again := a.refresh(ctx)
+		a.pause(ctx, changed, again)
+	}
+	return nil
+}
+
+// awaitReady waits until the constraints are known, and the namespaces.
+func (a *Auditor) awaitReady(ctx context.Context) bool {
+	for a.o.Ready() != nil {
+		if !a.sleep(ctx, settle) {
+			return false
+		}
+	}
+	return true
+}
+
+// pause waits until there may be something new: constraints, or after a while
+// what is served.
+func (a *Auditor) pause(ctx context.Context, changed <-chan struct{}, again time.Duration) {
+	timer := a.o.Clock.NewTimer(again)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C():
+	case <-a.discover:
+		a.sleep(ctx, settle)
+	case <-changed:
+		a.sleep(ctx, settle)
+	}
+}
+
+// sleep waits for d and tells whether ctx has not ended.
+func (a *Auditor) sleep(ctx context.Context, d time.Duration) bool {
+	timer := a.o.Clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C():
+		return true
+	}
+}
+
+func (a *Auditor) lookAgain() {
+	select {
+	case a.discover <- struct{}{}:
+	default:
+	}
+}

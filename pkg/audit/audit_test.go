@@ -1,0 +1,224 @@
+package audit_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fusegate/fusegate/pkg/audit"
+)
+
+const inTest = `namespaces: ["audit-*"]`
+
+// TestLife follows what is found through the life of objects, namespaces and
+// constraints.
+func TestLife(t *testing.T) {
+	w := newWorld(t, audit.Options{})
+	w.namespace("audit-a")
+	w.namespace("audit-b", "team: x")
+	w.object("ConfigMap", "audit-a", "one")
+	w.object("ConfigMap", "audit-b", "two", "owner: me")
+	w.object("Secret", "audit-b", "three")
+	w.template("Wants", "lacks")
+
+	w.constraint("Wants", "owners", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], `+inTest+`}`)
+	w.await("what exists", map[string][]string{"owners": {"ConfigMap audit-a/one lacks owner"}})
+	w.object("ConfigMap", "audit-a", "zero")
+	w.await("a new object", map[string][]string{"owners": {"ConfigMap audit-a/one lacks owner", "ConfigMap audit-a/zero lacks owner"}})
+	w.object("ConfigMap", "audit-a", "one", "owner: me")
+	w.await("a fixed object", map[string][]string{"owners": {"ConfigMap audit-a/zero lacks owner"}})
+	w.object("ConfigMap", "audit-a", "one")
+	w.remove(configMaps, "audit-a", "zero")
+	w.await("a deleted object", map[string][]string{"owners": {"ConfigMap audit-a/one lacks owner"}})
+
+	before := w.wire.listed("/configmaps")
+	w.constraint("Wants", "teams", "team", `{kinds: [{apiGroups: [""], kinds: [Secret]}], namespaceSelector: {matchLabels: {team: x}}}`)
+	w.await("another constraint", map[string][]string{"owners": {"ConfigMap audit-a/one lacks owner"}, "teams": {"Secret audit-b/three lacks team"}})
+	if after := w.wire.listed("/configmaps"); after != before {
+		t.Errorf("a constraint on Secrets had ConfigMaps listed %d times", after-before)
+	}
+	w.namespace("audit-b", "team: z")
+	w.await("a changed label of a namespace", map[string][]string{"owners": {"ConfigMap audit-a/one lacks owner"}, "teams": {}})
+	w.namespace("audit-b", "team: x")
+	w.constraint("Wants", "owners", "area", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], `+inTest+`}`)
+	both := []string{"ConfigMap audit-a/one lacks area", "ConfigMap audit-b/two lacks area"}
+	w.await("a changed constraint", map[string][]string{"owners": both, "teams": {"Secret audit-b/three lacks team"}})
+	w.template("Wants", "needs")
+	w.await("a changed template", map[string][]string{
+		"owners": {"ConfigMap audit-a/one needs area", "ConfigMap audit-b/two needs area"}, "teams": {"Secret audit-b/three needs team"},
+	})
+	w.removeConstraint("Wants", "teams")
+	w.object("ConfigMap", "audit-a", "one", "broken: me")
+	w.await("a fault", map[string][]string{"owners": {"ConfigMap audit-b/two needs area", "Faults"}})
+	w.remove(configMaps, "audit-a", "one")
+	w.await("no fault", map[string][]string{"owners": {"ConfigMap audit-b/two needs area"}})
+	w.constraint("Wants", "owners", "area", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [kube-system, audit-b]}`)
+	w.object("ConfigMap", "kube-system", "four")
+	w.await("an exempt namespace", map[string][]string{"owners": exemptToo(w, "ConfigMap audit-b/two needs area", "needs area")})
+	w.remove(configMaps, "kube-system", "four")
+	w.remove(configMaps, "audit-b", "two")
+	w.remove(secrets, "audit-b", "three")
+}
+
+// exemptToo adds the ConfigMaps that are in kube-system.
+func exemptToo(w *world, line, message string) []string {
+	w.t.Helper()
+	out := []string{line}
+	for _, name := range w.names(configMaps, "kube-system") {
+		out = append(out, fmt.Sprintf("exempt ConfigMap kube-system/%s %s", name, message))
+	}
+	return out
+}
+
+func TestLimit(t *testing.T) {
+	w := newWorld(t, audit.Options{Limit: 2})
+	w.namespace("audit-limit")
+	w.template("Wants", "lacks")
+	w.constraint("Wants", "owners", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-limit]}`)
+	for _, name := range []string{"d", "a", "c", "b"} {
+		w.object("ConfigMap", "audit-limit", name)
+	}
+	w.await("the lowest", map[string][]string{"owners": {"ConfigMap audit-limit/a lacks owner", "ConfigMap audit-limit/b lacks owner", "of 4 and 0"}})
+	w.remove(configMaps, "audit-limit", "a")
+	w.await("the next", map[string][]string{"owners": {"ConfigMap audit-limit/b lacks owner", "ConfigMap audit-limit/c lacks owner", "of 3 and 0"}})
+	for _, name := range []string{"b", "c", "d"} {
+		w.remove(configMaps, "audit-limit", name)
+	}
+}
+
+// TestLosses takes from the auditor what it relies on, while objects change.
+func TestLosses(t *testing.T) {
+	w := newWorld(t, audit.Options{})
+	w.namespace("audit-loss")
+	w.template("Wants", "lacks")
+	w.object("ConfigMap", "audit-loss", "kept")
+	w.object("ConfigMap", "audit-loss", "goes")
+	w.object("Secret", "audit-loss", "kept")
+	match := func(kind string) string {
+		return `{kinds: [{apiGroups: [""], kinds: [` + kind + `]}], namespaces: [audit-loss]}`
+	}
+	w.constraint("Wants", "maps", "owner", match("ConfigMap"))
+	w.constraint("Wants", "secrets", "owner", match("Secret"))
+	secret := []string{"Secret audit-loss/kept lacks owner"}
+	w.await("the beginning", map[string][]string{
+		"maps": {"ConfigMap audit-loss/goes lacks owner", "ConfigMap audit-loss/kept lacks owner"}, "secrets": secret,
+	})
+	w.sink.forgetLeast()
+
+	lists := w.wire.listed("/configmaps")
+	w.wire.cut("/configmaps", false)
+	w.object("ConfigMap", "audit-loss", "new")
+	w.remove(configMaps, "audit-loss", "goes")
+	w.await("a dropped watch", map[string][]string{
+		"maps": {"ConfigMap audit-loss/kept lacks owner", "ConfigMap audit-loss/new lacks owner"}, "secrets": secret,
+	})
+	if n := w.wire.listed("/configmaps") - lists; n > 0 {
+		t.Errorf("a watch that can be resumed had %d lists made", n)
+	}
+
+	w.wire.cut("/configmaps", true)
+	w.object("ConfigMap", "audit-loss", "newer")
+	w.remove(configMaps, "audit-loss", "new")
+	compact(t)
+	w.wire.cut("/configmaps", false)
+	w.await("compaction", map[string][]string{
+		"maps": {"ConfigMap audit-loss/kept lacks owner", "ConfigMap audit-loss/newer lacks owner"}, "secrets": secret,
+	})
+	if w.wire.listed("/configmaps") == lists {
+		t.Error("nothing was listed again after compaction: it was no 410")
+	}
+
+	w.loseRight(secret)
+	for name, n := range w.sink.least {
+		if n < 1 {
+			t.Errorf("%s was at %d in between", name, n)
+		}
+	}
+	w.remove(configMaps, "audit-loss", "kept")
+	w.remove(configMaps, "audit-loss", "newer")
+	w.remove(secrets, "audit-loss", "kept")
+}
+
+// loseRight takes the right to read Secrets away for a while.
+func (w *world) loseRight(secret []string) {
+	w.t.Helper()
+	w.grant("configmaps")
+	w.wire.cut("/secrets", false)
+	w.await("a revoked right", map[string][]string{
+		"maps": {"ConfigMap audit-loss/kept lacks owner", "ConfigMap audit-loss/newer lacks owner"}, "secrets": append(slices.Clone(secret), "Gap"),
+	})
+	if r := w.auditor.Report(); len(r.Gaps) != 1 || r.Gaps[0].Kind != "Secret" || r.Conditions[0].Status != "False" || r.Conditions[1].Status != "False" {
+		w.t.Errorf("got report %+v, want a gap for Secrets, and neither Complete nor Current", r)
+	}
+	w.grant("*")
+	w.await("the right again", map[string][]string{
+		"maps": {"ConfigMap audit-loss/kept lacks owner", "ConfigMap audit-loss/newer lacks owner"}, "secrets": secret,
+	})
+	await(w.t, "a clean report", func() error {
+		if r := w.auditor.Report(); len(r.Gaps) > 0 || r.Conditions[0].Status != "True" || r.Conditions[1].Status != "True" {
+			return fmt.Errorf("got %+v", r)
+		}
+		return nil
+	})
+}
+
+// TestResync reads everything anew all the time, which must change nothing.
+func TestResync(t *testing.T) {
+	metrics := prometheus.NewRegistry()
+	w := newWorld(t, audit.Options{Resync: 100 * time.Millisecond, Metrics: metrics})
+	w.namespace("audit-resync")
+	w.template("Wants", "lacks")
+	w.constraint("Wants", "owners", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-resync]}`)
+	var want []string
+	for i := range 50 {
+		name := fmt.Sprintf("o%02d", i)
+		w.object("ConfigMap", "audit-resync", name)
+		if i%2 == 0 {
+			w.remove(configMaps, "audit-resync", name)
+			continue
+		}
+		if len(want) < audit.DefaultLimit {
+			want = append(want, fmt.Sprintf("ConfigMap audit-resync/%s lacks owner", name))
+		}
+	}
+	w.await("what is left", map[string][]string{"owners": append(want, "of 25 and 0")})
+	reads := func(n int) {
+		lists := w.wire.listed("/configmaps")
+		await(t, "more reads", func() error {
+			if got := w.wire.listed("/configmaps") - lists; got < n {
+				return fmt.Errorf("got %d", got)
+			}
+			return nil
+		})
+	}
+	reads(2) // what was on its way has arrived
+	before := drift(t, metrics)
+	reads(3)
+	w.await("the same", map[string][]string{"owners": append(want, "of 25 and 0")})
+	if after := drift(t, metrics); after != before {
+		t.Errorf("drift grew from %v to %v while nothing changed", before, after)
+	}
+	for i := 1; i < 50; i += 2 {
+		w.remove(configMaps, "audit-resync", fmt.Sprintf("o%02d", i))
+	}
+}
+
+func drift(t *testing.T, from prometheus.Gatherer) (total float64) {
+	t.Helper()
+	families, err := from.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "fusegate_audit_drift_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			total += m.GetCounter().GetValue()
+		}
+	}
+	return total
+}

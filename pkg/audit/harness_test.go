@@ -1,0 +1,408 @@
+package audit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
+
+	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/audit"
+	"github.com/fusegate/fusegate/pkg/controlplane"
+	"github.com/fusegate/fusegate/pkg/engine"
+)
+
+const (
+	// patience bounds every wait; a test that passes never waits that long.
+	patience = 60 * time.Second
+	// auditor is the user that audits, with the rights of a ClusterRole.
+	auditor = "auditor"
+)
+
+var (
+	configMaps   = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	secrets      = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+	namespaces   = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+	clusterRoles = schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles"}
+)
+
+// shared is the control plane of all tests.
+var shared struct {
+	once sync.Once
+	cp   *controlplane.ControlPlane
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared.cp != nil {
+		if err := shared.cp.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "stopping the control plane:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// startControlPlane keeps configmaps out of the API server's watch cache, so
+// that what etcd has forgotten is expired for them.
+func startControlPlane() {
+	shared.cp, shared.err = controlplane.Start(context.Background(), controlplane.Options{
+		Users: []controlplane.User{{Name: auditor}}, APIServerArgs: []string{"--watch-cache-sizes=configmaps#0"},
+	})
+}
+
+// world is an auditor at work.
+type world struct {
+	t      *testing.T
+	admin  dynamic.Interface
+	engine *engine.Engine
+	wire   *wire
+	config *rest.Config
+	*run
+}
+
+// run is one life of an auditor.
+type run struct {
+	sink    *memory
+	auditor *audit.Auditor
+	cancel  context.CancelFunc
+	done    chan error
+}
+
+func newWorld(t *testing.T, o audit.Options) *world {
+	t.Helper()
+	shared.once.Do(startControlPlane)
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	e, err := engine.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := dynamic.NewForConfig(shared.cp.Config(controlplane.Admin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, admin: admin, engine: e, wire: newWire(), config: shared.cp.Config(auditor)}
+	w.config.Wrap(w.wire.wrap)
+	w.grant("*")
+	w.start(o)
+	t.Cleanup(func() { w.stop() })
+	return w
+}
+
+// start starts an auditor.
+func (w *world) start(o audit.Options) {
+	w.t.Helper()
+	client, err := dynamic.NewForConfig(w.config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	disco, err := discovery.NewDiscoveryClientForConfig(w.config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r := &run{sink: &memory{}, done: make(chan error, 1)}
+	o.Client, o.Discovery, o.Reviewer, o.Sink = client, disco, w.engine, r.sink
+	if r.auditor, err = audit.New(o); err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	go func() { r.done <- r.auditor.Start(ctx) }()
+	w.run = r
+}
+
+func (w *world) stop() {
+	w.t.Helper()
+	w.cancel()
+	if err := <-w.done; err != nil {
+		w.t.Error(err)
+	}
+}
+
+// grant gives the auditor the right to read these resources and namespaces.
+func (w *world) grant(resources ...any) {
+	w.t.Helper()
+	role := parse(w.t, `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: test-auditor}
+rules: [{apiGroups: ["*"], verbs: [get, list, watch]}]
+`)
+	rules, _, _ := unstructured.NestedSlice(role.Object, "rules")
+	rules[0].(map[string]any)["resources"] = append([]any{"namespaces"}, resources...)
+	role.Object["rules"] = rules
+	w.apply(clusterRoles, role)
+	w.apply(clusterRoles.GroupVersion().WithResource("clusterrolebindings"), parse(w.t, `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: test-auditor}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: test-auditor}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: auditor}]
+`))
+}
+
+func (w *world) apply(gvr schema.GroupVersionResource, u *unstructured.Unstructured) {
+	w.t.Helper()
+	_, err := w.admin.Resource(gvr).Namespace(u.GetNamespace()).Apply(w.t.Context(), u.GetName(), u,
+		metav1.ApplyOptions{FieldManager: "test", Force: true})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) remove(gvr schema.GroupVersionResource, namespace, name string) {
+	w.t.Helper()
+	if err := w.admin.Resource(gvr).Namespace(namespace).Delete(w.t.Context(), name, metav1.DeleteOptions{}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) namespace(name string, labels ...string) {
+	w.t.Helper()
+	w.apply(namespaces, parse(w.t, fmt.Sprintf("{apiVersion: v1, kind: Namespace, metadata: {name: %s, labels: {%s}}}", name, strings.Join(labels, ", "))))
+}
+
+func (w *world) object(kind, namespace, name string, labels ...string) {
+	w.t.Helper()
+	gvr := configMaps
+	if kind == "Secret" {
+		gvr = secrets
+	}
+	w.apply(gvr, parse(w.t, fmt.Sprintf("{apiVersion: v1, kind: %s, metadata: {name: %s, namespace: %s, labels: {%s}}}",
+		kind, name, namespace, strings.Join(labels, ", "))))
+}
+
+// template wants the label named by a parameter, in words that can be changed.
+// An object labelled "broken" is one on which it fails.
+func (w *world) template(kind, word string) {
+	w.t.Helper()
+	t, err := engine.ParseTemplate(parse(w.t, fmt.Sprintf(`
+apiVersion: templates.gatekeeper.sh/v1
+kind: ConstraintTemplate
+metadata: {name: %s}
+spec:
+  crd: {spec: {names: {kind: %s}, validation: {openAPIV3Schema: {type: object, properties: {label: {type: string}}}}}}
+  targets:
+  - target: admission.k8s.gatekeeper.sh
+    rego: |
+      package labels
+      state = 1 { input.review.object.metadata.labels.broken }
+      state = 2 { input.review.object.metadata.name }
+      violation[{"msg": msg}] {
+        state
+        not input.review.object.metadata.labels[input.parameters.label]
+        msg := sprintf("%s %%v", [input.parameters.label])
+      }
+`, strings.ToLower(kind), kind, word)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.engine.AddTemplate(w.t.Context(), t); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) constraint(kind, name, label, match string) {
+	w.t.Helper()
+	c := parse(w.t, fmt.Sprintf("{apiVersion: constraints.gatekeeper.sh/v1beta1, kind: %s, metadata: {name: %s}, spec: {match: %s, parameters: {label: %s}}}",
+		kind, name, match, label))
+	if err := w.engine.AddConstraint(w.t.Context(), c); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) removeConstraint(kind, name string) {
+	w.t.Helper()
+	if err := w.engine.RemoveConstraint(w.t.Context(), kind, name); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// await waits until the results are these: by constraint, its lines.
+func (w *world) await(what string, want map[string][]string) {
+	w.t.Helper()
+	await(w.t, what, func() error {
+		if diff := cmp.Diff(want, w.sink.lines()); diff != "" {
+			return fmt.Errorf("(-want +got):\n%s", diff)
+		}
+		return nil
+	})
+}
+
+func await(t *testing.T, what string, try func() error) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline.C:
+			t.Fatalf("waiting for %s: %v", what, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// memory is a sink that remembers.
+type memory struct {
+	mu       sync.Mutex
+	outcomes []*audit.Outcome
+	report   v1alpha1.AuditReportStatus
+	// least is the lowest total that was ever seen of a constraint.
+	least map[string]int64
+}
+
+func (m *memory) Constraints(_ context.Context, outcomes []*audit.Outcome) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.outcomes = outcomes
+	if m.least == nil {
+		m.least = map[string]int64{}
+	}
+	for _, o := range outcomes {
+		if n, seen := m.least[o.Constraint.Name]; !seen || o.Total < n {
+			m.least[o.Constraint.Name] = o.Total
+		}
+	}
+	return nil
+}
+
+func (m *memory) Report(_ context.Context, r v1alpha1.AuditReportStatus) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.report = r
+	return nil
+}
+
+func (m *memory) forgetLeast() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.least = nil
+}
+
+// lines are the results as text, by constraint.
+func (m *memory) lines() map[string][]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := map[string][]string{}
+	for _, o := range m.outcomes {
+		lines := []string{}
+		for _, v := range o.Violations {
+			lines = append(lines, fmt.Sprintf("%s %s/%s %s", v.Kind, v.Namespace, v.Name, v.Message))
+		}
+		for _, v := range o.ExemptViolations {
+			lines = append(lines, fmt.Sprintf("exempt %s %s/%s %s", v.Kind, v.Namespace, v.Name, v.Message))
+		}
+		if int(o.Total+o.Exempt) != len(lines) {
+			lines = append(lines, fmt.Sprintf("of %d and %d", o.Total, o.Exempt))
+		}
+		if !o.Complete {
+			lines = append(lines, o.Reason)
+		}
+		out[o.Constraint.Name] = lines
+	}
+	return out
+}
+
+func parse(t *testing.T, text string) *unstructured.Unstructured {
+	t.Helper()
+	u := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(text), &u.Object); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return u
+}
+
+// wire is the auditor's connection, which can be cut.
+type wire struct {
+	mu     sync.Mutex
+	open   map[*cuttable]bool
+	refuse string // watches whose path ends so fail
+	lists  map[string]int
+}
+
+func newWire() *wire { return &wire{open: map[*cuttable]bool{}, lists: map[string]int{}} }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func (w *wire) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		watching := r.URL.Query().Has("watch")
+		w.mu.Lock()
+		refused := watching && w.refuse != "" && strings.HasSuffix(r.URL.Path, w.refuse)
+		if !watching {
+			w.lists[r.URL.Path]++
+		}
+		w.mu.Unlock()
+		if refused {
+			return nil, errors.New("the wire is cut")
+		}
+		resp, err := next.RoundTrip(r)
+		if err == nil && watching {
+			c := &cuttable{ReadCloser: resp.Body, path: r.URL.Path}
+			resp.Body = c
+			w.mu.Lock()
+			w.open[c] = true
+			w.mu.Unlock()
+		}
+		return resp, err
+	})
+}
+
+// cut ends the watches of a resource; while hold is true there are no others.
+func (w *wire) cut(resource string, hold bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refuse = ""
+	if hold {
+		w.refuse = resource
+	}
+	for c := range w.open {
+		if strings.HasSuffix(c.path, resource) {
+			_ = c.Close()
+			delete(w.open, c)
+		}
+	}
+}
+
+func (w *wire) listed(suffix string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for path, count := range w.lists {
+		if strings.HasSuffix(path, suffix) {
+			n += count
+		}
+	}
+	return n
+}
+
+type cuttable struct {
+	io.ReadCloser
+	path string
+}

@@ -1,0 +1,243 @@
+package audit
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/policy"
+)
+
+// publish hands results to the sink until ctx ends.
+func (a *Auditor) publish(ctx context.Context) {
+	said := ""
+	for a.sleep(ctx, round) {
+		if !a.isPlanned() {
+			continue
+		}
+		err := a.o.Sink.Constraints(ctx, a.outcomes())
+		if err == nil {
+			err = a.o.Sink.Report(ctx, a.Report())
+		}
+		if err == nil || ctx.Err() != nil {
+			said = ""
+			continue
+		}
+		if said != err.Error() {
+			said = err.Error()
+			a.o.Log.Error(err, "audit results not up to date; trying again")
+		}
+	}
+}
+
+func (a *Auditor) isPlanned() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.firstPlan.IsZero()
+}
+
+// outcomes returns those of all constraints whose kinds have been read since
+// they are as they are, sorted. Others keep what they have until then.
+func (a *Auditor) outcomes() []*Outcome {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	changed := map[*constraint]*lists{}
+	for c := range a.dirty {
+		if known, _ := a.readable(c); known {
+			changed[c] = &lists{enforceable: lowest{limit: a.o.Limit}, exempt: lowest{limit: a.o.Limit}}
+		}
+	}
+	a.lowest(changed)
+	var out []*Outcome
+	for c, l := range changed {
+		c.cached = a.outcome(c, l)
+		delete(a.dirty, c)
+	}
+	for _, c := range a.known {
+		if c.cached != nil {
+			out = append(out, c.cached)
+		}
+	}
+	slices.SortFunc(out, func(x, y *Outcome) int {
+		return cmp.Or(cmp.Compare(x.Constraint.Kind, y.Constraint.Kind), cmp.Compare(x.Constraint.Name, y.Constraint.Name))
+	})
+	return out
+}
+
+// readable tells whether all is known of a constraint that can be, and the
+// gaps of it.
+func (a *Auditor) readable(c *constraint) (known bool, gaps []string) {
+	for group, err := range a.unserved {
+		if group == everyGroup || c.mayConcern(group) {
+			gaps = append(gaps, fmt.Sprintf("it is not known what group %q serves: %v", group, err))
+		}
+	}
+	for _, k := range a.kinds {
+		switch {
+		case !k.constraints[c]:
+		case k.gap():
+			gaps = append(gaps, k.problem.Error())
+		case k.swept < c.since:
+			return false, nil
+		}
+	}
+	slices.Sort(gaps)
+	return true, gaps
+}
+
+// outcome is what there is to say about c. The caller holds the lock.
+func (a *Auditor) outcome(c *constraint, l *lists) *Outcome {
+	out := &Outcome{Constraint: c.scope.Constraint, UID: c.scope.UID, Generation: c.scope.Generation, At: a.o.Clock.Now(), Complete: true, Reason: v1alpha1.ReasonAudited}
+	out.Violations, out.ExemptViolations = l.enforceable.entries(c), l.exempt.entries(c)
+	var faults int64
+	for _, k := range a.kinds {
+		if !k.constraints[c] {
+			continue
+		}
+		if n := k.counts[c]; n != nil {
+			out.Total, out.Exempt, faults = out.Total+n.violations, out.Exempt+n.exempt, faults+n.faults
+		}
+		if out.Read.IsZero() || k.sweptAt.Before(out.Read) {
+			out.Read = k.sweptAt
+		}
+	}
+	if out.Read.IsZero() {
+		out.Read = a.firstPlan
+	}
+	if !c.scope.Acts() {
+		out.Complete, out.Reason, out.Message = false, v1alpha1.ReasonNotAsked, "its actions ask for nothing at audit"
+		return out
+	}
+	_, gaps := a.readable(c)
+	out.explain(gaps, faults, l, c.scope.Reads.Request)
+	return out
+}
+
+func (o *Outcome) explain(gaps []string, faults int64, l *lists, request []string) {
+	switch {
+	case len(gaps) > 0:
+		o.Complete, o.Reason = false, v1alpha1.ReasonGap
+		o.Message = "the counts are lower bounds: " + strings.Join(gaps[:min(len(gaps), 3)], "; ")
+		if more := len(gaps) - 3; more > 0 {
+			o.Message += fmt.Sprintf("; and %d more", more)
+		}
+	case faults > 0:
+		o.Complete, o.Reason = false, v1alpha1.ReasonFaults
+		o.Message = fmt.Sprintf("the counts are lower bounds: the policy failed on %d objects, first on %s", faults, l.fault)
+	case len(request) > 0:
+		o.Complete, o.Reason = false, v1alpha1.ReasonNotAuditable
+		o.Message = fmt.Sprintf("the policy reads %s of a request, which what exists does not have: the counts may be wrong", strings.Join(request, ", "))
+	default:
+		o.Message = "every object that it matches is reviewed"
+	}
+}
+
+// lists are the lowest findings of one constraint.
+type lists struct {
+	enforceable, exempt lowest
+	fault               string // the first
+}
+
+// lowest keeps the least entries, in order.
+type lowest struct {
+	limit int
+	items []entry
+}
+
+type entry struct {
+	kind    *kind
+	key     objectKey
+	message string
+}
+
+func (l *lowest) add(e entry) {
+	if len(l.items) == l.limit && compareEntries(e, l.items[l.limit-1]) >= 0 {
+		return
+	}
+	at, _ := slices.BinarySearchFunc(l.items, e, compareEntries)
+	l.items = slices.Insert(l.items, at, e)
+	l.items = l.items[:min(len(l.items), l.limit)]
+}
+
+func compareEntries(a, b entry) int {
+	return cmp.Or(
+		cmp.Compare(a.kind.gvk.Group, b.kind.gvk.Group), cmp.Compare(a.kind.gvk.Version, b.kind.gvk.Version),
+		cmp.Compare(a.kind.gvk.Kind, b.kind.gvk.Kind),
+		cmp.Compare(a.key.namespace, b.key.namespace), cmp.Compare(a.key.name, b.key.name), cmp.Compare(a.message, b.message))
+}
+
+func (l *lowest) entries(c *constraint) []v1alpha1.Violation {
+	var out []v1alpha1.Violation
+	for _, e := range l.items {
+		v := v1alpha1.Violation{
+			Group: e.kind.gvk.Group, Version: e.kind.gvk.Version, Kind: e.kind.gvk.Kind,
+			Namespace: e.key.namespace, Name: e.key.name, Message: e.message,
+			EnforcementAction: string(c.scope.Constraint.Action),
+		}
+		for _, a := range c.scope.Constraint.ScopedActions {
+			v.EnforcementActions = append(v.EnforcementActions, string(a))
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// lowest goes through the records once and fills the lists.
+func (a *Auditor) lowest(out map[*constraint]*lists) {
+	for _, k := range a.kinds {
+		if !k.concernsAny(out) {
+			continue
+		}
+		for key, r := range k.records {
+			for _, f := range r.findings {
+				if l := out[f.by]; l != nil {
+					l.add(entry{k, key, f.message.Value()}, r.exempt, f.fault)
+				}
+			}
+		}
+	}
+}
+
+func (k *kind) concernsAny(of map[*constraint]*lists) bool {
+	for c := range of {
+		if k.counts[c] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *lists) add(e entry, exempt, fault bool) {
+	switch {
+	case fault:
+		text := fmt.Sprintf("%s %s: %s", e.kind.gvk.Kind, e.key, e.message)
+		if l.fault == "" || text < l.fault {
+			l.fault = text
+		}
+	case exempt:
+		l.exempt.add(e)
+	default:
+		l.enforceable.add(e)
+	}
+}
+
+// String is the name as kubectl writes it, with its namespace if it has one.
+func (k objectKey) String() string {
+	if k.namespace == "" {
+		return k.name
+	}
+	return k.namespace + "/" + k.name
+}
+
+// strongest is the action that counts where a constraint asks for several.
+func strongest(c policy.Constraint) policy.Action {
+	for _, a := range []policy.Action{policy.Deny, policy.Warn, policy.DryRun} {
+		if c.Has(a) {
+			return a
+		}
+	}
+	return c.Action
+}

@@ -1,0 +1,201 @@
+package audit
+
+import (
+	"context"
+	"time"
+
+	"github.com/fusegate/fusegate/pkg/engine"
+)
+
+const (
+	// served is how often to look what the cluster serves, and servedSoon if
+	// something that is asked for is not served.
+	served     = 30 * time.Second
+	servedSoon = 5 * time.Second
+)
+
+// name identifies a constraint.
+type name struct{ kind, name string }
+
+// constraint is what audit knows of one. There is one per name as long as the
+// constraint exists; findings refer to it.
+type constraint struct {
+	name name
+	// The fields below are guarded by the Auditor's lock.
+	scope engine.AuditScope
+	// since is the sequence with which the scope became what it is.
+	since uint64
+	// cached is the last outcome, nil when it has changed.
+	cached *Outcome
+	// shown is the one that the metrics tell.
+	shown *Outcome
+}
+
+func (c *constraint) selects(r resource) bool {
+	return c.scope.Acts() && c.scope.Match.Selects(r.gvk.Group, r.gvk.Kind, r.namespaced)
+}
+
+func (c *constraint) readsNamespace() bool {
+	return c.scope.Reads.Namespace || c.scope.Match.ReadsNamespace()
+}
+
+// mayConcern tells whether the constraint asks for objects of a group.
+func (c *constraint) mayConcern(group string) bool {
+	kinds := c.scope.Match.Kinds()
+	for _, k := range kinds {
+		if len(k.Groups) == 0 {
+			return true
+		}
+		for _, g := range k.Groups {
+			if g == group {
+				return true
+			}
+		}
+	}
+	return len(kinds) == 0
+}
+
+// refresh brings what is followed in line with what the constraints ask and
+// the cluster serves. It returns when to look again.
+func (a *Auditor) refresh(ctx context.Context) time.Duration {
+	if !a.namespaces.await(ctx) {
+		return settle
+	}
+	a.metrics.requests.WithLabelValues("discover").Inc()
+	resources, failed := discoverResources(a.o.Discovery)
+	// Read after discovery, which takes a while.
+	scopes := a.o.Reviewer.AuditScopes()
+
+	a.mu.Lock()
+	gone := a.update(ctx, scopes, resources, failed)
+	soon := len(failed) > 0 || a.asksForUnserved(resources)
+	if a.firstPlan.IsZero() {
+		a.firstPlan = a.o.Clock.Now()
+	}
+	a.mu.Unlock()
+	for _, k := range gone {
+		k.stop()
+	}
+	if soon {
+		return servedSoon
+	}
+	return served
+}
+
+// update returns the kinds that are not followed any more, for the caller to
+// stop without the lock.
+func (a *Auditor) update(ctx context.Context, scopes []engine.AuditScope, resources []resource, failed map[string]error) []*kind {
+	a.constraints(scopes)
+	if len(failed) > 0 || len(a.unserved) > 0 {
+		for _, c := range a.known {
+			a.touch(c)
+		}
+	}
+	a.unserved, a.stirred = failed, true
+	wanted := map[*kind]bool{}
+	for _, r := range resources {
+		selecting := a.selecting(r)
+		if len(selecting) == 0 {
+			continue
+		}
+		k := a.kinds[r.gvk.GroupKind()]
+		if k == nil || k.resource != r {
+			continue // is made below
+		}
+		wanted[k] = true
+		k.concern(selecting)
+	}
+	var gone []*kind
+	for gk, k := range a.kinds {
+		selecting := a.selecting(k.resource)
+		if wanted[k] {
+			continue
+		}
+		if failedFor(failed, gk.Group) != nil && len(selecting) > 0 {
+			k.concern(selecting)
+			continue
+		}
+		k.forgetAll()
+		delete(a.kinds, gk)
+		gone = append(gone, k)
+	}
+	for _, r := range resources {
+		if selecting := a.selecting(r); len(selecting) > 0 && a.kinds[r.gvk.GroupKind()] == nil {
+			k := newKind(a, r)
+			a.kinds[r.gvk.GroupKind()] = k
+			k.concern(selecting)
+			k.start(ctx)
+		}
+	}
+	return gone
+}
+
+// failedFor is why it is not known what a group serves, nil if it is.
+func failedFor(failed map[string]error, group string) error {
+	if err := failed[everyGroup]; err != nil {
+		return err
+	}
+	return failed[group]
+}
+
+// constraints takes over what the engine knows.
+func (a *Auditor) constraints(scopes []engine.AuditScope) {
+	changed := false
+	present := map[name]bool{}
+	next := a.sequence + 1
+	for _, s := range scopes {
+		n := name{s.Kind, s.Name}
+		present[n] = true
+		c := a.known[n]
+		if c == nil {
+			c = &constraint{name: n}
+			a.known[n] = c
+		}
+		if c.since == 0 || c.scope.Revision != s.Revision {
+			c.since, changed = next, true
+		}
+		if c.scope.Revision != s.Revision || c.scope.Generation != s.Generation {
+			c.scope = s
+			a.touch(c)
+		}
+	}
+	for n, c := range a.known {
+		if !present[n] {
+			changed = true
+			delete(a.known, n)
+			delete(a.dirty, c)
+			a.metrics.forget(c)
+		}
+	}
+	if changed {
+		a.sequence = next
+	}
+}
+
+func (a *Auditor) selecting(r resource) map[*constraint]bool {
+	out := map[*constraint]bool{}
+	for _, c := range a.known {
+		if c.selects(r) {
+			out[c] = true
+		}
+	}
+	return out
+}
+
+// asksForUnserved tells whether a constraint names a kind that is not served.
+func (a *Auditor) asksForUnserved(resources []resource) bool {
+	have := map[string]bool{}
+	for _, r := range resources {
+		have[r.gvk.Kind] = true
+	}
+	for _, c := range a.known {
+		for _, k := range c.scope.Match.Kinds() {
+			for _, kind := range k.Kinds {
+				if !have[kind] {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,167 @@
+package audit
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fusegate/fusegate/apis/v1alpha1"
+)
+
+// maxGaps bounds the gaps that a report names one by one.
+const maxGaps = 100
+
+// Report says what was audited and what was not. Its conditions have no
+// transition times.
+//
+// It is made anew when something has changed, and once a minute.
+func (a *Auditor) Report() v1alpha1.AuditReportStatus {
+	uid := a.namespaces.clusterUID()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stirred || a.o.Clock.Since(a.reported) > time.Minute {
+		a.latest, a.reported, a.stirred = a.report(uid), a.o.Clock.Now(), false
+	}
+	return a.latest
+}
+
+func (a *Auditor) report(uid string) v1alpha1.AuditReportStatus {
+	out := v1alpha1.AuditReportStatus{ClusterUID: uid, Constraints: int64(len(a.known)), LagMilliseconds: a.lag.Milliseconds()}
+	var waiting int
+	oldest := a.firstPlan
+	for _, k := range a.sortedKinds() {
+		out.Kinds = append(out.Kinds, k.report(&out))
+		if k.swept < k.wanted {
+			waiting++
+		}
+		if oldest.IsZero() || k.sweptAt.Before(oldest) || oldest.Equal(a.firstPlan) {
+			oldest = k.sweptAt
+		}
+	}
+	if !oldest.IsZero() {
+		at := metav1.NewTime(oldest.UTC().Truncate(time.Second))
+		out.LastFullPass = &at
+	}
+	out.Gaps = a.gaps()
+	out.NotAuditable = a.notAuditable()
+	out.Conditions = []metav1.Condition{complete(out, waiting), a.current(waiting)}
+	a.metrics.show(a, out, oldest)
+	return out
+}
+
+func (a *Auditor) sortedKinds() []*kind {
+	out := make([]*kind, 0, len(a.kinds))
+	for _, k := range a.kinds {
+		out = append(out, k)
+	}
+	slices.SortFunc(out, func(x, y *kind) int {
+		return cmp.Or(cmp.Compare(x.gvk.Group, y.gvk.Group), cmp.Compare(x.gvk.Kind, y.gvk.Kind))
+	})
+	return out
+}
+
+// report adds the kind's findings to the totals and returns its entry.
+func (k *kind) report(totals *v1alpha1.AuditReportStatus) v1alpha1.AuditedKind {
+	out := v1alpha1.AuditedKind{Group: k.gvk.Group, Version: k.gvk.Version, Kind: k.gvk.Kind, Objects: k.objects}
+	for c, n := range k.counts {
+		if n.violations > 0 {
+			if out.Violations == nil {
+				out.Violations = map[string]int64{}
+			}
+			out.Violations[string(strongest(c.scope.Constraint))] += n.violations
+		}
+		out.ExemptViolations += n.exempt
+		totals.TotalViolations += n.violations
+		totals.ExemptViolations += n.exempt
+		totals.Faults += n.faults
+	}
+	return out
+}
+
+// gaps are what could not be seen, sorted, the first of them.
+func (a *Auditor) gaps() []v1alpha1.AuditGap {
+	var out []v1alpha1.AuditGap
+	for group, err := range a.unserved {
+		out = append(out, v1alpha1.AuditGap{Group: group, Reason: "NotDiscovered", Message: err.Error()})
+	}
+	for _, k := range a.kinds {
+		if k.problem != nil {
+			out = append(out, v1alpha1.AuditGap{Group: k.gvk.Group, Kind: k.gvk.Kind, Reason: "NotListed", Message: k.problem.Error()})
+		}
+		out = append(out, k.faulty()...)
+	}
+	slices.SortFunc(out, func(x, y v1alpha1.AuditGap) int {
+		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.Group, y.Group), cmp.Compare(x.Kind, y.Kind),
+			cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Constraint, y.Constraint), cmp.Compare(x.Message, y.Message))
+	})
+	return out[:min(len(out), maxGaps)]
+}
+
+// faulty are the objects for which a verdict is missing.
+func (k *kind) faulty() []v1alpha1.AuditGap {
+	if !slices.ContainsFunc(slices.Collect(maps.Values(k.counts)), func(c *counts) bool { return c.faults > 0 }) {
+		return nil
+	}
+	var out []v1alpha1.AuditGap
+	for key, r := range k.records {
+		for _, f := range r.findings {
+			if f.fault {
+				out = append(out, v1alpha1.AuditGap{
+					Group: k.gvk.Group, Kind: k.gvk.Kind, Namespace: key.namespace, Name: key.name,
+					Constraint: f.by.name.kind + "/" + f.by.name.name, Reason: "Fault", Message: f.message.Value(),
+				})
+			}
+		}
+	}
+	return out
+}
+
+func (a *Auditor) notAuditable() []v1alpha1.NotAuditable {
+	var out []v1alpha1.NotAuditable
+	for _, c := range a.known {
+		if reads := c.scope.Reads.Request; len(reads) > 0 {
+			out = append(out, v1alpha1.NotAuditable{Constraint: c.name.kind + "/" + c.name.name, Reads: reads})
+		}
+	}
+	slices.SortFunc(out, func(x, y v1alpha1.NotAuditable) int { return cmp.Compare(x.Constraint, y.Constraint) })
+	return out
+}
+
+func complete(r v1alpha1.AuditReportStatus, waiting int) metav1.Condition {
+	out := metav1.Condition{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionFalse}
+	switch {
+	case len(r.Gaps) > 0:
+		out.Reason, out.Message = v1alpha1.ReasonGap, fmt.Sprintf("there are gaps (%d are named): the counts are lower bounds", len(r.Gaps))
+	case waiting > 0:
+		out.Reason, out.Message = "Reading", fmt.Sprintf("%d of %d kinds have not been read to the end", waiting, len(r.Kinds))
+	case len(r.NotAuditable) > 0:
+		out.Reason, out.Message = v1alpha1.ReasonNotAuditable, fmt.Sprintf("%d constraints read what only a request has", len(r.NotAuditable))
+	default:
+		out.Status, out.Reason, out.Message = metav1.ConditionTrue, v1alpha1.ReasonAudited, "every object of every kind that a constraint matches is reviewed"
+	}
+	return out
+}
+
+// current tells whether changes show at once.
+func (a *Auditor) current(waiting int) metav1.Condition {
+	out := metav1.Condition{Type: v1alpha1.ConditionCurrent, Status: metav1.ConditionFalse}
+	late := 0
+	for _, k := range a.kinds {
+		if !k.following || !k.sweptAt.IsZero() && a.o.Clock.Since(k.sweptAt) > 2*a.o.Resync {
+			late++
+		}
+	}
+	switch {
+	case late > 0:
+		out.Reason, out.Message = "NotWatched", fmt.Sprintf("%d kinds are not followed", late)
+	case waiting > 0:
+		out.Reason, out.Message = "Reading", fmt.Sprintf("%d kinds are being read", waiting)
+	default:
+		out.Status, out.Reason, out.Message = metav1.ConditionTrue, "Watching", "every kind is followed"
+	}
+	return out
+}

@@ -1,0 +1,117 @@
+package audit
+
+import (
+	"slices"
+	"unique"
+)
+
+// objectKey identifies an object of a kind.
+type objectKey struct{ namespace, name string }
+
+// record is what is kept of an object with which something is wrong.
+type record struct {
+	// reading is the latest that has seen the object.
+	reading  uint64
+	exempt   bool
+	findings []finding
+}
+
+// finding is one violation, or a verdict that could not be had.
+type finding struct {
+	by      *constraint
+	message unique.Handle[string]
+	fault   bool
+}
+
+// counts are those of one constraint in one kind.
+type counts struct{ violations, exempt, faults int64 }
+
+func (c *counts) add(f finding, exempt bool, n int64) {
+	switch {
+	case f.fault:
+		c.faults += n
+	case exempt:
+		c.exempt += n
+	default:
+		c.violations += n
+	}
+}
+
+// tally is what was found in a kind. It holds nothing of objects with which
+// nothing is wrong.
+type tally struct {
+	objects    int64
+	records    map[objectKey]*record
+	counts     map[*constraint]*counts
+	comparable bool // the next reading should not change it
+}
+
+func newTally() tally {
+	return tally{records: map[objectKey]*record{}, counts: map[*constraint]*counts{}}
+}
+
+// put replaces what is known of an object; nil forgets it. The caller holds the
+// lock.
+func (k *kind) put(key objectKey, now *record) {
+	if before := k.records[key]; before != nil {
+		k.count(before, -1)
+	}
+	if now == nil || len(now.findings) == 0 {
+		delete(k.records, key)
+		return
+	}
+	k.records[key] = now
+	k.count(now, 1)
+}
+
+func (k *kind) count(r *record, n int64) {
+	for _, f := range r.findings {
+		c := k.counts[f.by]
+		if c == nil {
+			c = &counts{}
+			k.counts[f.by] = c
+		}
+		c.add(f, r.exempt, n)
+		k.a.touch(f.by)
+	}
+}
+
+// touch notes that the outcome of a constraint may have changed.
+func (a *Auditor) touch(c *constraint) {
+	c.cached, a.stirred = nil, true
+	if a.known[c.name] == c {
+		a.dirty[c] = true
+	}
+}
+
+func (k *kind) touchAll() {
+	for c := range k.constraints {
+		k.a.touch(c)
+	}
+}
+
+// forget drops the findings of a constraint.
+func (k *kind) forget(c *constraint) {
+	delete(k.counts, c)
+	k.a.touch(c)
+	for key, r := range k.records {
+		r.findings = slices.DeleteFunc(slices.Clone(r.findings), func(f finding) bool { return f.by == c })
+		if len(r.findings) == 0 {
+			delete(k.records, key)
+		}
+	}
+}
+
+// forgetAll is for a kind that is not followed any more.
+func (k *kind) forgetAll() {
+	k.touchAll()
+	k.tally = newTally()
+	k.constraints = nil
+}
+
+func (r *record) same(other *record) bool {
+	if r == nil || other == nil {
+		return (r == nil || len(r.findings) == 0) && (other == nil || len(other.findings) == 0)
+	}
+	return r.exempt == other.exempt && slices.Equal(r.findings, other.findings)
+}

@@ -1,0 +1,167 @@
+package status_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/controlplane"
+	"github.com/fusegate/fusegate/pkg/status"
+)
+
+// definition is what the engine generates for a kind of constraint, as far as
+// its status goes.
+const definition = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: wants.constraints.gatekeeper.sh}
+spec:
+  group: constraints.gatekeeper.sh
+  scope: Cluster
+  names: {kind: Wants, plural: wants}
+  versions:
+  - name: v1beta1
+    served: true
+    storage: true
+    subresources: {status: {}}
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec: {type: object, x-kubernetes-preserve-unknown-fields: true}
+          status:
+            type: object
+            x-kubernetes-preserve-unknown-fields: true
+            properties:
+              conditions:
+                type: array
+                x-kubernetes-list-type: map
+                x-kubernetes-list-map-keys: [type]
+                items: {type: object, x-kubernetes-preserve-unknown-fields: true, required: [type], properties: {type: {type: string}}}
+`
+
+func newClient(t *testing.T) client.Client {
+	t.Helper()
+	cp, err := controlplane.Start(t.Context(), controlplane.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cp.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	scheme := runtime.NewScheme()
+	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(cp.Config(controlplane.Admin), client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	if err := yaml.Unmarshal([]byte(definition), crd); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Create(t.Context(), crd); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func newConstraint(t *testing.T, c client.Client, name string) *unstructured.Unstructured {
+	t.Helper()
+	u := &unstructured.Unstructured{}
+	u.SetAPIVersion("constraints.gatekeeper.sh/v1beta1")
+	u.SetKind("Wants")
+	u.SetName(name)
+	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		return c.Create(ctx, u) == nil, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func violations(n int, message string) []v1alpha1.Violation {
+	var out []v1alpha1.Violation
+	for i := range n {
+		out = append(out, v1alpha1.Violation{Version: "v1", Kind: "Pod", Namespace: "a", Name: fmt.Sprintf("p%03d", i), Message: message, EnforcementAction: "deny"})
+	}
+	return out
+}
+
+// TestAudited checks what is written, and that nothing is when nothing is new.
+func TestAudited(t *testing.T) {
+	c := newClient(t)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	a := status.Audit{Total: 2, Exempt: 1, Violations: violations(2, "no"), ExemptViolations: violations(1, "no"), At: at, Read: at,
+		Condition: metav1.Condition{Type: v1alpha1.ConditionAudited, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAudited, Message: "all"}}
+	u := newConstraint(t, c, "audited")
+	write := func(want bool, a status.Audit) {
+		t.Helper()
+		wrote, err := status.Audited(t.Context(), c, u, a, time.Hour)
+		if err != nil || wrote != want {
+			t.Fatalf("wrote %v, %v, want %v", wrote, err, want)
+		}
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(u), u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	field := func(path ...string) any {
+		value, _, _ := unstructured.NestedFieldCopy(u.Object, append([]string{"status"}, path...)...)
+		return value
+	}
+	entry := map[string]any{"group": "", "version": "v1", "kind": "Pod", "namespace": "a", "name": "p000", "message": "no", "enforcementAction": "deny"}
+
+	write(true, a)
+	want := map[string]any{"total": int64(1), "list": []any{entry}}
+	if diff := cmp.Diff(want, field("exemptViolations")); diff != "" || field("totalViolations") != int64(2) || field("auditTimestamp") != "2026-01-02T03:04:05Z" {
+		t.Errorf("got status %v, exempt (-want +got):\n%s", field(), diff)
+	}
+	a.At, a.Read = at.Add(time.Minute), at.Add(time.Minute)
+	write(false, a)
+	a.At, a.Read = at.Add(2*time.Hour), at.Add(2*time.Hour)
+	write(true, a)
+	if field("auditTimestamp") != "2026-01-02T05:04:05Z" {
+		t.Errorf("after a full read: got time %v", field("auditTimestamp"))
+	}
+	write(true, status.Audit{At: at, Read: at, Condition: a.Condition})
+	if field("violations") != nil || !cmp.Equal(field("exemptViolations"), map[string]any{"total": int64(0)}) || field("totalViolations") != int64(0) {
+		t.Errorf("without violations: got status %v", field())
+	}
+
+	t.Run("what another engine left", func(t *testing.T) {
+		foreign := []byte(`{"status": {"totalViolations": 7, "violations": [{"name": "old"}]}}`)
+		if err := c.Status().Patch(t.Context(), u, client.RawPatch(types.MergePatchType, foreign)); err != nil {
+			t.Fatal(err)
+		}
+		write(true, status.Audit{At: at, Read: at, Condition: a.Condition})
+		if field("violations") != nil || field("totalViolations") != int64(0) {
+			t.Errorf("got status %v, want nothing of theirs", field())
+		}
+		write(false, status.Audit{At: at, Read: at, Condition: a.Condition})
+	})
+	t.Run("size", func(t *testing.T) {
+		huge := violations(500, strings.Repeat("\x01", 256))
+		write(true, status.Audit{Total: 500, Exempt: 500, Violations: huge, ExemptViolations: huge, At: at, Read: at, Condition: a.Condition})
+		if n := len(field("violations").([]any)); n < 20 || n >= 500 {
+			t.Errorf("%d violations are listed, want as many as fit", n)
+		}
+		write(false, status.Audit{Total: 500, Exempt: 500, Violations: huge, ExemptViolations: huge, At: at, Read: at, Condition: a.Condition})
+	})
+}
