@@ -58,11 +58,11 @@ func (c *constraint) mayConcern(group string) bool {
 // refresh brings what is followed in line with what the constraints ask and
 // the cluster serves. It returns when to look again.
 func (a *Auditor) refresh(ctx context.Context) time.Duration {
-	if !a.namespaces.await(ctx) {
+	if !a.once && !a.namespaces.await(ctx) {
 		return settle
 	}
 	a.metrics.requests.WithLabelValues("discover").Inc()
-	resources, failed := discoverResources(a.o.Discovery)
+	resources, failed := discoverResources(a.discovery)
 	// Read after discovery, which takes a while.
 	scopes := a.o.Reviewer.AuditScopes()
 
@@ -124,7 +124,9 @@ func (a *Auditor) update(ctx context.Context, scopes []engine.AuditScope, resour
 			k := newKind(a, r)
 			a.kinds[r.gvk.GroupKind()] = k
 			k.concern(selecting)
-			k.start(ctx)
+			if !a.once {
+				k.start(ctx)
+			}
 		}
 	}
 	return gone

@@ -156,6 +156,8 @@ func (a *Auditor) current(waiting int) metav1.Condition {
 		}
 	}
 	switch {
+	case a.once:
+		out.Reason, out.Message = "ReadOnce", "everything was read once: what has changed since is not in it"
 	case late > 0:
 		out.Reason, out.Message = "NotWatched", fmt.Sprintf("%d kinds are not followed", late)
 	case waiting > 0:

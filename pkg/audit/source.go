@@ -43,13 +43,13 @@ type source struct {
 // than its beginning, which the watch makes up for.
 func (s source) page(ctx context.Context, namespace, token string) (*unstructured.UnstructuredList, error) {
 	s.a.metrics.requests.WithLabelValues("list").Inc()
-	list, err := s.a.o.Client.Resource(s.resource.gvr).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: pageSize, Continue: token})
+	list, err := s.a.client.Resource(s.resource.gvr).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: pageSize, Continue: token})
 	if err == nil {
 		return list, nil
 	}
 	if offered := offeredToken(err); token != "" && offered != "" {
 		s.a.metrics.requests.WithLabelValues("list").Inc()
-		list, err = s.a.o.Client.Resource(s.resource.gvr).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: pageSize, Continue: offered})
+		list, err = s.a.client.Resource(s.resource.gvr).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: pageSize, Continue: offered})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listing %s: %w", s.resource.gvr.GroupResource(), err)
@@ -108,7 +108,7 @@ func (s source) send(ctx context.Context, out chan<- event, e event) bool {
 // then.
 func (s source) watchOnce(ctx context.Context, version string, out chan<- event) (string, error) {
 	s.a.metrics.requests.WithLabelValues("watch").Inc()
-	w, err := s.a.o.Client.Resource(s.resource.gvr).Watch(ctx, metav1.ListOptions{
+	w, err := s.a.client.Resource(s.resource.gvr).Watch(ctx, metav1.ListOptions{
 		ResourceVersion: version, AllowWatchBookmarks: true,
 		TimeoutSeconds: ptr.To(int64(watchFor.Seconds() * (1 + rand.Float64()))),
 	})
