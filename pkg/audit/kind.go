@@ -129,7 +129,7 @@ func (k *kind) failed(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	k.a.metrics.errors.WithLabelValues(k.gvk.Group, k.gvk.Kind).Inc()
+	k.source.erred(err)
 	if apierrors.IsNotFound(err) {
 		k.a.lookAgain()
 	}
@@ -145,7 +145,7 @@ func (k *kind) failed(ctx context.Context, err error) {
 
 func (k *kind) recovered(err error) {
 	if err != nil {
-		k.a.metrics.errors.WithLabelValues(k.gvk.Group, k.gvk.Kind).Inc()
+		k.source.erred(err)
 		k.a.o.Log.V(1).Info("reading a kind anew", "kind", k.gvk.String(), "reason", err.Error())
 	}
 }

@@ -72,7 +72,7 @@ func (n *namespaces) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		n.a.metrics.errors.WithLabelValues("", "Namespace").Inc()
+		n.source.erred(err)
 		if !passing(err) || retry == firstRetry {
 			n.a.o.Log.Error(err, "namespaces not followed; trying again")
 		}

@@ -27,8 +27,9 @@ type constraint struct {
 	since uint64
 	// cached is the last outcome, nil when it has changed.
 	cached *Outcome
-	// shown is the one that the metrics tell.
+	// shown is the one that the metrics tell, if named.
 	shown *Outcome
+	named bool
 }
 
 func (c *constraint) selects(r resource) bool {
@@ -61,8 +62,11 @@ func (a *Auditor) refresh(ctx context.Context) time.Duration {
 	if !a.once && !a.namespaces.await(ctx) {
 		return settle
 	}
-	a.metrics.requests.WithLabelValues("discover").Inc()
+	a.metrics.requests.WithLabelValues(verbDiscover).Inc()
 	resources, failed := discoverResources(a.discovery)
+	for group := range failed {
+		a.metrics.errors.WithLabelValues(group, "", verbDiscover).Inc()
+	}
 	// Read after discovery, which takes a while.
 	scopes := a.o.Reviewer.AuditScopes()
 
