@@ -62,6 +62,7 @@ func (e *Engine) Review(ctx context.Context, r *policy.Review) policy.Result {
 	for _, x := range e.registry.current.Load().of(r.Kind.Kind) {
 		v.judge(share, x)
 	}
+	v.input.Release()
 	v.result.Sort()
 	return v.result
 }

@@ -22,10 +22,15 @@ const (
 // state of input and data. Both lists are by the index of the function.
 type memo struct {
 	rules []any
-	calls []calls
+	// calls are nil for functions that were not called; they are this memo's
+	// own, or those that are shared with other evaluations.
+	calls []*calls
+	own   []calls
 	// used are the functions that have something in calls.
 	used  []int
 	dirty bool
+	// shared is nil in memos for another input or data than the review's.
+	shared *Shared
 }
 
 // calls are the remembered calls of one function. From listed on they are
@@ -50,7 +55,8 @@ type none struct{}
 func (m *memo) fit(functions int) *memo {
 	if more := functions - len(m.rules); more > 0 {
 		m.rules = append(m.rules, make([]any, more)...)
-		m.calls = append(m.calls, make([]calls, more)...)
+		m.calls = append(m.calls, make([]*calls, more)...)
+		m.own = append(m.own, make([]calls, more)...)
 	}
 	return m
 }
@@ -61,14 +67,35 @@ func (m *memo) clear() {
 		clear(m.rules)
 	}
 	for _, fn := range m.used {
-		c := &m.calls[fn]
-		clear(c.list)
-		c.list, c.index = c.list[:0], nil
-		if cap(c.list) > keptCalls {
-			c.list = nil
+		if m.calls[fn] == &m.own[fn] {
+			m.calls[fn].clear()
 		}
+		m.calls[fn] = nil
 	}
-	m.used, m.dirty = m.used[:0], false
+	m.used, m.dirty, m.shared = m.used[:0], false, nil
+}
+
+func (c *calls) clear() {
+	clear(c.list)
+	c.list, c.index = c.list[:0], nil
+	if cap(c.list) > keptCalls {
+		c.list = nil
+	}
+}
+
+// of returns the remembered calls of a function.
+func (m *memo) of(fn *function) *calls {
+	if c := m.calls[fn.index]; c != nil {
+		return c
+	}
+	c := &m.own[fn.index]
+	if m.shared != nil && fn.shared != nil {
+		common := m.shared.of(*fn.shared)
+		common.used = true
+		c = &common.calls
+	}
+	m.calls[fn.index], m.used = c, append(m.used, fn.index)
+	return c
 }
 
 type callKey [maxKey]argKey
@@ -126,8 +153,7 @@ func (k *callKey) same(other *callKey, n int) bool {
 }
 
 // recall looks for a call of n arguments.
-func (m *memo) recall(fn int, k *callKey, n int) (v any, found bool) {
-	c := &m.calls[fn]
+func (c *calls) recall(k *callKey, n int) (v any, found bool) {
 	if c.index != nil {
 		i, found := c.index[*k]
 		if !found {
@@ -143,11 +169,7 @@ func (m *memo) recall(fn int, k *callKey, n int) (v any, found bool) {
 	return nil, false
 }
 
-func (m *memo) remember(fn int, k *callKey, args []any, v any) {
-	c := &m.calls[fn]
-	if len(c.list) == 0 {
-		m.used = append(m.used, fn)
-	}
+func (c *calls) remember(k *callKey, args []any, v any) {
 	c.list = append(c.list, called{key: *k, value: v})
 	last := len(c.list) - 1
 	copy(c.list[last].args[:], args)
