@@ -154,12 +154,11 @@ func (fn *function) remembered(s *state, args []any) (any, ctl) {
 	if fn.cheap {
 		return fn.run(s, args)
 	}
-	key, ok := keyOf(args[documents:])
-	if !ok {
+	if !known(args[documents:]) {
 		return fn.run(s, args)
 	}
-	calls, n := s.memo.of(fn), len(args)-documents
-	if v, found := calls.recall(&key, n); found {
+	calls := s.memo.of(fn)
+	if v, found := calls.recall(args[documents:]); found {
 		return v, next
 	}
 	before := s.memory
@@ -173,7 +172,7 @@ func (fn *function) remembered(s *state, args []any) (any, ctl) {
 	if s.memo.shared != nil && fn.shared != nil {
 		s.memo.shared.memory += s.memory - before
 	}
-	calls.remember(&key, args[documents:], v)
+	calls.remember(args[documents:], v)
 	return v, next
 }
 
