@@ -67,7 +67,7 @@ var layers = map[string]row{
 
 	// The engine and what feeds it.
 	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}},
-	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine"}},
+	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine"}, tests: []string{"manifests"}},
 
 	// The edges.
 	"pkg/webhook":    {imports: []string{"pkg/policy", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},

@@ -18,6 +18,9 @@ import (
 	reporting "github.com/fusegate/fusegate/pkg/report"
 )
 
+// reportQPS and reportBurst bound the requests about reports.
+const reportQPS, reportBurst = 50, 100
+
 // The annotations of a constraint, or else of its template, that say in its
 // reports how grave a violation is and what it is about.
 const (
@@ -32,7 +35,7 @@ func (p *parts) newReporter(sink *auditSink) (audit.ObjectSink, error) {
 		return nil, nil
 	}
 	cfg := rest.CopyConfig(p.mgr.GetConfig())
-	cfg.QPS, cfg.Burst, cfg.RateLimiter = auditQPS, auditBurst, nil // beside audit's own
+	cfg.QPS, cfg.Burst, cfg.RateLimiter = reportQPS, reportBurst, nil
 	dyn, err := dynamic.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("creating the client of reports: %w", err)

@@ -16,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/yaml"
 
@@ -144,16 +143,12 @@ func (w *world) start(o report.Options) *run {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	disco, err := discovery.NewDiscoveryClientForConfig(shared.cp.Config(controlplane.Admin))
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	perimeter, err := exempt.New(exempt.Options{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	a, err := audit.New(audit.Options{
-		Client: w.client, Discovery: disco, Reviewer: w.engine, Sink: nowhere{}, Objects: reporter, Perimeter: perimeter,
+		Config: shared.cp.Config(controlplane.Admin), Reviewer: w.engine, Sink: nowhere{}, Objects: reporter, Perimeter: perimeter,
 	})
 	if err != nil {
 		w.t.Fatal(err)
