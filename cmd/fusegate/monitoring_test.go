@@ -48,7 +48,7 @@ func TestMonitoring(t *testing.T) {
 		t.Errorf("got %q, want a denial", got)
 	}
 	leader.awaitMore(t, `fusegate_canary_answers_total{entry="policy",outcome="Denied"`)
-	real := c.scrape(t, dir, 1, leader)
+	served := c.scrape(t, dir, 1, leader)
 	t.Run("queries", func(t *testing.T) {
 		out, err := exec.CommandContext(t.Context(), "go", "run", "-C", filepath.Join("..", "..", "hack", "monitoring"), ".", "-scrapes", dir).CombinedOutput()
 		if err != nil {
@@ -57,21 +57,51 @@ func TestMonitoring(t *testing.T) {
 		t.Logf("%s", out)
 	})
 	t.Run("documentation", func(t *testing.T) {
-		if diff := cmp.Diff(documented(t), real); diff != "" {
-			t.Errorf("the table of docs/monitoring.md (-there +real):\n%s", diff)
+		if diff := cmp.Diff(documented(t), served); diff != "" {
+			t.Errorf("the table of docs/monitoring.md (-there +served):\n%s", diff)
 		}
 	})
 	t.Run("kustomize", c.kustomizeMonitoring)
 
-	c.must(t, "", "delete", "constrainttemplate", "monitorlabels")
-	if err := leader.end(syscall.SIGTERM); err != nil {
-		t.Error(err)
-	}
-	if err := c.manager.end(syscall.SIGTERM); err != nil {
-		t.Error(err)
+	for _, m := range []*testManager{leader, c.manager} {
+		if err := m.end(syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
 	}
 	c.manager = c.run(t, "unmonitored", c.port)
 	c.manager.awaitReady(t)
+	t.Run("without reports", c.withoutReports)
+	c.must(t, "", "delete", "constrainttemplate", "monitorlabels")
+}
+
+// withoutReports finds something when nobody has asked for report objects.
+func (c *testCluster) withoutReports(t *testing.T) {
+	before := c.must(t, "", "get", "reports,policyreports", "-A", "-o", "name")
+	if !strings.Contains(before, "report.openreports.io/fusegate-") || !strings.Contains(before, "policyreport.wgpolicyk8s.io/fusegate-") {
+		t.Errorf("got %q, want the reports that the leader before has written", before)
+	}
+	c.must(t, "", "delete", "monitorlabels", "denied")
+	await(t, "the object to be let in", func() error {
+		if _, stderr, ok := c.kubectl(t, controlplane.Admin, configMap("monitored", "unreported"), "apply", "-f", "-"); !ok {
+			return fmt.Errorf("got %s", stderr)
+		}
+		return nil
+	})
+	await(t, "the audit", func() error {
+		if got := c.auditStatus(t, "monitorlabels/watched").Violations; !strings.Contains(fmt.Sprint(got), "unreported") {
+			return fmt.Errorf("got %q", got)
+		}
+		return nil
+	})
+	await(t, "the condition Reported to go", func() error {
+		if status := fmt.Sprint(c.get(t, "ar", "cluster").Object["status"]); strings.Contains(status, "Reported") {
+			return fmt.Errorf("got %s", status)
+		}
+		return nil
+	})
+	if after := c.must(t, "", "get", "reports,policyreports", "-A", "-o", "name"); after != before {
+		t.Errorf("reports were written: got %q, want %q", after, before)
+	}
 }
 
 // monitored runs the two roles as two processes, the leader with reports.
