@@ -51,7 +51,7 @@ func (p *parts) addAudit() error {
 	a, err := audit.New(audit.Options{
 		Client: dyn, Discovery: disco, Reviewer: p.engine, Perimeter: p.perimeter,
 		Sink:  &auditSink{client: p.mgr.GetClient(), resync: p.settings.AuditResync, settled: map[string]settledAudit{}},
-		Ready: p.readiness.Err, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
+		Ready: p.inventory.Err, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
 		Metrics: metrics.Registry, Log: p.log.WithName("audit"),
 	})
 	if err != nil {
