@@ -41,7 +41,7 @@ func (p *parts) addAudit() error {
 	}
 	a, err := audit.New(audit.Options{
 		Config: p.mgr.GetConfig(), Reviewer: p.engine, Perimeter: p.perimeter, Sink: sink, Objects: objects,
-		Ready: p.readiness.Err, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
+		Ready: p.inventory.Err, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
 		Metrics: metrics.Registry, Log: p.log.WithName("audit"),
 	})
 	if err != nil {

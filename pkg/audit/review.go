@@ -115,6 +115,9 @@ func (k *kind) findings(result policy.Result) []finding {
 		}
 	}
 	for _, f := range result.Faults {
+		if f.Cause == policy.CauseInventory {
+			continue // the constraint says so, not each object
+		}
 		if c := k.a.known[name{f.Constraint.Kind, f.Constraint.Name}]; c != nil && k.constraints[c] {
 			out = append(out, finding{by: c, message: unique.Make(cut(string(f.Cause) + ": " + f.Summary())), fault: true})
 		}
