@@ -45,7 +45,7 @@ const exitCodes = `Exit codes: 0 done, or nothing to do; 1 failed, so that tryin
 
 func run(ctx context.Context, args []string) int {
 	root := newRoot()
-	root.SetArgs(args)
+	root.SetArgs(goFlags(args))
 	if err := root.ExecuteContext(ctx); err != nil {
 		if err.Error() != "" {
 			fmt.Fprintln(os.Stderr, "Error:", err)

@@ -57,6 +57,7 @@ var flagKeys = map[string]string{
 	"rotate-certs": "rotateCerts", "metrics-listen": "metricsListen", "health-listen": "healthListen",
 	"log-denies": "logDenies", "log-level": "logLevel", "log-format": "logFormat",
 	"api-servers": "apiServers",
+	"reports":     "reports", "report-limit": "reportLimit",
 	"audit-limit": "auditLimit", "audit-resync": "auditResync", "audit-workers": "auditWorkers",
 }
 

@@ -38,7 +38,7 @@ func (s *stage) serve(ctx context.Context) (*process, error) {
 	if err := listener.Close(); err != nil {
 		return nil, err
 	}
-	p.cmd = exec.CommandContext(ctx, s.binary, "serve", "--roles=controller", "--log-level=error",
+	p.cmd = exec.CommandContext(ctx, s.binary, "serve", "--roles=controller", "--log-level="+s.logLevel,
 		"--health-listen=0", "--metrics-listen", p.metrics)
 	p.cmd.Env = append(os.Environ(), "KUBECONFIG="+s.plane.Kubeconfig("admin"))
 	p.cmd.Stderr = os.Stderr

@@ -32,7 +32,7 @@ func (k *kind) review(ctx context.Context, u *unstructured.Unstructured, r *read
 		sequence := k.a.sequenceNow()
 		namespace := k.a.namespaces.get(key.namespace)
 		result := k.judge(ctx, u, namespace)
-		if ctx.Err() != nil || k.record(r, key, sequence, namespace, result) {
+		if ctx.Err() != nil || k.record(r, u, sequence, namespace, result) {
 			return
 		}
 	}
@@ -72,7 +72,8 @@ func (k *kind) judge(ctx context.Context, u *unstructured.Unstructured, namespac
 }
 
 // record puts a result into the tally unless what it rests on has changed.
-func (k *kind) record(r *reading, key objectKey, sequence uint64, namespace *knownNamespace, result policy.Result) bool {
+func (k *kind) record(r *reading, u *unstructured.Unstructured, sequence uint64, namespace *knownNamespace, result policy.Result) bool {
+	key := keyOf(u)
 	k.a.mu.Lock()
 	defer k.a.mu.Unlock()
 	if k.a.sequence != sequence || k.a.namespaces.get(key.namespace) != namespace {
@@ -82,6 +83,9 @@ func (k *kind) record(r *reading, key objectKey, sequence uint64, namespace *kno
 		return true
 	}
 	now := &record{exempt: k.exempt(key), findings: k.findings(result)}
+	if k.a.o.Objects != nil {
+		now.uid = u.GetUID()
+	}
 	if r != nil {
 		now.reading = r.id
 		if !now.same(k.records[key]) {

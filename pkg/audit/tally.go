@@ -3,6 +3,8 @@ package audit
 import (
 	"slices"
 	"unique"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // objectKey identifies an object of a kind.
@@ -13,6 +15,7 @@ type record struct {
 	// reading is the latest that has seen the object.
 	reading  uint64
 	exempt   bool
+	uid      types.UID // only if there is an ObjectSink
 	findings []finding
 }
 
@@ -55,11 +58,13 @@ func newTally() tally {
 func (k *kind) put(key objectKey, now *record) {
 	if before := k.records[key]; before != nil {
 		k.count(before, -1)
+		k.moved(key)
 	}
 	if now == nil || len(now.findings) == 0 {
 		delete(k.records, key)
 		return
 	}
+	k.moved(key)
 	k.records[key] = now
 	k.count(now, 1)
 }
@@ -95,6 +100,7 @@ func (k *kind) forget(c *constraint) {
 	delete(k.counts, c)
 	k.a.touch(c)
 	for key, r := range k.records {
+		k.moved(key)
 		r.findings = slices.DeleteFunc(slices.Clone(r.findings), func(f finding) bool { return f.by == c })
 		if len(r.findings) == 0 {
 			delete(k.records, key)
@@ -105,6 +111,9 @@ func (k *kind) forget(c *constraint) {
 // forgetAll is for a kind that is not followed any more.
 func (k *kind) forgetAll() {
 	k.touchAll()
+	for key := range k.records {
+		k.moved(key)
+	}
 	k.tally = newTally()
 	k.constraints = nil
 }

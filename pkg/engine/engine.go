@@ -57,11 +57,12 @@ func (e *Engine) Review(ctx context.Context, r *policy.Review) policy.Result {
 		err := fmt.Errorf("%w, supported enforcement points: %v", client.ErrUnsupportedEnforcementPoints, policy.EnforcementPoints())
 		return policy.Result{Faults: []policy.Fault{{Cause: policy.CauseInternal, Err: err}}}
 	}
-	v := review{Review: r, data: e.driver.Data(), input: rego.NewInput(r)}
+	v := review{Review: r, place: place(r.Point), canary: IsCanary(r), data: e.driver.Data(), input: rego.NewInput(r)}
 	share := &budget{Context: ctx}
 	for _, x := range e.registry.current.Load().of(r.Kind.Kind) {
 		v.judge(share, x)
 	}
+	v.input.Release()
 	v.result.Sort()
 	return v.result
 }

@@ -164,7 +164,7 @@ func actsAt(c policy.Constraint) bool { return c.Has(policy.Deny) || c.Has(polic
 func (e *Engine) AdmissionScopes() []Scope {
 	var out []Scope
 	for _, x := range e.registry.current.Load().entries {
-		if x.kind != canaryPolicy && actsAt(x.at[policy.PointWebhook]) {
+		if !x.canary && actsAt(x.on(policy.PointWebhook)) {
 			out = append(out, Scope{
 				Kind: x.kind, Name: x.name, UID: x.uid, Generation: x.generation, Match: x.match, Operations: x.operations,
 			})
@@ -178,12 +178,12 @@ func (e *Engine) AdmissionScopes() []Scope {
 func (e *Engine) AuditScopes() []AuditScope {
 	var out []AuditScope
 	for _, x := range e.registry.current.Load().entries {
-		if x.kind == canaryPolicy {
+		if x.canary {
 			continue
 		}
 		out = append(out, AuditScope{
 			Scope:      Scope{Kind: x.kind, Name: x.name, UID: x.uid, Generation: x.generation, Match: x.match, Operations: x.operations},
-			Constraint: x.at[policy.PointAudit], Revision: x.revision, Reads: x.reads,
+			Constraint: x.on(policy.PointAudit), Revision: x.revision, Reads: x.reads,
 			Withheld: x.withheld, Data: x.data,
 		})
 	}

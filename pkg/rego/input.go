@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/rego/exec"
 )
 
 // Fault is a constraint that could not be judged, before the engine has
@@ -31,6 +32,7 @@ type Input struct {
 	convert sync.Once
 	value   *ast.Term
 	err     error
+	shared  *exec.Shared
 
 	faults    []Fault
 	evaluated int
@@ -58,6 +60,23 @@ func (in *Input) Faults() []Fault { return in.faults }
 
 // Evaluated returns how many constraints came to a verdict.
 func (in *Input) Evaluated() int { return in.evaluated }
+
+// common is what evaluations of this review have in common.
+func (in *Input) common() *exec.Shared {
+	if in.shared == nil {
+		in.shared = exec.NewShared()
+	}
+	return in.shared
+}
+
+// Release ends the use of the input. It may be left out, at the cost of memory
+// that is not used again.
+func (in *Input) Release() {
+	if in.shared != nil {
+		in.shared.Release()
+		in.shared = nil
+	}
+}
 
 // document returns the review as what input.review reads.
 func (in *Input) document() map[string]any {

@@ -119,7 +119,7 @@ func (p *Program) judge(ctx context.Context, e *Data, in *Input, params *Paramet
 // is for the interpreter to find again and to word.
 func (p *Program) runCompiled(ctx context.Context, e *Data, in *Input, params *Parameters) (found []Finding, err error) {
 	defer recovered(&err)
-	solutions, err := p.compiled.Run(ctx, &request{review: in.document(), parameters: params}, e.root)
+	solutions, err := p.compiled.Run(ctx, &request{review: in.document(), parameters: params}, e.root, in.common())
 	if err != nil || len(solutions) == 0 {
 		return nil, err
 	}

@@ -116,7 +116,9 @@ func (s *state) push(n int) *frame {
 		s.stack = make([]any, max(2*len(s.stack), s.top+n, 256))
 	}
 	f.locals, f.ret = s.stack[s.top:s.top+n:s.top+n], nil
-	clear(f.locals)
+	if s.top < s.high { // what lies above was never used
+		clear(s.stack[s.top:min(s.high, s.top+n)])
+	}
 	s.top += n
 	s.high = max(s.high, s.top)
 	return f
