@@ -53,6 +53,10 @@ func with(driver *rego.Driver) (*Engine, error) {
 // is not served, is a fault without one. A review without an enforcement point
 // is judged as if it came through all of them. The result is sorted.
 func (e *Engine) Review(ctx context.Context, r *policy.Review) policy.Result {
+	return e.review(ctx, r, judge)
+}
+
+func (e *Engine) review(ctx context.Context, r *policy.Review, by evaluator) policy.Result {
 	if !served(r.Point) {
 		err := fmt.Errorf("%w, supported enforcement points: %v", client.ErrUnsupportedEnforcementPoints, policy.EnforcementPoints())
 		return policy.Result{Faults: []policy.Fault{{Cause: policy.CauseInternal, Err: err}}}
@@ -60,7 +64,7 @@ func (e *Engine) Review(ctx context.Context, r *policy.Review) policy.Result {
 	v := review{Review: r, place: place(r.Point), canary: IsCanary(r), data: e.driver.Data(), input: rego.NewInput(r)}
 	share := &budget{Context: ctx}
 	for _, x := range e.registry.current.Load().of(r.Kind.Kind) {
-		v.judge(share, x)
+		v.judge(share, x, by)
 	}
 	v.input.Release()
 	v.result.Sort()

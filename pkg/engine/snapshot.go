@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -153,7 +154,12 @@ type review struct {
 // usualViolations is how many violations there is room for at first.
 const usualViolations = 8
 
-func (v *review) judge(share *budget, x *entry) {
+// judge is how reviews are judged: by what the template was compiled to.
+func judge(ctx context.Context, v *review, x *entry) ([]rego.Finding, *rego.Failure) {
+	return x.program.Judge(ctx, v.data, v.input, x.parameters)
+}
+
+func (v *review) judge(share *budget, x *entry, by evaluator) {
 	if !x.applies(v.Review, v.place, v.canary) {
 		return
 	}
@@ -170,7 +176,7 @@ func (v *review) judge(share *budget, x *entry) {
 		return
 	}
 	share.begin(time.Now())
-	found, failure := x.program.Judge(share, v.data, v.input, x.parameters)
+	found, failure := by(share, v, x)
 	if failure != nil {
 		v.result.Faults = append(v.result.Faults, policy.Fault{
 			Constraint: *c, Cause: failure.Cause, Err: failure.Err, Brief: failure.Brief,
