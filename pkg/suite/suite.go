@@ -115,6 +115,9 @@ func (r *reader) test(n *yaml.Node, at string) Test {
 			t.Cases = append(t.Cases, r.testCase(n, at))
 		}),
 	})
+	if t.Expansion != "" {
+		r.warn(n, "%s.expansion: objects are expanded here only; in the cluster nobody does, and what they imply is judged when it is created", at)
+	}
 	if t.Invalid && len(t.Cases) > 0 {
 		r.warn(n, "%s has cases and invalid: true: the cases are not run", at)
 	}
