@@ -171,7 +171,7 @@ func (c *Case) check(file string, f findings) error {
 // expects tells whether an assertion asks for a fault by its text.
 func (c *Case) expects(fault string) bool {
 	for _, a := range c.Assertions {
-		if a.message != nil && a.atMost > 0 && a.message.MatchString(fault) {
+		if a.Message != nil && a.AtMost > 0 && a.Message.MatchString(fault) {
 			return true
 		}
 	}

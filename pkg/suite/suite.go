@@ -143,7 +143,7 @@ func (r *reader) testCase(n *yaml.Node, at string) Case {
 }
 
 func (r *reader) assertion(n *yaml.Node, at string) Assertion {
-	a := Assertion{Line: n.Line, atLeast: 1, atMost: unlimited}
+	a := Assertion{Line: n.Line, AtLeast: 1, AtMost: Unlimited}
 	r.mapping(n, at, map[string]func(*yaml.Node, string){
 		"violations": func(n *yaml.Node, at string) {
 			if err := a.want(n); err != nil {
