@@ -48,6 +48,7 @@ var layers = map[string]row{
 	"pkg/policy":    {},
 	"pkg/output":    {},
 	"pkg/rawjson":   {},
+	"pkg/manifest":  {},
 
 	// Pure functions.
 	"pkg/match":  {imports: []string{"pkg/policy"}},

@@ -87,6 +87,9 @@ const (
 	ReasonGap = "Gap"
 	// ReasonFaults says that the policy failed on some objects.
 	ReasonFaults = "Faults"
+	// ReasonReading says that objects came and went in a window in which nothing
+	// was followed, and that what is there now is being read.
+	ReasonReading = "Reading"
 	// ReasonNotAsked says that the constraint asks for nothing at audit.
 	ReasonNotAsked = "NotAsked"
 	// ReasonNotAuditable says that the policy reads what only a request has.

@@ -14,9 +14,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
@@ -27,29 +24,16 @@ import (
 )
 
 const (
-	// auditQPS and auditBurst bound audit's requests, of which a page of
-	// objects is one.
-	auditQPS, auditBurst = 50, 100
-	auditWriters         = 4
-	auditWriteTimeout    = 10 * time.Second
+	auditWriters      = 4
+	auditWriteTimeout = 10 * time.Second
 	// reportEvery is how often the report may be written while it changes.
 	reportEvery = 5 * time.Second
 )
 
 // addAudit adds the audit, which runs on the leader.
 func (p *parts) addAudit() error {
-	cfg := rest.CopyConfig(p.mgr.GetConfig())
-	cfg.QPS, cfg.Burst, cfg.RateLimiter = auditQPS, auditBurst, nil
-	dyn, err := dynamic.NewForConfig(cfg)
-	if err != nil {
-		return fmt.Errorf("creating the client of audit: %w", err)
-	}
-	disco, err := discovery.NewDiscoveryClientForConfig(cfg)
-	if err != nil {
-		return fmt.Errorf("creating the discovery client of audit: %w", err)
-	}
 	a, err := audit.New(audit.Options{
-		Client: dyn, Discovery: disco, Reviewer: p.engine, Perimeter: p.perimeter,
+		Config: p.mgr.GetConfig(), Reviewer: p.engine, Perimeter: p.perimeter,
 		Sink:  &auditSink{client: p.mgr.GetClient(), resync: p.settings.AuditResync, settled: map[string]settledAudit{}},
 		Ready: p.readiness.Err, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
 		Metrics: metrics.Registry, Log: p.log.WithName("audit"),

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
@@ -74,6 +75,7 @@ const (
 	DefaultLimit   = 20
 	DefaultResync  = time.Hour
 	DefaultWorkers = 2
+	DefaultQPS     = 50
 	// MaxLimit is the most violations that may be listed in a status.
 	MaxLimit = 500
 )
@@ -90,12 +92,12 @@ const (
 	listings = 2
 )
 
-// Options are what an Auditor needs. Client, Discovery, Reviewer and Sink are
-// required; for the rest, zero stands for the default.
+// Options are what an Auditor needs. Config, Reviewer and Sink are required; for
+// the rest, zero stands for the default.
 type Options struct {
-	// Client is used with its own rate limit.
-	Client    dynamic.Interface
-	Discovery discovery.ServerResourcesInterface
+	// Config says how to reach the API server. It is copied; its rate limit is
+	// not used.
+	Config    *rest.Config
 	Reviewer  Reviewer
 	Perimeter exempt.Perimeter
 	Sink      Sink
@@ -108,13 +110,20 @@ type Options struct {
 	Resync time.Duration
 	// Workers is how many objects are reviewed at a time.
 	Workers int
-	Clock   clock.WithTicker
-	Metrics prometheus.Registerer
-	Log     logr.Logger
+	// QPS bounds the requests to the API server in a second, of which a page of
+	// objects is one; twice as many may come at once.
+	QPS float32
+	// Progress is called by Once after every page and every kind, never twice
+	// at the same time. It must not take long.
+	Progress func(Progress)
+	Clock    clock.WithTicker
+	Metrics  prometheus.Registerer
+	Log      logr.Logger
 }
 
 func (o Options) withDefaults() Options {
-	o.Limit = min(cmp.Or(o.Limit, DefaultLimit), MaxLimit)
+	o.Limit = cmp.Or(o.Limit, DefaultLimit)
+	o.QPS = cmp.Or(o.QPS, DefaultQPS)
 	o.Resync = cmp.Or(o.Resync, DefaultResync)
 	o.Workers = cmp.Or(o.Workers, DefaultWorkers)
 	if o.Clock == nil {
@@ -129,12 +138,18 @@ func (o Options) withDefaults() Options {
 // Auditor audits a cluster.
 type Auditor struct {
 	o          Options
+	client     dynamic.Interface
+	discovery  discovery.ServerResourcesInterface
+	once       bool // nothing is followed
 	metrics    *auditMetrics
 	namespaces *namespaces
 	workers    chan struct{}
 	listings   chan struct{}
 	discover   chan struct{} // asks for another look at what is served
 	tasks      sync.WaitGroup
+
+	progressing sync.Mutex // guards progress
+	progress    Progress
 
 	mu       sync.Mutex // guards what follows, and what the kinds say it guards
 	sequence uint64     // counts the changes of what constraints ask
@@ -152,10 +167,19 @@ type Auditor struct {
 	stirred  bool
 }
 
-// New returns an Auditor. The error is that of registering its metrics.
+// New returns an Auditor. The error is about the options, or that of
+// registering its metrics.
 func New(o Options) (*Auditor, error) {
-	if o.Client == nil || o.Discovery == nil || o.Reviewer == nil || o.Sink == nil {
-		return nil, errors.New("an auditor needs a Client, a Discovery, a Reviewer and a Sink")
+	if o.Sink == nil {
+		return nil, errNoSink
+	}
+	o.Limit = min(o.Limit, MaxLimit)
+	return newAuditor(o)
+}
+
+func newAuditor(o Options) (*Auditor, error) {
+	if o.Config == nil || o.Reviewer == nil {
+		return nil, errors.New("an auditor needs a Config and a Reviewer")
 	}
 	o = o.withDefaults()
 	a := &Auditor{
@@ -169,7 +193,20 @@ func New(o Options) (*Auditor, error) {
 	if a.metrics, err = newMetrics(o.Metrics); err != nil {
 		return nil, fmt.Errorf("registering the metrics of audit: %w", err)
 	}
-	return a, nil
+	return a, a.connect()
+}
+
+// connect makes the clients.
+func (a *Auditor) connect() (err error) {
+	cfg := rest.CopyConfig(a.o.Config)
+	cfg.QPS, cfg.Burst, cfg.RateLimiter = a.o.QPS, int(2*a.o.QPS), nil
+	if a.client, err = dynamic.NewForConfig(cfg); err != nil {
+		return fmt.Errorf("creating the client of audit: %w", err)
+	}
+	if a.discovery, err = discovery.NewDiscoveryClientForConfig(cfg); err != nil {
+		return fmt.Errorf("creating the discovery client of audit: %w", err)
+	}
+	return nil
 }
 
 // NeedLeaderElection is true: two must never write at once.

@@ -16,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
@@ -110,16 +109,9 @@ func newWorld(t *testing.T, o audit.Options) *world {
 // start starts an auditor.
 func (w *world) start(o audit.Options) {
 	w.t.Helper()
-	client, err := dynamic.NewForConfig(w.config)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	disco, err := discovery.NewDiscoveryClientForConfig(w.config)
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	r := &run{sink: &memory{}, done: make(chan error, 1)}
-	o.Client, o.Discovery, o.Reviewer, o.Sink = client, disco, w.engine, r.sink
+	o.Config, o.Reviewer, o.Sink = w.config, w.engine, r.sink
+	var err error
 	if r.auditor, err = audit.New(o); err != nil {
 		w.t.Fatal(err)
 	}
@@ -307,8 +299,12 @@ func (m *memory) forgetLeast() {
 func (m *memory) lines() map[string][]string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return linesOf(m.outcomes)
+}
+
+func linesOf(outcomes []*audit.Outcome) map[string][]string {
 	out := map[string][]string{}
-	for _, o := range m.outcomes {
+	for _, o := range outcomes {
 		lines := []string{}
 		for _, v := range o.Violations {
 			lines = append(lines, fmt.Sprintf("%s %s/%s %s", v.Kind, v.Namespace, v.Name, v.Message))

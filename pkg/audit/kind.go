@@ -129,7 +129,7 @@ func (k *kind) failed(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	k.a.metrics.errors.WithLabelValues(k.gvk.Group, k.gvk.Kind).Inc()
+	k.source.erred(err)
 	if apierrors.IsNotFound(err) {
 		k.a.lookAgain()
 	}
@@ -145,7 +145,7 @@ func (k *kind) failed(ctx context.Context, err error) {
 
 func (k *kind) recovered(err error) {
 	if err != nil {
-		k.a.metrics.errors.WithLabelValues(k.gvk.Group, k.gvk.Kind).Inc()
+		k.source.erred(err)
 		k.a.o.Log.V(1).Info("reading a kind anew", "kind", k.gvk.String(), "reason", err.Error())
 	}
 }
@@ -156,8 +156,12 @@ func (k *kind) gap() bool {
 	if k.problem == nil {
 		return false
 	}
-	lasting := apierrors.IsForbidden(k.problem) || apierrors.IsMethodNotSupported(k.problem) || apierrors.IsNotFound(k.problem)
-	return lasting || k.a.o.Clock.Since(k.since) > patience
+	return k.a.once || lasting(k.problem) || k.a.o.Clock.Since(k.since) > patience
+}
+
+// lasting tells errors that trying again does not help against.
+func lasting(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsMethodNotSupported(err) || apierrors.IsNotFound(err)
 }
 
 // session reads the kind as a whole and follows it from there. It returns nil

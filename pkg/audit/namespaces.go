@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"reflect"
@@ -71,7 +72,7 @@ func (n *namespaces) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		n.a.metrics.errors.WithLabelValues("", "Namespace").Inc()
+		n.source.erred(err)
 		if !passing(err) || retry == firstRetry {
 			n.a.o.Log.Error(err, "namespaces not followed; trying again")
 		}
@@ -85,29 +86,34 @@ func (n *namespaces) session(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	var tasks sync.WaitGroup
 	defer func() { cancel(); tasks.Wait() }()
+	version, err := n.list(ctx)
+	if err != nil {
+		return err
+	}
+	n.once.Do(func() { close(n.listed) })
+	events := make(chan event)
+	tasks.Go(func() { n.source.follow(ctx, version, events) })
+	return n.take(ctx, events)
+}
+
+// list reads all namespaces and returns as of which version.
+func (n *namespaces) list(ctx context.Context) (version string, err error) {
 	present := map[string]bool{}
-	token, version := "", ""
-	for {
+	for token := ""; ; {
 		page, err := n.source.page(ctx, metav1.NamespaceAll, token)
 		if err != nil {
-			return err
+			return "", err
 		}
 		for i := range page.Items {
 			present[page.Items[i].GetName()] = true
 			n.set(&page.Items[i])
 		}
-		if version == "" {
-			version = page.GetResourceVersion()
-		}
+		version = cmp.Or(version, page.GetResourceVersion())
 		if token = page.GetContinue(); token == "" {
-			break
+			n.keep(present)
+			return version, nil
 		}
 	}
-	n.keep(present)
-	n.once.Do(func() { close(n.listed) })
-	events := make(chan event)
-	tasks.Go(func() { n.source.follow(ctx, version, events) })
-	return n.take(ctx, events)
 }
 
 func (n *namespaces) take(ctx context.Context, events <-chan event) error {

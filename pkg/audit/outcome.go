@@ -154,12 +154,14 @@ type entry struct {
 }
 
 func (l *lowest) add(e entry) {
-	if len(l.items) == l.limit && compareEntries(e, l.items[l.limit-1]) >= 0 {
+	if l.limit > 0 && len(l.items) == l.limit && compareEntries(e, l.items[l.limit-1]) >= 0 {
 		return
 	}
 	at, _ := slices.BinarySearchFunc(l.items, e, compareEntries)
 	l.items = slices.Insert(l.items, at, e)
-	l.items = l.items[:min(len(l.items), l.limit)]
+	if l.limit > 0 {
+		l.items = l.items[:min(len(l.items), l.limit)]
+	}
 }
 
 func compareEntries(a, b entry) int {

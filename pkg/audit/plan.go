@@ -27,8 +27,9 @@ type constraint struct {
 	since uint64
 	// cached is the last outcome, nil when it has changed.
 	cached *Outcome
-	// shown is the one that the metrics tell.
+	// shown is the one that the metrics tell, if named.
 	shown *Outcome
+	named bool
 }
 
 func (c *constraint) selects(r resource) bool {
@@ -58,11 +59,14 @@ func (c *constraint) mayConcern(group string) bool {
 // refresh brings what is followed in line with what the constraints ask and
 // the cluster serves. It returns when to look again.
 func (a *Auditor) refresh(ctx context.Context) time.Duration {
-	if !a.namespaces.await(ctx) {
+	if !a.once && !a.namespaces.await(ctx) {
 		return settle
 	}
-	a.metrics.requests.WithLabelValues("discover").Inc()
-	resources, failed := discoverResources(a.o.Discovery)
+	a.metrics.requests.WithLabelValues(verbDiscover).Inc()
+	resources, failed := discoverResources(a.discovery)
+	for group := range failed {
+		a.metrics.errors.WithLabelValues(group, "", verbDiscover).Inc()
+	}
 	// Read after discovery, which takes a while.
 	scopes := a.o.Reviewer.AuditScopes()
 
@@ -124,7 +128,9 @@ func (a *Auditor) update(ctx context.Context, scopes []engine.AuditScope, resour
 			k := newKind(a, r)
 			a.kinds[r.gvk.GroupKind()] = k
 			k.concern(selecting)
-			k.start(ctx)
+			if !a.once {
+				k.start(ctx)
+			}
 		}
 	}
 	return gone

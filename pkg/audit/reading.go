@@ -100,8 +100,9 @@ func (k *kind) reviewPage(ctx context.Context, r *reading, items []unstructured.
 	close(next)
 	tasks.Wait()
 	k.a.mu.Lock()
-	defer k.a.mu.Unlock()
 	r.listed += int64(len(items))
+	k.a.mu.Unlock()
+	k.a.progressed(0, int64(len(items)))
 }
 
 // complete ends a reading of the whole kind: what it has not seen is gone.

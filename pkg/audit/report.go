@@ -137,7 +137,7 @@ func complete(r v1alpha1.AuditReportStatus, waiting int) metav1.Condition {
 	case len(r.Gaps) > 0:
 		out.Reason, out.Message = v1alpha1.ReasonGap, fmt.Sprintf("there are gaps (%d are named): the counts are lower bounds", len(r.Gaps))
 	case waiting > 0:
-		out.Reason, out.Message = "Reading", fmt.Sprintf("%d of %d kinds have not been read to the end", waiting, len(r.Kinds))
+		out.Reason, out.Message = v1alpha1.ReasonReading, fmt.Sprintf("%d of %d kinds have not been read to the end", waiting, len(r.Kinds))
 	case len(r.NotAuditable) > 0:
 		out.Reason, out.Message = v1alpha1.ReasonNotAuditable, fmt.Sprintf("%d constraints read what only a request has", len(r.NotAuditable))
 	default:
@@ -156,10 +156,12 @@ func (a *Auditor) current(waiting int) metav1.Condition {
 		}
 	}
 	switch {
+	case a.once:
+		out.Reason, out.Message = "ReadOnce", "everything was read once: what has changed since is not in it"
 	case late > 0:
 		out.Reason, out.Message = "NotWatched", fmt.Sprintf("%d kinds are not followed", late)
 	case waiting > 0:
-		out.Reason, out.Message = "Reading", fmt.Sprintf("%d kinds are being read", waiting)
+		out.Reason, out.Message = v1alpha1.ReasonReading, fmt.Sprintf("%d kinds are being read", waiting)
 	default:
 		out.Status, out.Reason, out.Message = metav1.ConditionTrue, "Watching", "every kind is followed"
 	}

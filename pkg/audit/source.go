@@ -31,6 +31,32 @@ type event struct {
 	err      error
 }
 
+// The verbs of requests, as metrics tell them.
+const (
+	verbList     = "list"
+	verbWatch    = "watch"
+	verbDiscover = "discover"
+)
+
+// failure is a request that failed.
+type failure struct {
+	verb, of string
+	err      error
+}
+
+func (f *failure) Error() string { return fmt.Sprintf("%sing %s: %v", f.verb, f.of, f.err) }
+
+func (f *failure) Unwrap() error { return f.err }
+
+// erred counts an error.
+func (s source) erred(err error) {
+	verb := verbWatch
+	if f := (*failure)(nil); errors.As(err, &f) {
+		verb = f.verb
+	}
+	s.a.metrics.errors.WithLabelValues(s.resource.gvk.Group, s.resource.gvk.Kind, verb).Inc()
+}
+
 // source reads the objects of one kind.
 type source struct {
 	a        *Auditor
@@ -42,17 +68,17 @@ type source struct {
 // one that the API server offers instead: the rest of the list is then newer
 // than its beginning, which the watch makes up for.
 func (s source) page(ctx context.Context, namespace, token string) (*unstructured.UnstructuredList, error) {
-	s.a.metrics.requests.WithLabelValues("list").Inc()
-	list, err := s.a.o.Client.Resource(s.resource.gvr).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: pageSize, Continue: token})
+	s.a.metrics.requests.WithLabelValues(verbList).Inc()
+	list, err := s.a.client.Resource(s.resource.gvr).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: pageSize, Continue: token})
 	if err == nil {
 		return list, nil
 	}
 	if offered := offeredToken(err); token != "" && offered != "" {
-		s.a.metrics.requests.WithLabelValues("list").Inc()
-		list, err = s.a.o.Client.Resource(s.resource.gvr).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: pageSize, Continue: offered})
+		s.a.metrics.requests.WithLabelValues(verbList).Inc()
+		list, err = s.a.client.Resource(s.resource.gvr).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: pageSize, Continue: offered})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listing %s: %w", s.resource.gvr.GroupResource(), err)
+		return nil, &failure{verb: verbList, of: s.resource.gvr.GroupResource().String(), err: err}
 	}
 	return list, nil
 }
@@ -76,11 +102,11 @@ func (s source) follow(ctx context.Context, version string, out chan<- event) {
 			version, retry = next, firstRetry
 		}
 		if err != nil && (!passing(err) || retry > lastRetry) {
-			s.send(ctx, out, event{err: fmt.Errorf("watching %s: %w", s.resource.gvr.GroupResource(), err)})
+			s.send(ctx, out, event{err: &failure{verb: verbWatch, of: s.resource.gvr.GroupResource().String(), err: err}})
 			return
 		}
 		if err != nil {
-			s.a.metrics.errors.WithLabelValues(s.resource.gvk.Group, s.resource.gvk.Kind).Inc()
+			s.erred(&failure{verb: verbWatch, err: err})
 		}
 		if s.a.o.Clock.Since(began) < brief {
 			s.a.sleep(ctx, jitter(retry))
@@ -107,8 +133,8 @@ func (s source) send(ctx context.Context, out chan<- event, e event) bool {
 // watchOnce watches from version until the watch ends and returns where it was
 // then.
 func (s source) watchOnce(ctx context.Context, version string, out chan<- event) (string, error) {
-	s.a.metrics.requests.WithLabelValues("watch").Inc()
-	w, err := s.a.o.Client.Resource(s.resource.gvr).Watch(ctx, metav1.ListOptions{
+	s.a.metrics.requests.WithLabelValues(verbWatch).Inc()
+	w, err := s.a.client.Resource(s.resource.gvr).Watch(ctx, metav1.ListOptions{
 		ResourceVersion: version, AllowWatchBookmarks: true,
 		TimeoutSeconds: ptr.To(int64(watchFor.Seconds() * (1 + rand.Float64()))),
 	})

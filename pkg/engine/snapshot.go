@@ -32,8 +32,13 @@ type entry struct {
 	operations []policy.Operation
 	reads      Reads
 	spec       any
+	// withheld is why it is not judged by; nil if it is.
+	withheld error
 	// revision is the registry's as of when a verdict may last have changed.
 	revision uint64
+	// data is the registry's revision as of when what it reads in
+	// data.inventory may last have changed.
+	data uint64
 	// at says what the constraint asks for, by the review's point.
 	at map[policy.EnforcementPoint]policy.Constraint
 }
@@ -141,6 +146,10 @@ func (v *review) judge(share *budget, x *entry) {
 		v.result.Faults = append(v.result.Faults, policy.Fault{Constraint: c, Cause: policy.CauseMatch, Err: err})
 	}
 	if !matches || err != nil {
+		return
+	}
+	if x.withheld != nil {
+		v.result.Faults = append(v.result.Faults, policy.Fault{Constraint: c, Cause: policy.CauseInventory, Err: x.withheld})
 		return
 	}
 	share.begin(time.Now())

@@ -136,6 +136,23 @@ func (d *Driver) RemoveData(_ context.Context, _ string, path storage.Path) erro
 	return nil
 }
 
+// Edit says what is to lie at a path below data.inventory: an object with these
+// documents by key, or nothing if there are none. The documents are decoded
+// JSON and the driver's from then on.
+type Edit = tree.Edit
+
+// UpdateData makes all edits at once. An error means that it made none.
+func (d *Driver) UpdateData(edits []Edit) error {
+	below := make([]Edit, len(edits))
+	for i, e := range edits {
+		below[i] = Edit{Path: inventoryPath(e.Path), Objects: e.Objects}
+	}
+	return d.data.Apply(below)
+}
+
+// GetData returns what lies at path. It must not be modified.
+func (d *Driver) GetData(path []string) (any, bool) { return d.data.Get(inventoryPath(path)) }
+
 // errReference is why a driver for comparison interprets.
 var errReference = errors.New("all templates are to be interpreted")
 

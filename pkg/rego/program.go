@@ -41,6 +41,7 @@ type Program struct {
 	interpreted *topdownProgram
 	compiled    *exec.Program
 	refused     error
+	inventory   []InventoryRead
 }
 
 // compile turns a template into a program. Its errors are Diagnostics; that the
@@ -50,7 +51,7 @@ func compile(ctx context.Context, t *templates.ConstraintTemplate) (*Program, er
 	if err != nil {
 		return nil, err
 	}
-	p := &Program{}
+	p := &Program{inventory: inventoryReads(c)}
 	if p.interpreted, err = interpret(c); err != nil {
 		return nil, err
 	}
@@ -69,6 +70,10 @@ func translate(ctx context.Context, c *ast.Compiler) (*exec.Program, error) {
 // Refused says why the template is interpreted on every review instead of
 // running compiled, nil if it is compiled.
 func (p *Program) Refused() error { return p.refused }
+
+// Inventory lists what the template reads of data.inventory, judged by its
+// text: it may say too much, never too little.
+func (p *Program) Inventory() []InventoryRead { return p.inventory }
 
 // errUnknown cannot happen while the framework's client and its driver agree.
 var errUnknown = errors.New("the template or constraint was removed during the review")
