@@ -79,6 +79,7 @@ var layers = map[string]row{
 	"pkg/canary":     {imports: []string{"apis/v1alpha1"}, tests: []string{"pkg/engine", "pkg/exempt", "pkg/install", "pkg/webhook"}},
 	"pkg/fuse":       {imports: []string{"apis/v1alpha1", "pkg/canary"}},
 	"pkg/suite":      {imports: []string{"pkg/policy", "pkg/engine"}},
+	"pkg/lint":       {imports: []string{"pkg/engine", "pkg/rego", "pkg/manifest", "pkg/suite"}},
 
 	// A real control plane, for tests and the demo.
 	"pkg/controlplane": {},

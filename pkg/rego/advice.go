@@ -15,6 +15,9 @@ const (
 	RuleDeprecated = "deprecated-builtin"
 	RuleMessage    = "missing-msg"
 	RuleInventory  = "unbounded-inventory"
+	RuleAudit      = "audit-blind"
+	RuleSync       = "no-sync-data"
+	RuleParameter  = "undescribed-parameter"
 )
 
 // Advice is something in a template's Rego that compiles and is better written
@@ -48,6 +51,7 @@ func Advise(t *templates.ConstraintTemplate) ([]Advice, error) {
 		out = append(append(out, adviseDeprecated(m)...), adviseInventory(m)...)
 	}
 	out = append(append(out, adviseMessages(entry)...), adviseStrict(entry, libs)...)
+	out = append(out, adviseReads(t, append([]*ast.Module{entry}, libs...))...)
 	return out, nil
 }
 
