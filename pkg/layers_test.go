@@ -69,6 +69,8 @@ var layers = map[string]row{
 	// The engine and what feeds it.
 	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}},
 	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine"}},
+	"pkg/policies":  {imports: []string{"pkg/engine", "pkg/manifest"}, tests: []string{"pkg/policy"}},
+	"pkg/trial":     {imports: []string{"pkg/policy", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies"}, tests: []string{"templates"}},
 
 	// The edges.
 	"pkg/webhook":    {imports: []string{"pkg/policy", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
