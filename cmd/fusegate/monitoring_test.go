@@ -27,7 +27,11 @@ func TestMonitoring(t *testing.T) {
 	c.must(t, "", "create", "namespace", "monitored")
 	c.must(t, configMap("monitored", "bare"), "create", "-f", "-")
 	c.must(t, labelTemplate("MonitorLabels", "missing"), "apply", "-f", "-")
+	// It asks for Deployments in data.inventory.
+	c.must(t, strings.Replace(strings.Replace(labelTemplate("MonitorOthers", "missing"), "not input.review", "not data.inventory.namespace.x; not input.review", 1),
+		"metadata: {name: monitorothers}", `metadata: {name: monitorothers, annotations: {metadata.gatekeeper.sh/requires-sync-data: '[[{"groups": ["apps"], "versions": ["v1"], "kinds": ["Deployment"]}]]'}}`, 1), "apply", "-f", "-")
 	c.awaitTemplate(t, "monitorlabels")
+	c.awaitTemplate(t, "monitorothers")
 	const match = `{kinds: [{apiGroups: ["", apps], kinds: [ConfigMap, Deployment]}], namespaces: [monitored, kube-public]}`
 	for name, action := range map[string]string{"denied": "deny", "watched": "dryrun"} {
 		c.must(t, constraint("MonitorLabels", name, action, "owner", match), "apply", "-f", "-")
@@ -42,6 +46,7 @@ func TestMonitoring(t *testing.T) {
 	enforced()
 	c.must(t, "", "wait", "--for=condition=Reported", "ar/cluster", "--timeout="+patience.String())
 
+	leader.awaitMore(t, "fusegate_inventory_objects{")
 	dir := t.TempDir()
 	c.scrape(t, dir, 0, leader)
 	if got := c.dryCreate(t, configMap("monitored", "other")); !strings.Contains(got, "missing label owner") {
@@ -71,7 +76,7 @@ func TestMonitoring(t *testing.T) {
 	c.manager = c.run(t, "unmonitored", c.port)
 	c.manager.awaitReady(t)
 	t.Run("without reports", c.withoutReports)
-	c.must(t, "", "delete", "constrainttemplate", "monitorlabels")
+	c.must(t, "", "delete", "constrainttemplate", "monitorlabels", "monitorothers")
 }
 
 // withoutReports finds something when nobody has asked for report objects.
@@ -138,7 +143,8 @@ func (c *testCluster) letThrough(t *testing.T, leader *testManager) {
 	leader.awaitMore(t, `fusegate_guard_restores_total{`)
 }
 
-// awaitMore waits until a counter whose line begins so is there and grows.
+// awaitMore waits until a metric whose line begins so is there; a count of
+// canaries has to grow, too.
 func (m *testManager) awaitMore(t *testing.T, prefix string) {
 	t.Helper()
 	var first string
@@ -151,7 +157,7 @@ func (m *testManager) awaitMore(t *testing.T, prefix string) {
 			if !strings.HasPrefix(line, prefix) {
 				continue
 			}
-			if strings.HasPrefix(prefix, "fusegate_guard") || first != "" && first != line {
+			if !strings.HasPrefix(prefix, "fusegate_canary") || first != "" && first != line {
 				return nil
 			}
 			first = line

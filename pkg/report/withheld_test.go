@@ -16,7 +16,7 @@ metadata:
   name: needy
   annotations:
     metadata.gatekeeper.sh/requires-sync-data: |
-      "[[{\"groups\": [\"\"], \"versions\": [\"v1\"], \"kinds\": [\"Namespace\"]}]]"
+      [[{"groups": [""], "versions": ["v1"], "kinds": ["Namespace"]}]]
 spec:
   crd: {spec: {names: {kind: Needy}}}
   targets:
