@@ -61,6 +61,9 @@ func (x *objects) subject(ctx context.Context, paths []string) (*Subject, error)
 		return nil, ErrNoObjects
 	}
 	s := &Subject{}
+	if err := x.reviews(ctx, s, paths); err != nil {
+		return nil, err
+	}
 	if err := x.part(ctx, s, All, func(string) bool { return true }); err != nil {
 		return nil, err
 	}
@@ -72,9 +75,15 @@ func (x *objects) subject(ctx context.Context, paths []string) (*Subject, error)
 			return nil, err
 		}
 	}
+	return s, nil
+}
+
+// reviews puts the objects before the engine as fusegate test does. Those that
+// name no namespace and need one have the default one afterwards.
+func (x *objects) reviews(ctx context.Context, s *Subject, paths []string) error {
 	t, err := trial.Prepare(ctx, trial.Options{Input: manifest.Options{Paths: paths}})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var errs []error
 	for _, o := range x.others {
@@ -85,7 +94,7 @@ func (x *objects) subject(ctx context.Context, paths []string) (*Subject, error)
 		}
 		s.Reviews = append(s.Reviews, r)
 	}
-	return s, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // kinds are those of the constraints.
