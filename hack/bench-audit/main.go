@@ -27,6 +27,7 @@ func main() {
 	flag.IntVar(&o.constraints, "constraints", 49, "how many constraints there are at least")
 	flag.IntVar(&o.onPods, "on-pods", 33, "how many of them match Pods at least")
 	flag.DurationVar(&o.idle, "idle", 30*time.Second, "how long to watch it doing nothing")
+	flag.StringVar(&o.logLevel, "log-level", "error", "what the fusegate logs to standard error: error, info, debug")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -38,7 +39,7 @@ func main() {
 }
 
 type options struct {
-	binary                    string
+	binary, logLevel          string
 	pods, constraints, onPods int
 	idle                      time.Duration
 }
