@@ -23,7 +23,7 @@ type benchFlags struct {
 }
 
 func newBench() *cobra.Command {
-	f := benchFlags{}
+	f := &benchFlags{}
 	cmd := &cobra.Command{
 		Use:   "bench [file or folder]...",
 		Short: "Measure what templates and constraints cost",
@@ -42,9 +42,7 @@ threshold; 2 something could not be read or judged.`,
   fusegate bench policies/ pods/ --save before.json
   fusegate bench policies/ pods/ --compare before.json --threshold 5
   fusegate bench policies/ pods/ --count 10 -o benchstat >new.txt`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.run(cmd, args)
-		},
+		RunE: f.run,
 	}
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&f.files, "filename", "f", nil, "file or folder to read, with all below it; may be repeated")

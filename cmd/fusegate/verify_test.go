@@ -15,13 +15,13 @@ func TestPolicyCommands(t *testing.T) {
 	if _, stderr, code := fusegate(t, "", "template", "new", "RequiredOwner", "-d", "policy"); code != 0 {
 		t.Fatalf("template new: got %d\n%s", code, stderr)
 	}
-	edit := func(from, to, old, new string) {
+	edit := func(from, to, part, instead string) {
 		t.Helper()
 		text, err := os.ReadFile(from)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(to, []byte(strings.Replace(string(text), old, new, 1)), 0o600); err != nil {
+		if err := os.WriteFile(to, []byte(strings.Replace(string(text), part, instead, 1)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
