@@ -29,7 +29,7 @@ this order of precedence; the file's keys are in camel case (webhookURL).
 		}
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newServe(), newInstall(), newUninstall(), newManifests(), newDemo(), newVersion(), newTest(), newVerify())
+	root.AddCommand(newServe(), newInstall(), newUninstall(), newManifests(), newDemo(), newVersion(), newTest(), newAudit(), newVerify())
 	return root
 }
 

@@ -203,3 +203,6 @@ func (s *Set) problem(o manifest.Object, line int, err error) {
 	}
 	s.problems = append(s.problems, manifest.Problem{File: o.File, Line: line, Err: err})
 }
+
+// Problem records what is wrong with a file of policies as such.
+func (s *Set) Problem(p manifest.Problem) { s.problems = append(s.problems, p) }
