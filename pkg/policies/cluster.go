@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -32,6 +33,9 @@ var ErrNoTemplates = errors.New("the cluster serves no ConstraintTemplates: inst
 // cannot be read is a problem; the error is ErrNoTemplates or the end of ctx.
 func (s *Set) AddCluster(ctx context.Context, c dynamic.Interface) error {
 	own := len(s.constraints) > 0
+	if own && !slices.ContainsFunc(s.Kinds(), s.lacks) {
+		return nil
+	}
 	found, err := list(ctx, c, templates)
 	switch {
 	case ctx.Err() != nil:
