@@ -113,7 +113,7 @@ func TestAuditOnce(t *testing.T) {
 		"Violated":   {"what exists is judged", labels + "---" + maps, nil, []string{"ConfigMap once-a/bare: missing label owner"}, 1, ""},
 		"Clean":      {"exempt objects are listed, and fail nothing", labels + "---" + exempt, nil, []string{"exempt ConfigMap kube-public/once: missing label owner"}, 0, ""},
 		"Inventory":  {"policies see what they look at", unique, nil, same, 1, ""},
-		"Gap":        {"a kind that may not be listed is a gap, whatever else was found", labels + "---" + maps + "---" + unique, []string{"--as", "once"}, append([]string{"gap ConfigMap NotListed"}, same...), 2, ""},
+		"Gap":        {"a kind that may not be listed is a gap, whatever else was found", labels + "---" + maps + "---" + unique, []string{"--as", "once"}, append(slices.Clone(same), "gap ConfigMap NotListed"), 2, ""},
 		"NotAudited": {"a policy that asks who wrote it cannot be audited", requester, nil, []string{"not auditable OnceRequester/eve"}, 2, ""},
 		"Accepted":   {"unless that is known", requester, []string{"--accept-not-auditable"}, []string{"not auditable OnceRequester/eve"}, 0, ""},
 		"NoTemplate": {"a constraint without a template cannot be judged by", maps, nil, nil, 2, "policies.yaml:2: OnceLabels owner: there is no ConstraintTemplate"},

@@ -54,3 +54,9 @@ func command(w io.Writer, level, file string, line int, title, message string) e
 	_, err := fmt.Fprintf(w, "::%s %s::%s\n", level, strings.Join(properties, ","), commandText.Replace(message))
 	return err
 }
+
+// Annotate writes a workflow command of a level: error, warning or notice. Line 0
+// is the file as a whole.
+func Annotate(w io.Writer, level, file string, line int, title, message string) error {
+	return command(w, level, file, line, title, message)
+}
