@@ -69,7 +69,7 @@ var layers = map[string]row{
 	// The engine and what feeds it.
 	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}},
 	"pkg/policies":  {imports: []string{"pkg/engine", "pkg/manifest"}, tests: []string{"pkg/policy"}},
-	"pkg/trial":     {imports: []string{"pkg/policy", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies"}, tests: []string{"templates"}},
+	"pkg/trial":     {imports: []string{"pkg/policy", "pkg/match", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies"}, tests: []string{"templates"}},
 	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine"}, tests: []string{"manifests"}},
 
 	// The edges.
