@@ -67,7 +67,7 @@ var layers = map[string]row{
 	"pkg/rego/exec":  {imports: []string{"pkg/rego/value"}, tests: []string{"pkg/rego/plan"}},
 
 	// The engine and what feeds it.
-	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}},
+	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}, tests: []string{"pkg/rego/exec"}},
 	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine"}, tests: []string{"manifests"}},
 
 	// The edges.

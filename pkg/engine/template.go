@@ -166,8 +166,9 @@ func (e *Engine) addTemplate(ctx context.Context, t *Template) error {
 	if err != nil {
 		return reword(err)
 	}
-	program, _ := e.driver.Lookup(t.Spec.CRD.Spec.Names.Kind, "")
-	e.registry.addTemplate(t, program)
+	kind := t.Spec.CRD.Spec.Names.Kind
+	program, _ := e.driver.Lookup(kind, "")
+	e.registry.addTemplate(t, program, e.observer.Timer(kind))
 	return nil
 }
 
@@ -196,6 +197,7 @@ func (e *Engine) RemoveTemplate(ctx context.Context, name string) error {
 		return err
 	}
 	e.registry.removeTemplate(name)
+	e.observer.Forget(name)
 	return nil
 }
 
