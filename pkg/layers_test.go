@@ -72,8 +72,8 @@ var layers = map[string]row{
 
 	// The edges.
 	"pkg/webhook":    {imports: []string{"pkg/policy", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
-	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/exempt", "pkg/engine"}},
-	"pkg/report":     {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/audit"}},
+	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
+	"pkg/report":     {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/audit"}, tests: []string{"manifests", "pkg/engine", "pkg/exempt"}},
 	"pkg/status":     {imports: []string{"apis/v1alpha1", "pkg/policy"}},
 	"pkg/controller": {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status"}, tests: []string{"manifests"}},
 	"pkg/install":    {imports: []string{"apis/v1alpha1", "pkg/match", "pkg/exempt", "pkg/intercept", "manifests"}, tests: []string{"pkg/policy", "pkg/webhook"}},

@@ -26,6 +26,7 @@ func installFlags(fs *pflag.FlagSet) {
 	fs.String("webhook-url", "", "https `URL` where the API servers reach a webhook that runs outside the cluster")
 	fs.String("ca-file", "", "PEM `file` with the certificate authority of --webhook-url")
 	fs.Int32("service-port", 0, "port of the webhook's Service (default 443)")
+	secretsFlag(fs)
 	fs.Int32("timeout-seconds", 0, "how long the API server waits for the webhook, 1 to 3 (default 3)")
 	fs.Int32("webhook-replicas", 0, "pods that answer the API server (default 3)")
 	fs.Int32("controller-replicas", 0, "pods of which one leads (default 2)")

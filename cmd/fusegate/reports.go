@@ -18,16 +18,15 @@ import (
 	reporting "github.com/fusegate/fusegate/pkg/report"
 )
 
+// reportQPS and reportBurst bound the requests about reports.
+const reportQPS, reportBurst = 50, 100
+
 // The annotations of a constraint, or else of its template, that say in its
 // reports how grave a violation is and what it is about.
 const (
 	severityAnnotation = "fusegate.dev/severity"
 	categoryAnnotation = "fusegate.dev/category"
 )
-
-// reportQPS and reportBurst bound the requests for report objects, beside
-// audit's own.
-const reportQPS, reportBurst = 50, 100
 
 // newReporter returns what writes report objects, and nil where none are asked
 // for. sink tells of it in the audit's report.

@@ -61,6 +61,7 @@ install with --webhook-url and --ca-file.`,
 	fs.String("metrics-listen", ":8080", "`address` of /metrics; 0 for none")
 	fs.String("health-listen", ":8081", "`address` of /healthz and /readyz; 0 for none")
 	fs.StringSlice("api-servers", nil, "`URLs` of all API servers, each of which is asked whether it enforces (default: in a cluster those registered in default/kubernetes, else the kubeconfig's)")
+	secretsFlag(fs)
 	fs.Int32("audit-limit", audit.DefaultLimit, "how many violations are listed in the status of a constraint")
 	fs.Duration("audit-resync", audit.DefaultResync, "how often audit reads everything anew; in between it follows changes")
 	fs.Int32("audit-workers", audit.DefaultWorkers, "how many objects audit reviews at a time")
@@ -115,6 +116,7 @@ func serve(ctx context.Context, s settings, logs io.Writer) error {
 	if err != nil {
 		return err
 	}
+	s.spareMemory()
 	ctrl.SetLogger(log)
 	klog.SetLogger(log)
 	if s.PodName == "" {

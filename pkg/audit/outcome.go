@@ -54,6 +54,9 @@ func (a *Auditor) outcomes() []*Outcome {
 	var out []*Outcome
 	for c, l := range changed {
 		c.cached = a.outcome(c, l)
+		if c.scope.Withheld == nil {
+			c.last = c.cached
+		}
 		delete(a.dirty, c)
 	}
 	for _, c := range a.known {
@@ -100,8 +103,12 @@ func (a *Auditor) outcome(c *constraint, l *lists) *Outcome {
 		if n := k.counts[c]; n != nil {
 			out.Total, out.Exempt, faults = out.Total+n.violations, out.Exempt+n.exempt, faults+n.faults
 		}
-		if out.Read.IsZero() || k.sweptAt.Before(out.Read) {
-			out.Read = k.sweptAt
+		read := k.sweptAt
+		if k.readAt[c].After(read) {
+			read = k.readAt[c]
+		}
+		if out.Read.IsZero() || read.Before(out.Read) {
+			out.Read = read
 		}
 	}
 	if out.Read.IsZero() {
@@ -111,9 +118,23 @@ func (a *Auditor) outcome(c *constraint, l *lists) *Outcome {
 		out.Complete, out.Reason, out.Message = false, v1alpha1.ReasonNotAsked, "its actions ask for nothing at audit"
 		return out
 	}
+	if c.scope.Withheld != nil {
+		return out.withheld(c)
+	}
 	_, gaps := a.readable(c)
 	out.explain(gaps, faults, l, c.scope.Reads.Request)
 	return out
+}
+
+// withheld is the outcome of a constraint that is not judged by: what was found
+// when it last was.
+func (o *Outcome) withheld(c *constraint) *Outcome {
+	if c.last != nil {
+		o.Total, o.Exempt, o.Violations, o.ExemptViolations = c.last.Total, c.last.Exempt, c.last.Violations, c.last.ExemptViolations
+	}
+	o.Complete, o.Reason = false, v1alpha1.ReasonInventoryIncomplete
+	o.Message = "nothing is judged by it: " + c.scope.Withheld.Error()
+	return o
 }
 
 func (o *Outcome) explain(gaps []string, faults int64, l *lists, request []string) {

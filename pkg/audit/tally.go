@@ -2,6 +2,7 @@ package audit
 
 import (
 	"slices"
+	"time"
 	"unique"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -43,14 +44,23 @@ func (c *counts) add(f finding, exempt bool, n int64) {
 // tally is what was found in a kind. It holds nothing of objects with which
 // nothing is wrong.
 type tally struct {
-	objects    int64
-	records    map[objectKey]*record
-	counts     map[*constraint]*counts
-	comparable bool // the next reading should not change it
+	// objects is how many there are, and counted the version from which on
+	// events change that.
+	objects int64
+	counted uint64
+	records map[objectKey]*record
+	counts  map[*constraint]*counts
+	// readAt is when everything was read by a constraint, if that was later
+	// than by all of them.
+	readAt map[*constraint]time.Time
+	// suspects are objects of which a full read found other than what was
+	// known, unless the watch explains it until it comes to suspectedAt.
+	suspects    map[objectKey]bool
+	suspectedAt uint64
 }
 
 func newTally() tally {
-	return tally{records: map[objectKey]*record{}, counts: map[*constraint]*counts{}}
+	return tally{records: map[objectKey]*record{}, counts: map[*constraint]*counts{}, readAt: map[*constraint]time.Time{}}
 }
 
 // put replaces what is known of an object; nil forgets it. The caller holds the
@@ -98,6 +108,7 @@ func (k *kind) touchAll() {
 // forget drops the findings of a constraint.
 func (k *kind) forget(c *constraint) {
 	delete(k.counts, c)
+	delete(k.readAt, c)
 	k.a.touch(c)
 	for key, r := range k.records {
 		k.moved(key)

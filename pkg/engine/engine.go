@@ -58,12 +58,18 @@ func with(driver *rego.Driver) (*Engine, error) {
 // is not served, is a fault without one. A review without an enforcement point
 // is judged as if it came through all of them. The result is sorted.
 func (e *Engine) Review(ctx context.Context, r *policy.Review) policy.Result {
-	e.reviewing.Add(1)
-	defer e.reviewing.Add(-1)
-	return e.review(ctx, r, judge)
+	return e.ReviewBy(ctx, r, nil)
 }
 
-func (e *Engine) review(ctx context.Context, r *policy.Review, by evaluator) policy.Result {
+// ReviewBy is Review by those constraints only for which by returns true; nil
+// stands for all.
+func (e *Engine) ReviewBy(ctx context.Context, r *policy.Review, by func(kind, name string) bool) policy.Result {
+	e.reviewing.Add(1)
+	defer e.reviewing.Add(-1)
+	return e.review(ctx, r, by, judge)
+}
+
+func (e *Engine) review(ctx context.Context, r *policy.Review, by func(kind, name string) bool, how evaluator) policy.Result {
 	if !served(r.Point) {
 		err := fmt.Errorf("%w, supported enforcement points: %v", client.ErrUnsupportedEnforcementPoints, policy.EnforcementPoints())
 		return policy.Result{Faults: []policy.Fault{{Cause: policy.CauseInternal, Err: err}}}
@@ -73,7 +79,9 @@ func (e *Engine) review(ctx context.Context, r *policy.Review, by evaluator) pol
 	check := e.due()
 	v.keeps = check != nil
 	for _, x := range e.registry.current.Load().of(r.Kind.Kind) {
-		v.judge(share, x, by)
+		if by == nil || by(x.kind, x.name) {
+			v.judge(share, x, how)
+		}
 	}
 	if check != nil {
 		check.offer(&v)

@@ -114,10 +114,10 @@ func (e *Engine) InventoryNeeds() []Need {
 }
 
 // SetInventory says whether the data that a template wants is complete: why is
-// nil, or why it is not. It has no effect if the template has meanwhile come to
-// want something else.
-func (e *Engine) SetInventory(n Need, why error) {
-	e.registry.setInventory(n, why)
+// nil, or why it is not. It tells whether that is new, and has no effect if the
+// template has meanwhile come to want something else.
+func (e *Engine) SetInventory(n Need, why error) (changed bool) {
+	return e.registry.setInventory(n, why)
 }
 
 // Withheld is why no constraint of a kind is judged: its data is not complete;
@@ -159,12 +159,12 @@ func (r *registry) setNeed(n Need) {
 	}
 }
 
-func (r *registry) setInventory(n Need, why error) {
+func (r *registry) setInventory(n Need, why error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := r.withheld[n.Template]
 	if !reflect.DeepEqual(r.needs[n.Template], n) || text(before) == text(why) {
-		return
+		return false
 	}
 	delete(r.withheld, n.Template)
 	if why != nil {
@@ -174,6 +174,7 @@ func (r *registry) setInventory(n Need, why error) {
 	r.change(n.Template, func(x *entry) { x.withheld, x.revision = why, r.revision })
 	r.publish()
 	r.notify()
+	return true
 }
 
 func text(err error) string {

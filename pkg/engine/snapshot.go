@@ -124,7 +124,7 @@ func judge(ctx context.Context, v *review, x *entry) ([]rego.Finding, *rego.Fail
 	return x.program.Judge(ctx, v.data, v.input, x.parameters)
 }
 
-func (v *review) judge(share *budget, x *entry, by evaluator) {
+func (v *review) judge(share *budget, x *entry, how evaluator) {
 	if !x.applies(v.Review, v.place, v.canary) {
 		return
 	}
@@ -142,7 +142,7 @@ func (v *review) judge(share *budget, x *entry, by evaluator) {
 	}
 	start := time.Now()
 	share.begin(start)
-	found, failure := by(share, v, x)
+	found, failure := how(share, v, x)
 	if x.timer != nil {
 		x.timer(time.Since(start))
 	}

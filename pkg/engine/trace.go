@@ -32,7 +32,7 @@ type Trace struct {
 // times as long: it is for people who look for a mistake.
 func (e *Engine) Trace(ctx context.Context, r *policy.Review, how Tracing) (policy.Result, []Trace) {
 	t := &tracer{Tracing: how}
-	return e.review(ctx, r, t.evaluate), t.traces
+	return e.review(ctx, r, nil, t.evaluate), t.traces
 }
 
 // evaluator evaluates one constraint of a review.

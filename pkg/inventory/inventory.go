@@ -28,7 +28,7 @@ type Engine interface {
 	// Changed returns what is closed when InventoryNeeds may have changed.
 	Changed() <-chan struct{}
 	InventoryNeeds() []engine.Need
-	SetInventory(n engine.Need, why error)
+	SetInventory(n engine.Need, why error) (changed bool)
 	UpdateData(edits []engine.DataEdit) error
 	AddData(ctx context.Context, path []string, object any) error
 	GetData(path []string) (any, bool)

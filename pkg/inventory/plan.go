@@ -119,8 +119,8 @@ func (i *Inventory) say(needs []engine.Need, configured map[schema.GroupVersionK
 	i.states = states
 	i.mu.Unlock()
 	for _, n := range needs {
-		i.o.Engine.SetInventory(n, why[n.Template])
-		if before[n.Template] != states[n.Template] {
+		differs := before[n.Template] != states[n.Template]
+		if i.o.Engine.SetInventory(n, why[n.Template]) || differs {
 			i.o.Log.Info("data of a template", "template", n.Template, "complete", states[n.Template].Complete, "message", states[n.Template].Message)
 			i.o.Changed(n.Template)
 		}

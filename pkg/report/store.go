@@ -57,6 +57,7 @@ type known struct {
 }
 
 func newStore(r *Reporter, f Format) *store {
+	r.metrics.errors.WithLabelValues(string(f)) // there from the start: a rate sees no first event otherwise
 	return &store{r: r, format: f, api: apis[f], have: map[reportKey]known{}, failed: map[reportKey]bool{}, omitted: map[reportKey]bool{}}
 }
 

@@ -1,3 +1,0 @@
-package report_test
-
-import _ "github.com/openreports/reports-api/apis/openreports.io/v1alpha1"
