@@ -17,9 +17,9 @@ const otherTemplates = "other"
 // Metrics is an Observer that counts for Prometheus.
 type Metrics struct {
 	duration *prometheus.HistogramVec
-	panics   *prometheus.CounterVec
+	panics   prometheus.Counter
 	checks   prometheus.Counter
-	differs  *prometheus.CounterVec
+	differs  prometheus.Counter
 
 	mu        sync.Mutex
 	templates map[string]bool
@@ -29,25 +29,24 @@ var _ Observer = (*Metrics)(nil)
 
 // NewMetrics registers the metrics of an engine.
 func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
-	template := []string{"template"}
 	m := &Metrics{
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "fusegate_template_evaluation_duration_seconds",
 			Help:    "Time that evaluating one constraint took, by template.",
 			Buckets: []float64{.00001, .0001, .001, .01, .1, 1},
-		}, template),
-		panics: prometheus.NewCounterVec(prometheus.CounterOpts{
+		}, []string{"template"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "fusegate_evaluator_panics_total",
 			Help: "Evaluations that panicked: a bug in Fusegate or OPA.",
-		}, template),
+		}),
 		checks: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "fusegate_evaluator_checks_total",
 			Help: "Evaluations by compiled code that were done again by OPA's interpreter, to compare.",
 		}),
-		differs: prometheus.NewCounterVec(prometheus.CounterOpts{
+		differs: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "fusegate_evaluator_differences_total",
 			Help: "Evaluations of which OPA's interpreter made something else than compiled code: a bug in Fusegate. The template is interpreted since.",
-		}, template),
+		}),
 		templates: map[string]bool{},
 	}
 	for _, c := range []prometheus.Collector{m.duration, m.panics, m.checks, m.differs} {
@@ -87,12 +86,12 @@ func (m *Metrics) Forget(template string) {
 }
 
 // Panicked implements Observer.
-func (m *Metrics) Panicked(kind string) { m.panics.WithLabelValues(m.label(kind)).Inc() }
+func (m *Metrics) Panicked(string) { m.panics.Inc() }
 
 // Checked implements Observer.
-func (m *Metrics) Checked(kind string, differs bool) {
+func (m *Metrics) Checked(_ string, differs bool) {
 	m.checks.Inc()
 	if differs {
-		m.differs.WithLabelValues(m.label(kind)).Inc()
+		m.differs.Inc()
 	}
 }
