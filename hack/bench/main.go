@@ -57,7 +57,7 @@ func run(ctx context.Context, rounds int, budget time.Duration) error {
 		return err
 	}
 	means := compare(ctx, reviews, []named{{"compiled", ours}, {"interpreted", interpreted}, {"stock", stock}}, rounds, budget)
-	if err := overHTTPS(ctx, ours, reviews[0]); err != nil {
+	if err := overHTTPS(ctx, ours, library, reviews[0]); err != nil {
 		return err
 	}
 	if err := apart(ctx, "-scale"); err != nil {
