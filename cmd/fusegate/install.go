@@ -13,6 +13,12 @@ import (
 	"github.com/fusegate/fusegate/pkg/install"
 )
 
+// reportFlags are settings of install, which grants the rights, and of serve.
+func reportFlags(fs *pflag.FlagSet) {
+	fs.StringSlice("reports", nil, "write what audit finds as report objects in these `formats`: openreports, policyreport")
+	fs.Int32("report-limit", 0, "how many reports there may be of a format (default 10000)")
+}
+
 func installFlags(fs *pflag.FlagSet) {
 	configFlag(fs)
 	fs.String("namespace", "", "namespace of Fusegate's own objects (default fusegate-system)")
@@ -24,6 +30,7 @@ func installFlags(fs *pflag.FlagSet) {
 	fs.Int32("timeout-seconds", 0, "how long the API server waits for the webhook, 1 to 3 (default 3)")
 	fs.Int32("webhook-replicas", 0, "pods that answer the API server (default 3)")
 	fs.Int32("controller-replicas", 0, "pods of which one leads (default 2)")
+	reportFlags(fs)
 }
 
 // plan renders what a command's settings ask for.
@@ -74,6 +81,10 @@ func newManifests() *cobra.Command {
 			p, _, err := plan(cmd)
 			if err != nil {
 				return err
+			}
+			if len(p.Definitions) > 0 {
+				cmd.PrintErrln("Note: the definitions of reports are not printed, since they may be there already, of somebody else's; " +
+					"if they are not, apply those in manifests/crds/reports")
 			}
 			text, err := p.YAML()
 			if err != nil {

@@ -179,6 +179,9 @@ func (p *parts) addWebhook() error {
 	if err != nil {
 		return err
 	}
+	if err := metrics.Registry.Register(expiryOf(p.settings.CertDir)); err != nil {
+		return err
+	}
 	server := ctrlwebhook.NewServer(ctrlwebhook.Options{Host: host, Port: port, CertDir: p.settings.CertDir})
 	last := &leaving{Handler: h}
 	server.Register(webhook.Path, last)

@@ -38,6 +38,8 @@ type stage struct {
 	admin client.Client
 	pods  kubernetes.Interface
 	names []client.ObjectKey // of the Pods
+	// server is the API server's time.
+	server clock
 	// constraints are what is applied once their templates are ready.
 	constraints []*unstructured.Unstructured
 }
@@ -47,7 +49,7 @@ func newStage(ctx context.Context, o options) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{options: o, plane: plane}
+	s := &stage{options: o, plane: plane, server: clock{pid: plane.Processes()["kube-apiserver-0"]}}
 	if s.pods, err = kubernetes.NewForConfig(plane.Config(controlplane.Admin)); err == nil {
 		s.admin, err = client.New(plane.Config(controlplane.Admin), client.Options{})
 	}

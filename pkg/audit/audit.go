@@ -18,10 +18,11 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 
@@ -34,6 +35,8 @@ import (
 // Reviewer judges reviews: an *engine.Engine.
 type Reviewer interface {
 	Review(ctx context.Context, r *policy.Review) policy.Result
+	// ReviewBy is Review by the constraints only for which by returns true.
+	ReviewBy(ctx context.Context, r *policy.Review, by func(kind, name string) bool) policy.Result
 	AuditScopes() []engine.AuditScope
 	Changed() <-chan struct{}
 }
@@ -81,7 +84,6 @@ const (
 )
 
 const (
-	pageSize = 500
 	// settle is how long to wait for more changes of constraints.
 	settle = 200 * time.Millisecond
 	// round is how often results are handed to the sink.
@@ -101,6 +103,8 @@ type Options struct {
 	Reviewer  Reviewer
 	Perimeter exempt.Perimeter
 	Sink      Sink
+	// Objects, if there is one, is told object by object.
+	Objects ObjectSink
 	// Ready returns why not all constraints are known yet; nil means they are.
 	Ready func() error
 	// Limit is how many violations of a constraint are listed.
@@ -138,7 +142,7 @@ func (o Options) withDefaults() Options {
 // Auditor audits a cluster.
 type Auditor struct {
 	o          Options
-	client     dynamic.Interface
+	client     rest.Interface
 	discovery  discovery.ServerResourcesInterface
 	once       bool // nothing is followed
 	metrics    *auditMetrics
@@ -160,7 +164,9 @@ type Auditor struct {
 	firstPlan time.Time
 	readings  uint64
 	dirty     map[*constraint]bool
-	lag       time.Duration
+	// changedObjects are those of which the ObjectSink has to be told.
+	changedObjects map[objectRef]struct{}
+	lag            time.Duration
 	// latest is the report as of reported, unless stirred.
 	latest   v1alpha1.AuditReportStatus
 	reported time.Time
@@ -186,7 +192,7 @@ func newAuditor(o Options) (*Auditor, error) {
 		o: o, workers: make(chan struct{}, o.Workers), listings: make(chan struct{}, listings),
 		discover: make(chan struct{}, 1),
 		known:    map[name]*constraint{}, kinds: map[schema.GroupKind]*kind{}, unserved: map[string]error{},
-		dirty: map[*constraint]bool{},
+		dirty: map[*constraint]bool{}, changedObjects: map[objectRef]struct{}{},
 	}
 	a.namespaces = newNamespaces(a)
 	var err error
@@ -200,7 +206,13 @@ func newAuditor(o Options) (*Auditor, error) {
 func (a *Auditor) connect() (err error) {
 	cfg := rest.CopyConfig(a.o.Config)
 	cfg.QPS, cfg.Burst, cfg.RateLimiter = a.o.QPS, int(2*a.o.QPS), nil
-	if a.client, err = dynamic.NewForConfig(cfg); err != nil {
+	cfg.WarningHandler = rest.NoWarnings{} // old kinds are listed like others
+	cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
+	// What compression saves is not worth its time inside a cluster; the
+	// controllers of Kubernetes ask for none either.
+	cfg.DisableCompression = true
+	cfg.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
+	if a.client, err = rest.UnversionedRESTClientFor(cfg); err != nil {
 		return fmt.Errorf("creating the client of audit: %w", err)
 	}
 	if a.discovery, err = discovery.NewDiscoveryClientForConfig(cfg); err != nil {
@@ -222,6 +234,9 @@ func (a *Auditor) Start(ctx context.Context) error {
 	}
 	a.tasks.Go(func() { a.namespaces.run(ctx) })
 	a.tasks.Go(func() { a.publish(ctx) })
+	if a.o.Objects != nil {
+		a.tasks.Go(func() { a.publishObjects(ctx) })
+	}
 	for ctx.Err() == nil {
 		changed := a.o.Reviewer.Changed()
 		again := a.refresh(ctx)

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -28,29 +27,40 @@ type kind struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	wake   chan struct{}
+	lost   chan error // the right to read it is gone
 
 	// The fields below are guarded by the Auditor's lock.
 	tally
 	constraints map[*constraint]bool
 	// readsNamespace tells whether some of the constraints do.
 	readsNamespace bool
-	// wanted is the sequence from which on it has to be read as a whole, and
-	// swept the one with which it last was, at sweptAt.
+	// wanted is the sequence from which on it has to be read, and swept the one
+	// with which it last was. At sweptAt it last was as a whole.
 	wanted, swept uint64
 	sweptAt       time.Time
 	// reread are namespaces that have changed.
 	reread map[string]bool
 	active map[*reading]bool
-	delta  int64 // objects that came, less those that went, since the watch began
-	// following tells whether it can be read.
-	following bool
-	problem   error // why it cannot be read
-	since     time.Time
+	// followed tells whether changes are known; a kind without a watch never
+	// is. readable tells whether it can be read.
+	followed, readable bool
+	problem            error // why it cannot be read
+	since              time.Time
+	// blind is since when changes were missed, the zero time if none were that
+	// have not been read since; blindSaid tells whether the outcomes say so.
+	blind     time.Time
+	blindSaid bool
+	// ragged tells that objects came and went while they were listed.
+	ragged bool
 }
+
+// zeroTime is never.
+var zeroTime time.Time
 
 func newKind(a *Auditor, r resource) *kind {
 	return &kind{
-		a: a, resource: r, source: source{a: a, resource: r}, done: make(chan struct{}), wake: make(chan struct{}, 1),
+		a: a, resource: r, source: source{a: a, resource: r}, done: make(chan struct{}),
+		wake: make(chan struct{}, 1), lost: make(chan error, 1),
 		tally: newTally(), reread: map[string]bool{}, active: map[*reading]bool{},
 	}
 }
@@ -139,8 +149,19 @@ func (k *kind) failed(ctx context.Context, err error) {
 		k.since = k.a.o.Clock.Now()
 		k.a.o.Log.Error(err, "kind not audited; trying again", "kind", k.gvk.String())
 	}
-	k.problem, k.following, k.a.stirred = err, false, true
+	k.problem, k.readable, k.a.stirred = err, false, true
 	k.touchAll()
+}
+
+// broken notes that changes may be missed from now on.
+func (k *kind) broken() {
+	k.a.mu.Lock()
+	defer k.a.mu.Unlock()
+	k.followed, k.a.stirred = false, true
+	k.suspects = nil
+	if !k.sweptAt.IsZero() && k.blind.IsZero() {
+		k.blind = k.a.o.Clock.Now()
+	}
 }
 
 func (k *kind) recovered(err error) {
@@ -165,50 +186,42 @@ func lasting(err error) bool {
 }
 
 // session reads the kind as a whole and follows it from there. It returns nil
-// when the kind has to be read anew.
+// when all that has to be done again.
 func (k *kind) session(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	var tasks sync.WaitGroup
-	defer func() { cancel(); tasks.Wait() }()
-	if !k.a.enter(ctx) {
-		return nil
-	}
-	leave := sync.OnceFunc(func() { <-k.a.listings })
-	defer leave()
-
-	r := k.begin("")
-	defer k.end(r)
-	page, err := k.page(ctx, "", "")
-	if err != nil {
-		return err
-	}
-	k.followed()
-	events, swept := make(chan event, buffered), make(chan error, 1)
-	if k.watched {
-		tasks.Go(func() { k.follow(ctx, page.GetResourceVersion(), events) })
-	}
+	defer func() { cancel(); tasks.Wait(); k.broken() }()
+	events, done := make(chan event, buffered), make(chan error, 1)
+	first := k.begin("", nil)
 	tasks.Go(func() {
-		swept <- k.sweep(ctx, r, page)
-		leave()
+		done <- k.read(ctx, first, func(version string) {
+			k.found()
+			if k.watched {
+				tasks.Go(func() { k.follow(ctx, version, events) })
+			}
+		})
 	})
-	return k.loop(ctx, &tasks, r, events, swept)
+	return k.loop(ctx, &tasks, events, done)
 }
 
-// enter waits for a turn to read a kind.
-func (a *Auditor) enter(ctx context.Context) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case a.listings <- struct{}{}:
-		return true
+// found notes that the kind can be read, and is followed from here on.
+func (k *kind) found() {
+	k.a.mu.Lock()
+	defer k.a.mu.Unlock()
+	k.followed, k.readable, k.a.stirred = k.watched, true, true
+	if k.problem != nil {
+		k.a.o.Log.Info("kind audited again", "kind", k.gvk.String())
+		k.problem = nil
+		k.touchAll()
 	}
 }
 
-// loop takes events until the kind has to be read anew.
-func (k *kind) loop(ctx context.Context, tasks *sync.WaitGroup, r *reading, events <-chan event, swept <-chan error) error {
+// loop takes events, and has read again what needs to be, one thing after the
+// other. done tells the end of the first reading.
+func (k *kind) loop(ctx context.Context, tasks *sync.WaitGroup, events <-chan event, done chan error) error {
 	resync := k.a.o.Clock.NewTimer(jitter(k.a.o.Resync))
 	defer resync.Stop()
-	var reread chan error
+	due := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -218,64 +231,81 @@ func (k *kind) loop(ctx context.Context, tasks *sync.WaitGroup, r *reading, even
 				return e.err
 			}
 			k.take(ctx, e)
-		case err := <-swept:
+			continue
+		case err := <-k.lost:
+			return err
+		case err := <-done:
 			if err != nil {
 				return err
 			}
-			swept = nil
-			k.complete(r)
-		case err := <-reread:
-			if err != nil {
-				return err
-			}
-			reread = nil
+			done = nil
 		case <-k.wake:
 		case <-resync.C():
-			k.expectSame()
-			return nil
+			if k.stuck() {
+				return nil
+			}
+			due = true
 		}
-		if swept != nil || reread != nil {
+		if done != nil {
 			continue
 		}
-		if k.stale() {
-			return nil
+		r := k.next(due)
+		if r == nil {
+			continue
 		}
-		reread = k.rereadNext(ctx, tasks)
+		if r.whole() {
+			due = false
+			resync.Reset(jitter(k.a.o.Resync))
+		}
+		done = make(chan error, 1)
+		tasks.Go(func() { done <- k.read(ctx, r, func(string) {}) })
 	}
 }
 
-func (k *kind) stale() bool {
+// stuck tells whether the watch never came to where the last full read found
+// something else: it does not work.
+func (k *kind) stuck() bool {
 	k.a.mu.Lock()
 	defer k.a.mu.Unlock()
-	return k.wanted > k.swept
+	return len(k.suspects) > 0
 }
 
-// rereadNext reads one of the namespaces that have changed; nil if none has.
-func (k *kind) rereadNext(ctx context.Context, tasks *sync.WaitGroup) chan error {
+// next begins the reading that is most wanted; nil if none is.
+func (k *kind) next(due bool) *reading {
+	only, namespace := k.wants()
+	switch {
+	case only != nil:
+		return k.begin("", only)
+	case namespace != "":
+		return k.begin(namespace, nil)
+	case due:
+		return k.begin("", nil)
+	}
+	return nil
+}
+
+// wants are the constraints that have changed since the kind was read, or else
+// a namespace that has.
+func (k *kind) wants() (only map[*constraint]bool, namespace string) {
 	k.a.mu.Lock()
-	namespace := ""
+	defer k.a.mu.Unlock()
+	if k.wanted > k.swept {
+		only = map[*constraint]bool{}
+		for c := range k.constraints {
+			if c.since > k.swept {
+				only[c] = true
+			}
+		}
+		if len(only) > 0 {
+			return only, ""
+		}
+		k.swept = k.wanted // they are gone again
+	}
 	for namespace = range k.reread {
+		delete(k.reread, namespace)
 		break
 	}
-	delete(k.reread, namespace)
-	k.a.mu.Unlock()
-	if namespace == "" {
-		return nil
-	}
-	done := make(chan error, 1)
-	tasks.Go(func() { done <- k.rereadOne(ctx, namespace) })
-	return done
-}
-
-// rereadOne reads what lives in a namespace.
-func (k *kind) rereadOne(ctx context.Context, namespace string) error {
-	r := k.begin(namespace)
-	defer k.end(r)
-	page, err := k.page(ctx, namespace, "")
-	if err == nil {
-		err = k.sweep(ctx, r, page)
-	}
-	return err
+	return nil, namespace
 }
 
 // namespaceChanged asks for what lives in the namespace to be read anew.
@@ -285,6 +315,9 @@ func (a *Auditor) namespaceChanged(namespace string) {
 	for _, k := range a.kinds {
 		if k.namespaced && k.readsNamespace {
 			k.reread[namespace] = true
+			for r := range k.active {
+				r.compare = false
+			}
 			k.nudge()
 		}
 	}
@@ -292,24 +325,50 @@ func (a *Auditor) namespaceChanged(namespace string) {
 
 // take brings the tally in line with an event.
 func (k *kind) take(ctx context.Context, e event) {
+	if e.kind == watch.Bookmark {
+		k.a.mu.Lock()
+		defer k.a.mu.Unlock()
+		k.passed(e.version)
+		return
+	}
 	key := keyOf(e.object)
-	k.a.mu.Lock()
-	k.a.stirred = true
-	for r := range k.active {
-		r.touched[key] = true
-	}
-	switch e.kind {
-	case watch.Added:
-		k.delta++
-	case watch.Deleted:
-		k.delta--
-		k.put(key, nil)
-	}
-	k.a.mu.Unlock()
+	k.arrive(e, key)
 	if e.kind != watch.Deleted {
+		if !k.a.work(ctx) {
+			return
+		}
 		k.review(ctx, e.object, nil)
+		k.a.rest()
 	}
 	k.a.lagged(k.a.o.Clock.Since(e.received))
+}
+
+// arrive notes an event before its object is judged.
+func (k *kind) arrive(e event, key objectKey) {
+	came := arrival{version: e.version}
+	switch e.kind {
+	case watch.Added:
+		came.n = 1
+	case watch.Deleted:
+		came.n = -1
+	}
+	k.a.mu.Lock()
+	defer k.a.mu.Unlock()
+	k.a.stirred = true
+	for r := range k.active {
+		r.touched[key.clone()] = true
+		if came.n != 0 {
+			r.came = append(r.came, came)
+		}
+	}
+	delete(k.suspects, key)
+	k.passed(e.version)
+	if after(e.version, k.counted) {
+		k.objects = max(0, k.objects+came.n)
+	}
+	if e.kind == watch.Deleted {
+		k.put(key, nil)
+	}
 }
 
 func (a *Auditor) lagged(d time.Duration) {
@@ -322,5 +381,3 @@ func (a *Auditor) lagged(d time.Duration) {
 func keyOf(u *unstructured.Unstructured) objectKey {
 	return objectKey{namespace: u.GetNamespace(), name: u.GetName()}
 }
-
-var errNoObject = errors.New("the watch sent what is no object")

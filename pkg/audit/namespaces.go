@@ -1,10 +1,10 @@
 package audit
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"reflect"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -50,7 +50,7 @@ func (n *namespaces) get(name string) *knownNamespace {
 	defer n.mu.Unlock()
 	found := n.byName[name]
 	if found == nil {
-		n.missed[name] = true
+		n.missed[strings.Clone(name)] = true
 	}
 	return found
 }
@@ -99,21 +99,22 @@ func (n *namespaces) session(parent context.Context) error {
 // list reads all namespaces and returns as of which version.
 func (n *namespaces) list(ctx context.Context) (version string, err error) {
 	present := map[string]bool{}
-	for token := ""; ; {
-		page, err := n.source.page(ctx, metav1.NamespaceAll, token)
-		if err != nil {
-			return "", err
-		}
-		for i := range page.Items {
-			present[page.Items[i].GetName()] = true
-			n.set(&page.Items[i])
-		}
-		version = cmp.Or(version, page.GetResourceVersion())
-		if token = page.GetContinue(); token == "" {
-			n.keep(present)
-			return version, nil
-		}
+	_, err = n.source.list(ctx, metav1.NamespaceAll, reader{
+		began: func(v string) { version = v },
+		each: func(text []byte) error {
+			u, err := n.source.object(text)
+			if err == nil {
+				present[u.GetName()] = true
+				n.set(u)
+			}
+			return err
+		},
+		page: func(int64) {},
+	})
+	if err == nil {
+		n.keep(present)
 	}
+	return version, err
 }
 
 func (n *namespaces) take(ctx context.Context, events <-chan event) error {
@@ -125,6 +126,7 @@ func (n *namespaces) take(ctx context.Context, events <-chan event) error {
 			switch {
 			case e.err != nil:
 				return e.err
+			case e.kind == watch.Bookmark:
 			case e.kind == watch.Deleted:
 				n.remove(e.object.GetName())
 			default:
@@ -137,22 +139,32 @@ func (n *namespaces) take(ctx context.Context, events <-chan event) error {
 // set takes over a namespace, and has what lives in it read again if that may
 // change a verdict.
 func (n *namespaces) set(u *unstructured.Unstructured) {
-	// Like what the webhook reads from the cache.
-	u.SetManagedFields(nil)
+	object := withoutManagedFields(u.Object)
 	name := u.GetName()
 	n.mu.Lock()
 	before := n.byName[name]
-	if before != nil && sameNamespace(before.object, u.Object) {
+	if before != nil && sameNamespace(before.object, object) {
 		n.mu.Unlock()
 		return
 	}
 	again := before != nil || n.missed[name]
 	delete(n.missed, name)
-	n.byName[name] = &knownNamespace{object: u.Object}
+	n.byName[name] = &knownNamespace{object: object}
 	n.mu.Unlock()
 	if again {
 		n.a.namespaceChanged(name)
 	}
+}
+
+// withoutManagedFields is like what the webhook reads from its cache.
+func withoutManagedFields(object map[string]any) map[string]any {
+	out := maps.Clone(object)
+	if metadata, ok := object["metadata"].(map[string]any); ok {
+		metadata = maps.Clone(metadata)
+		delete(metadata, "managedFields")
+		out["metadata"] = metadata
+	}
+	return out
 }
 
 // sameNamespace compares but for the version, which every write changes.

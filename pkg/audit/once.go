@@ -65,11 +65,7 @@ func (a *Auditor) readOnce(ctx context.Context) {
 	var tasks sync.WaitGroup
 	a.progressed(0, 0)
 	for _, k := range a.sortedKinds() {
-		if !a.enter(ctx) {
-			break
-		}
 		tasks.Go(func() {
-			defer func() { <-a.listings }()
 			if err := k.tryOnce(ctx); err != nil {
 				k.failed(ctx, err)
 			}
@@ -83,26 +79,12 @@ func (a *Auditor) readOnce(ctx context.Context) {
 func (k *kind) tryOnce(ctx context.Context) error {
 	retry := firstRetry
 	for n := 1; ; n++ {
-		err := k.readOnce(ctx)
+		err := k.read(ctx, k.begin("", nil), func(string) {})
 		if err == nil || n == tries || lasting(err) || !k.a.sleep(ctx, jitter(retry)) {
 			return err
 		}
 		retry *= 2
 	}
-}
-
-func (k *kind) readOnce(ctx context.Context) error {
-	r := k.begin("")
-	defer k.end(r)
-	page, err := k.page(ctx, "", "")
-	if err != nil {
-		return err
-	}
-	if err := k.sweep(ctx, r, page); err != nil {
-		return err
-	}
-	k.complete(r)
-	return nil
 }
 
 // progressed tells who wants to know.

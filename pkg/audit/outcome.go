@@ -103,8 +103,12 @@ func (a *Auditor) outcome(c *constraint, l *lists) *Outcome {
 		if n := k.counts[c]; n != nil {
 			out.Total, out.Exempt, faults = out.Total+n.violations, out.Exempt+n.exempt, faults+n.faults
 		}
-		if out.Read.IsZero() || k.sweptAt.Before(out.Read) {
-			out.Read = k.sweptAt
+		read := k.sweptAt
+		if k.readAt[c].After(read) {
+			read = k.readAt[c]
+		}
+		if out.Read.IsZero() || read.Before(out.Read) {
+			out.Read = read
 		}
 	}
 	if out.Read.IsZero() {

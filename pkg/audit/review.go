@@ -9,6 +9,7 @@ import (
 	"unique"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fusegate/fusegate/pkg/policy"
 )
@@ -21,22 +22,28 @@ const maxMessage = 256
 // judged again if meanwhile constraints or its namespace have changed. r is the
 // reading that the object was listed by, nil if it is of an event.
 func (k *kind) review(ctx context.Context, u *unstructured.Unstructured, r *reading) {
-	select {
-	case <-ctx.Done():
-		return
-	case k.a.workers <- struct{}{}:
-	}
-	defer func() { <-k.a.workers }()
 	key := keyOf(u)
 	for !k.outdated(r, key) {
 		sequence := k.a.sequenceNow()
 		namespace := k.a.namespaces.get(key.namespace)
-		result := k.judge(ctx, u, namespace)
-		if ctx.Err() != nil || k.record(r, key, sequence, namespace, result) {
+		result := k.judge(ctx, u, namespace, r)
+		if ctx.Err() != nil || k.record(r, u, sequence, namespace, result) {
 			return
 		}
 	}
 }
+
+// work waits for a worker that has nothing to do.
+func (a *Auditor) work(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case a.workers <- struct{}{}:
+		return true
+	}
+}
+
+func (a *Auditor) rest() { <-a.workers }
 
 func (a *Auditor) sequenceNow() uint64 {
 	a.mu.Lock()
@@ -57,7 +64,7 @@ func (k *kind) outdated(r *reading, key objectKey) bool {
 // judge reviews an object as Gatekeeper's audit does: as a request that says
 // what the object is, and neither what is done to it nor by whom (Gatekeeper's
 // pkg/target, unstructuredToAdmissionRequest).
-func (k *kind) judge(ctx context.Context, u *unstructured.Unstructured, namespace *knownNamespace) policy.Result {
+func (k *kind) judge(ctx context.Context, u *unstructured.Unstructured, namespace *knownNamespace, r *reading) policy.Result {
 	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
 	defer cancel()
 	k.a.metrics.reviewed.WithLabelValues(k.gvk.Group, k.gvk.Kind).Inc()
@@ -68,11 +75,25 @@ func (k *kind) judge(ctx context.Context, u *unstructured.Unstructured, namespac
 	if namespace != nil {
 		review.NamespaceObject = policy.Namespace{Known: true, Object: namespace.object}
 	}
-	return k.a.o.Reviewer.Review(ctx, review)
+	if r == nil || r.only == nil {
+		return k.a.o.Reviewer.Review(ctx, review)
+	}
+	return k.a.o.Reviewer.ReviewBy(ctx, review, r.asks)
+}
+
+// asks tells whether a constraint is one of those that judge.
+func (r *reading) asks(kind, called string) bool {
+	for c := range r.only {
+		if c.name == (name{kind, called}) {
+			return true
+		}
+	}
+	return false
 }
 
 // record puts a result into the tally unless what it rests on has changed.
-func (k *kind) record(r *reading, key objectKey, sequence uint64, namespace *knownNamespace, result policy.Result) bool {
+func (k *kind) record(r *reading, u *unstructured.Unstructured, sequence uint64, namespace *knownNamespace, result policy.Result) bool {
+	key := keyOf(u)
 	k.a.mu.Lock()
 	defer k.a.mu.Unlock()
 	if k.a.sequence != sequence || k.a.namespaces.get(key.namespace) != namespace {
@@ -82,11 +103,19 @@ func (k *kind) record(r *reading, key objectKey, sequence uint64, namespace *kno
 		return true
 	}
 	now := &record{exempt: k.exempt(key), findings: k.findings(result)}
+	if k.a.o.Objects != nil {
+		now.uid = types.UID(strings.Clone(string(u.GetUID())))
+	}
+	before := k.records[key]
 	if r != nil {
 		now.reading = r.id
-		if !now.same(k.records[key]) {
-			r.drift++
+		now.keep(before, r.only)
+		if r.compare && !now.same(before) {
+			r.changed[key.clone()] = true
 		}
+	}
+	if len(now.findings) > 0 {
+		key = key.clone() // a map takes over the key each time
 	}
 	k.put(key, now)
 	return true
@@ -118,11 +147,34 @@ func (k *kind) findings(result policy.Result) []finding {
 			out = append(out, finding{by: c, message: unique.Make(cut(string(f.Cause) + ": " + f.Summary())), fault: true})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b finding) int {
-		return cmp.Or(cmp.Compare(a.by.name.kind, b.by.name.kind), cmp.Compare(a.by.name.name, b.by.name.name),
-			cmp.Compare(a.message.Value(), b.message.Value()))
-	})
+	slices.SortStableFunc(out, compareFindings)
 	return slices.Clip(out)
+}
+
+func compareFindings(a, b finding) int {
+	return cmp.Or(cmp.Compare(a.by.name.kind, b.by.name.kind), cmp.Compare(a.by.name.name, b.by.name.name),
+		cmp.Compare(a.message.Value(), b.message.Value()))
+}
+
+// keep takes over what those constraints found before that were not asked now.
+func (r *record) keep(before *record, asked map[*constraint]bool) {
+	if before == nil || asked == nil {
+		return
+	}
+	r.findings = append(before.without(asked).findings, r.findings...)
+	slices.SortStableFunc(r.findings, compareFindings)
+}
+
+// without is the record but for what some constraints found.
+func (r *record) without(some map[*constraint]bool) *record {
+	out := *r
+	out.findings = slices.DeleteFunc(slices.Clone(r.findings), func(f finding) bool { return some[f.by] })
+	return &out
+}
+
+// clone is the key on its own: those of objects share memory with them.
+func (k objectKey) clone() objectKey {
+	return objectKey{namespace: strings.Clone(k.namespace), name: strings.Clone(k.name)}
 }
 
 // cut shortens a message to maxMessage bytes of valid UTF-8.

@@ -2,7 +2,10 @@ package audit
 
 import (
 	"slices"
+	"time"
 	"unique"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // objectKey identifies an object of a kind.
@@ -13,6 +16,7 @@ type record struct {
 	// reading is the latest that has seen the object.
 	reading  uint64
 	exempt   bool
+	uid      types.UID // only if there is an ObjectSink
 	findings []finding
 }
 
@@ -40,14 +44,23 @@ func (c *counts) add(f finding, exempt bool, n int64) {
 // tally is what was found in a kind. It holds nothing of objects with which
 // nothing is wrong.
 type tally struct {
-	objects    int64
-	records    map[objectKey]*record
-	counts     map[*constraint]*counts
-	comparable bool // the next reading should not change it
+	// objects is how many there are, and counted the version from which on
+	// events change that.
+	objects int64
+	counted uint64
+	records map[objectKey]*record
+	counts  map[*constraint]*counts
+	// readAt is when everything was read by a constraint, if that was later
+	// than by all of them.
+	readAt map[*constraint]time.Time
+	// suspects are objects of which a full read found other than what was
+	// known, unless the watch explains it until it comes to suspectedAt.
+	suspects    map[objectKey]bool
+	suspectedAt uint64
 }
 
 func newTally() tally {
-	return tally{records: map[objectKey]*record{}, counts: map[*constraint]*counts{}}
+	return tally{records: map[objectKey]*record{}, counts: map[*constraint]*counts{}, readAt: map[*constraint]time.Time{}}
 }
 
 // put replaces what is known of an object; nil forgets it. The caller holds the
@@ -55,11 +68,13 @@ func newTally() tally {
 func (k *kind) put(key objectKey, now *record) {
 	if before := k.records[key]; before != nil {
 		k.count(before, -1)
+		k.moved(key)
 	}
 	if now == nil || len(now.findings) == 0 {
 		delete(k.records, key)
 		return
 	}
+	k.moved(key)
 	k.records[key] = now
 	k.count(now, 1)
 }
@@ -93,8 +108,10 @@ func (k *kind) touchAll() {
 // forget drops the findings of a constraint.
 func (k *kind) forget(c *constraint) {
 	delete(k.counts, c)
+	delete(k.readAt, c)
 	k.a.touch(c)
 	for key, r := range k.records {
+		k.moved(key)
 		r.findings = slices.DeleteFunc(slices.Clone(r.findings), func(f finding) bool { return f.by == c })
 		if len(r.findings) == 0 {
 			delete(k.records, key)
@@ -105,6 +122,9 @@ func (k *kind) forget(c *constraint) {
 // forgetAll is for a kind that is not followed any more.
 func (k *kind) forgetAll() {
 	k.touchAll()
+	for key := range k.records {
+		k.moved(key)
+	}
 	k.tally = newTally()
 	k.constraints = nil
 }

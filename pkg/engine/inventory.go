@@ -210,6 +210,8 @@ func (r *registry) change(template string, f func(*entry)) {
 	for name, x := range r.entries[template] {
 		changed := *x
 		f(&changed)
+		r.edits.remove(x)
+		r.edits.add(&changed)
 		r.entries[template][name] = &changed
 	}
 }

@@ -1,9 +1,6 @@
 package engine
 
 import (
-	"cmp"
-	"reflect"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,6 +54,7 @@ type registry struct {
 	withheld   map[string]error              // by lower-case kind: why data is not complete
 	awaits     bool                          // whether anybody will say that it is
 	current    atomic.Pointer[snapshot]
+	edits      edits // since the current snapshot
 	revision   uint64
 	changed    chan struct{}
 }
@@ -66,7 +64,7 @@ func newRegistry() *registry {
 		operations: map[string][]policy.Operation{}, entries: map[string]map[string]*entry{}, reads: map[string]Reads{},
 		needs: map[string]Need{}, withheld: map[string]error{}, changed: make(chan struct{}),
 	}
-	r.current.Store(newSnapshot(nil))
+	r.current.Store(&snapshot{})
 	return r
 }
 
@@ -95,6 +93,9 @@ func (r *registry) removeTemplate(name string) {
 	delete(r.reads, name)
 	delete(r.needs, name)
 	delete(r.withheld, name)
+	for _, x := range r.entries[name] {
+		r.edits.remove(x)
+	}
 	delete(r.entries, name)
 	r.publish()
 	r.notify()
@@ -110,10 +111,12 @@ func (r *registry) addConstraint(x *entry) {
 	x.operations, x.reads, x.withheld = r.operations[kind], r.reads[kind], r.withheld[kind]
 	before := r.entries[kind][x.name]
 	r.entries[kind][x.name] = x
+	r.edits.add(x)
 	if before != nil {
+		r.edits.remove(before)
 		x.data = before.data
 	}
-	if before != nil && before.uid == x.uid && reflect.DeepEqual(before.spec, x.spec) {
+	if before != nil && before.uid == x.uid && before.spec == x.spec {
 		x.revision = before.revision
 		r.publish()
 		return
@@ -134,9 +137,11 @@ func (r *registry) notify() {
 func (r *registry) removeConstraint(kind, name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.entries[strings.ToLower(kind)][name] == nil {
+	x := r.entries[strings.ToLower(kind)][name]
+	if x == nil {
 		return
 	}
+	r.edits.remove(x)
 	delete(r.entries[strings.ToLower(kind)], name)
 	r.publish()
 	r.notify()
@@ -144,16 +149,8 @@ func (r *registry) removeConstraint(kind, name string) {
 
 // publish is called with the lock held.
 func (r *registry) publish() {
-	var all []*entry
-	for _, byName := range r.entries {
-		for _, x := range byName {
-			all = append(all, x)
-		}
-	}
-	slices.SortFunc(all, func(a, b *entry) int {
-		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name))
-	})
-	r.current.Store(newSnapshot(all))
+	r.current.Store(r.current.Load().with(r.edits))
+	r.edits = edits{}
 }
 
 // actsAt tells whether a constraint can change the answer to a request.

@@ -1,6 +1,10 @@
 package engine
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -42,7 +46,11 @@ type entry struct {
 	parameters *rego.Parameters
 	operations []policy.Operation
 	reads      Reads
-	spec       any
+	// spec is a digest.
+	spec [sha256.Size]byte
+	// kinds are those, of whatever group, that it matches, sorted; nil if they
+	// cannot be listed.
+	kinds []string
 	// withheld is why it is not judged by; nil if it is.
 	withheld error
 	// revision is the registry's as of when a verdict may last have changed.
@@ -66,8 +74,13 @@ func newEntry(c *unstructured.Unstructured) (*entry, error) {
 	}
 	x := &entry{
 		kind: c.GetKind(), name: c.GetName(), canary: c.GetKind() == canaryPolicy, uid: c.GetUID(), generation: c.GetGeneration(),
-		match: m, spec: c.DeepCopy().Object["spec"],
+		match: m, kinds: kindsOf(m),
 	}
+	spec, err := json.Marshal(c.Object["spec"])
+	if err != nil {
+		return nil, fmt.Errorf("reading the spec of constraint %s: %w", c.GetName(), err)
+	}
+	x.spec = sha256.Sum256(spec)
 	for _, point := range policy.EnforcementPoints() {
 		x.at = append(x.at, describe(c, policy.EnforcementPoint(point)))
 	}
@@ -89,57 +102,6 @@ func (x *entry) applies(r *policy.Review, place int, canary bool) bool {
 		slices.Contains(x.operations, r.Operation) || slices.Contains(x.operations, "*")
 }
 
-// snapshot is all constraints at one time, found by the kinds that they match.
-// It is immutable.
-type snapshot struct {
-	entries []*entry
-	byKind  map[string][]*entry
-	// others are the constraints on every kind.
-	others []*entry
-}
-
-func newSnapshot(entries []*entry) *snapshot {
-	s := &snapshot{entries: entries, byKind: map[string][]*entry{}}
-	for _, x := range entries {
-		for _, kind := range kindsOf(x) {
-			s.byKind[kind] = nil
-		}
-	}
-	for _, x := range entries {
-		kinds := kindsOf(x)
-		if kinds == nil {
-			s.others = append(s.others, x)
-		}
-		for kind := range s.byKind {
-			if kinds == nil || slices.Contains(kinds, kind) {
-				s.byKind[kind] = append(s.byKind[kind], x)
-			}
-		}
-	}
-	return s
-}
-
-// kindsOf lists the kinds, of whatever group, that a constraint matches; nil if
-// they cannot be listed.
-func kindsOf(x *entry) []string {
-	var out []string
-	for _, k := range x.match.Kinds() {
-		if k.Kinds == nil {
-			return nil
-		}
-		out = append(out, k.Kinds...)
-	}
-	return out
-}
-
-// of returns the constraints that may match objects of a kind.
-func (s *snapshot) of(kind string) []*entry {
-	if found, ok := s.byKind[kind]; ok {
-		return found
-	}
-	return s.others
-}
-
 // review is one review on its way through the constraints.
 type review struct {
 	*policy.Review
@@ -153,7 +115,12 @@ type review struct {
 // usualViolations is how many violations there is room for at first.
 const usualViolations = 8
 
-func (v *review) judge(share *budget, x *entry) {
+// judge is how reviews are judged: by what the template was compiled to.
+func judge(ctx context.Context, v *review, x *entry) ([]rego.Finding, *rego.Failure) {
+	return x.program.Judge(ctx, v.data, v.input, x.parameters)
+}
+
+func (v *review) judge(share *budget, x *entry, by evaluator) {
 	if !x.applies(v.Review, v.place, v.canary) {
 		return
 	}
@@ -170,7 +137,7 @@ func (v *review) judge(share *budget, x *entry) {
 		return
 	}
 	share.begin(time.Now())
-	found, failure := x.program.Judge(share, v.data, v.input, x.parameters)
+	found, failure := by(share, v, x)
 	if failure != nil {
 		v.result.Faults = append(v.result.Faults, policy.Fault{
 			Constraint: *c, Cause: failure.Cause, Err: failure.Err, Brief: failure.Brief,

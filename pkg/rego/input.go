@@ -2,6 +2,7 @@ package rego
 
 import (
 	"sync"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -32,6 +33,7 @@ type Input struct {
 	convert sync.Once
 	value   *ast.Term
 	err     error
+	now     time.Time
 	shared  *exec.Shared
 
 	faults    []Fault
@@ -39,7 +41,7 @@ type Input struct {
 }
 
 // NewInput wraps r, which must not change from now on.
-func NewInput(r *policy.Review) *Input { return &Input{review: r} }
+func NewInput(r *policy.Review) *Input { return &Input{review: r, now: time.Now()} }
 
 // Review returns the review that was wrapped.
 func (in *Input) Review() *policy.Review { return in.review }
@@ -64,7 +66,7 @@ func (in *Input) Evaluated() int { return in.evaluated }
 // common is what evaluations of this review have in common.
 func (in *Input) common() *exec.Shared {
 	if in.shared == nil {
-		in.shared = exec.NewShared()
+		in.shared = exec.NewShared(in.now)
 	}
 	return in.shared
 }

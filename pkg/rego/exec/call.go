@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/ir"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
@@ -233,6 +234,7 @@ func (s *scope) builtin(stmt *ir.CallStmt, args []operand, target int) (exec, er
 		name: stmt.Func, implementation: implementation, args: args, target: target,
 		void: decl.Decl.Result() == nil, relation: isRelation(stmt.Func), location: s.location(stmt),
 	}
+	s.program.random = s.program.random || ast.BuiltinMap[stmt.Func].IsNondeterministic() && stmt.Func != "time.now_ns"
 	if run := native(b); run != nil {
 		return run, nil
 	}

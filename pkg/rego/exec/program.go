@@ -21,7 +21,12 @@ type Program struct {
 	scratch int // number of arrays that evaluations use again
 	options Options
 	regexps *regexps
+	random  bool
 }
+
+// Random tells whether the program may give something else every time, the
+// time of day left aside.
+func (p *Program) Random() bool { return p.random }
 
 // function is one rule, or all rules with the same path.
 type function struct {
@@ -101,11 +106,12 @@ func Translate(p *ir.Policy, opts Options) (*Program, error) {
 // them, nil for undefined; the results are what the query's plan added, an
 // object for each solution. They may share memory with input and data. An error
 // that is not of ctx, and does not wrap ErrLimit, is OPA's to word. What is
-// shared, unless it is nil, must have been used with the same input.review only.
+// shared must have been used with the same input.review only.
 func (p *Program) Run(ctx context.Context, input, data any, shared *Shared) ([]any, error) {
 	s := p.begin(ctx)
 	defer s.end()
-	if shared != nil && shared.memory < maxMemory {
+	s.now = shared.now
+	if shared.memory < maxMemory {
 		s.memo.shared = shared
 	}
 	f := s.push(p.slots)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unique"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -23,6 +24,7 @@ type identity = unique.Handle[[sha256.Size]byte]
 // goroutine, and for evaluations of one review, which is input.review. What it
 // saves counts towards the limits of the evaluation that came first only.
 type Shared struct {
+	now       time.Time
 	functions map[identity]*common
 	memory    int
 }
@@ -39,8 +41,12 @@ const maxIdentities = 2000
 
 var sharedPool = sync.Pool{New: func() any { return &Shared{functions: map[identity]*common{}} }}
 
-// NewShared returns what remembers nothing.
-func NewShared() *Shared { return sharedPool.Get().(*Shared) }
+// NewShared returns what remembers nothing, for evaluations to which it is now.
+func NewShared(now time.Time) *Shared {
+	s := sharedPool.Get().(*Shared)
+	s.now = now
+	return s
+}
 
 // Release ends the use of s, and of values that evaluations with it gave.
 func (s *Shared) Release() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -47,6 +48,7 @@ type state struct {
 	scratch []value.Array
 
 	steps, memory int
+	now           time.Time
 	builtins      *topdown.BuiltinContext
 	terms         map[uintptr]*ast.Term
 }
