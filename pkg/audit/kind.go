@@ -284,7 +284,8 @@ func (k *kind) next(due bool) *reading {
 	return nil
 }
 
-// wants are the constraints that have changed since the kind was read, or else
+// wants are the constraints that have changed, or what they read beside the
+// object has, since the kind was read, or else
 // a namespace that has.
 func (k *kind) wants() (only map[*constraint]bool, namespace string) {
 	k.a.mu.Lock()
@@ -292,7 +293,7 @@ func (k *kind) wants() (only map[*constraint]bool, namespace string) {
 	if k.wanted > k.swept {
 		only = map[*constraint]bool{}
 		for c := range k.constraints {
-			if c.since > k.swept {
+			if max(c.since, c.data) > k.swept {
 				only[c] = true
 			}
 		}
