@@ -284,9 +284,8 @@ func (k *kind) next(due bool) *reading {
 	return nil
 }
 
-// wants are the constraints that have changed, or what they read beside the
-// object has, since the kind was read, or else
-// a namespace that has.
+// wants are the constraints that have changed since the kind was read, or whose
+// data has, or else a namespace that has changed.
 func (k *kind) wants() (only map[*constraint]bool, namespace string) {
 	k.a.mu.Lock()
 	defer k.a.mu.Unlock()
