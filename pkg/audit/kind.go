@@ -284,15 +284,15 @@ func (k *kind) next(due bool) *reading {
 	return nil
 }
 
-// wants are the constraints that have changed since the kind was read, or else
-// a namespace that has.
+// wants are the constraints that have changed since the kind was read, or whose
+// data has, or else a namespace that has changed.
 func (k *kind) wants() (only map[*constraint]bool, namespace string) {
 	k.a.mu.Lock()
 	defer k.a.mu.Unlock()
 	if k.wanted > k.swept {
 		only = map[*constraint]bool{}
 		for c := range k.constraints {
-			if c.since > k.swept {
+			if max(c.since, c.data) > k.swept {
 				only[c] = true
 			}
 		}
