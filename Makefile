@@ -179,8 +179,10 @@ check-layers: ## Check that packages import only what their layer may.
 ##@ Generate
 
 .PHONY: generate
-generate: $(if $(wildcard apis/*/*.go),$(BIN)/controller-gen) manifests-base ## Write the deep-copy methods of the API types, and manifests/base.
+generate: $(BIN)/controller-gen manifests-base ## Write the deep-copy methods of the API types, the CRDs of OpenReports, and manifests/base.
 	$(if $(wildcard apis/*/*.go),$(BIN)/controller-gen object paths=./apis/...,@echo 'no API types yet')
+	$(BIN)/controller-gen crd:maxDescLen=0 paths=github.com/openreports/reports-api/apis/openreports.io/v1alpha1 \
+		output:crd:dir=manifests/crds/reports
 
 # Tools are pinned by hack/tools/go.mod and rebuilt when it changes.
 $(BIN)/controller-gen: TOOL := sigs.k8s.io/controller-tools/cmd/controller-gen

@@ -19,6 +19,20 @@ const (
 	// ConditionCurrent is True if every kind is watched and nothing waits to
 	// be read.
 	ConditionCurrent = "Current"
+	// ConditionReported is there if report objects were asked for, and True if
+	// every object in violation has its own.
+	ConditionReported = "Reported"
+)
+
+// The reasons of ConditionReported.
+const (
+	// ReasonWritten is the only one with the status True.
+	ReasonWritten = "Written"
+	// ReasonNotWritten says that reports could not be written, for example
+	// because the cluster does not know their kind.
+	ReasonNotWritten = "NotWritten"
+	// ReasonTooMany says that there are as many as may be.
+	ReasonTooMany = "TooMany"
 )
 
 // Violation is an entry of status.violations of a constraint. The fields are

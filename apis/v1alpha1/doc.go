@@ -41,6 +41,9 @@ const (
 	ReasonNotEnforcing = "NotEnforcing"
 	// ReasonRejected constraints were not accepted by a pod.
 	ReasonRejected = "Rejected"
+	// ReasonInventoryIncomplete constraints are not judged by, since a pod has
+	// not got all the data that their policy reads.
+	ReasonInventoryIncomplete = "InventoryIncomplete"
 	// ReasonIngesting constraints are not known to every pod yet.
 	ReasonIngesting = "Ingesting"
 	// ReasonNotServed constraints match kinds that the cluster does not serve.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/audit"
 	"github.com/fusegate/fusegate/pkg/engine"
+	reporting "github.com/fusegate/fusegate/pkg/report"
 	"github.com/fusegate/fusegate/pkg/status"
 )
 
@@ -35,10 +37,14 @@ const (
 
 // addAudit adds the audit, which runs on the leader.
 func (p *parts) addAudit() error {
+	sink := newAuditSink(p.mgr.GetClient(), p.mgr.GetEventRecorder("fusegate"), p.settings.AuditResync)
+	objects, err := p.newReporter(sink)
+	if err != nil {
+		return err
+	}
 	a, err := audit.New(audit.Options{
-		Config: p.mgr.GetConfig(), Reviewer: p.engine, Perimeter: p.perimeter,
-		Sink:  newAuditSink(p.mgr.GetClient(), p.mgr.GetEventRecorder("fusegate"), p.settings.AuditResync),
-		Ready: p.readiness.Err, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
+		Config: p.mgr.GetConfig(), Reviewer: p.engine, Perimeter: p.perimeter, Sink: sink, Objects: objects,
+		Ready: p.inventory.Err, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
 		Metrics: metrics.Registry, Log: p.log.WithName("audit"),
 	})
 	if err != nil {
@@ -88,6 +94,8 @@ type auditSink struct {
 	rounds   int
 	report   v1alpha1.AuditReportStatus
 	reported time.Time
+	// reporter writes report objects; nil if none are asked for.
+	reporter *reporting.Reporter
 }
 
 // compareEvery is every how many rounds constraints are looked at of which audit
@@ -222,6 +230,9 @@ func (s *auditSink) forget(outcomes []*audit.Outcome) {
 // Report implements audit.Sink. It is written when it changes, but not for the
 // lag alone.
 func (s *auditSink) Report(ctx context.Context, r v1alpha1.AuditReportStatus) error {
+	if s.reporter != nil {
+		r.Conditions = append(slices.Clone(r.Conditions), s.reporter.Condition())
+	}
 	before := s.report
 	before.LagMilliseconds = r.LagMilliseconds
 	if reflect.DeepEqual(before, r) || time.Since(s.reported) < reportEvery {

@@ -31,7 +31,7 @@ func TestInCluster(t *testing.T) {
 		}
 	})
 	// Nothing here maps a Service's port to another.
-	if out, err := command("install", "--kubeconfig", cp.Kubeconfig(controlplane.Admin), "--service-port=9443").CombinedOutput(); err != nil {
+	if out, err := command("install", "--kubeconfig", cp.Kubeconfig(controlplane.Admin), "--service-port=9443", "--reports=openreports").CombinedOutput(); err != nil {
 		t.Fatalf("installing: %v: %s", err, out)
 	}
 	ip := c.must(t, "", "get", "service", "-n", "fusegate-system", "fusegate-webhook", "-o", "jsonpath={.spec.clusterIP}")
@@ -39,7 +39,7 @@ func TestInCluster(t *testing.T) {
 	if err := os.Mkdir(certs, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	controller := c.serveAs(t, "fusegate-controller", "--roles=controller", "--rotate-certs", "--cert-dir="+certs)
+	controller := c.serveAs(t, "fusegate-controller", "--roles=controller", "--rotate-certs", "--cert-dir="+certs, "--reports=openreports")
 	webhook := c.serveAs(t, "fusegate-webhook", "--roles=webhook", "--cert-dir="+certs, "--listen="+ip+":9443")
 	c.mountSecret(t, certs)
 	await(t, "the caBundle", func() error {
@@ -65,6 +65,7 @@ func TestInCluster(t *testing.T) {
 	})
 	c.must(t, "", "wait", "--for=condition=Audited", "podlabels/owner", "--timeout="+patience.String())
 	c.must(t, "", "wait", "--for=condition=Complete", "ar/cluster", "--timeout="+patience.String())
+	c.awaitReports(t)
 	c.must(t, "", "delete", "constrainttemplate", "podlabels")
 	c.awaitCreate(t, configMap("default", "bare"), "")
 	for _, m := range []*testManager{controller, webhook} {
@@ -72,6 +73,22 @@ func TestInCluster(t *testing.T) {
 			t.Errorf("%s lacks a right:\n%s", m.name, log)
 		}
 	}
+}
+
+// awaitReports waits for report objects, written with the rights that install
+// gives for them, and described by an annotation.
+func (c *testCluster) awaitReports(t *testing.T) {
+	t.Helper()
+	c.must(t, "", "wait", "--for=condition=Reported", "ar/cluster", "--timeout="+patience.String())
+	c.must(t, "", "annotate", "podlabels/owner", severityAnnotation+"=low")
+	await(t, "a report", func() error {
+		got := c.must(t, "", "get", "reports.openreports.io", "-n", "default", "-o",
+			"jsonpath={range .items[*]}{.scope.kind}/{.scope.name} {.results[*].policy} {.results[*].severity}{end}")
+		if want := "ConfigMap/kube-root-ca.crt PodLabels/owner low"; got != want {
+			return fmt.Errorf("got %q, want %q", got, want)
+		}
+		return nil
+	})
 }
 
 // serveAs starts fusegate serve with the identity of a service account.

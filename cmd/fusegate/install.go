@@ -13,6 +13,12 @@ import (
 	"github.com/fusegate/fusegate/pkg/install"
 )
 
+// reportFlags are settings of install, which grants the rights, and of serve.
+func reportFlags(fs *pflag.FlagSet) {
+	fs.StringSlice("reports", nil, "write what audit finds as report objects in these `formats`: openreports, policyreport")
+	fs.Int32("report-limit", 0, "how many reports there may be of a format (default 10000)")
+}
+
 func installFlags(fs *pflag.FlagSet) {
 	configFlag(fs)
 	fs.String("namespace", "", "namespace of Fusegate's own objects (default fusegate-system)")
@@ -20,9 +26,11 @@ func installFlags(fs *pflag.FlagSet) {
 	fs.String("webhook-url", "", "https `URL` where the API servers reach a webhook that runs outside the cluster")
 	fs.String("ca-file", "", "PEM `file` with the certificate authority of --webhook-url")
 	fs.Int32("service-port", 0, "port of the webhook's Service (default 443)")
+	secretsFlag(fs)
 	fs.Int32("timeout-seconds", 0, "how long the API server waits for the webhook, 1 to 3 (default 3)")
 	fs.Int32("webhook-replicas", 0, "pods that answer the API server (default 3)")
 	fs.Int32("controller-replicas", 0, "pods of which one leads (default 2)")
+	reportFlags(fs)
 }
 
 // plan renders what a command's settings ask for.
@@ -73,6 +81,10 @@ func newManifests() *cobra.Command {
 			p, _, err := plan(cmd)
 			if err != nil {
 				return err
+			}
+			if len(p.Definitions) > 0 {
+				cmd.PrintErrln("Note: the definitions of reports are not printed, since they may be there already, of somebody else's; " +
+					"if they are not, apply those in manifests/crds/reports")
 			}
 			text, err := p.YAML()
 			if err != nil {

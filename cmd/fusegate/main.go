@@ -45,15 +45,20 @@ const exitCodes = `Exit codes: 0 done, or nothing to do; 1 failed, so that tryin
 
 func run(ctx context.Context, args []string) int {
 	root := newRoot()
-	root.SetArgs(args)
+	root.SetArgs(goFlags(args))
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "Error:", err)
+		if err.Error() != "" {
+			fmt.Fprintln(os.Stderr, "Error:", err)
+		}
 		return exitCode(err)
 	}
 	return exitOK
 }
 
 func exitCode(err error) int {
+	if own := (exit{}); errors.As(err, &own) {
+		return own.code
+	}
 	if errors.Is(err, install.ErrRefused) {
 		return exitRefused
 	}

@@ -37,6 +37,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
+	"github.com/fusegate/fusegate/pkg/inventory"
 	"github.com/fusegate/fusegate/pkg/status"
 	"github.com/fusegate/fusegate/pkg/webhook"
 )
@@ -57,6 +58,7 @@ type parts struct {
 	perimeter exempt.Perimeter
 	readiness *controller.Readiness
 	ingest    *controller.Ingest
+	inventory *inventory.Inventory
 }
 
 // newManager constructs everything that a process runs, in the order in which
@@ -146,7 +148,12 @@ func (p *parts) addIngest() error {
 		return err
 	}
 	p.ingest = controller.NewIngest(p.engine, writer, p.readiness, p.log.WithName("ingest"))
+	if p.inventory, err = p.newInventory(); err != nil {
+		return err
+	}
+	p.ingest.Reads(p.inventory)
 	return errors.Join(
+		p.mgr.Add(p.inventory),
 		p.mgr.Add(controller.NewPresence(c, p.settings.Namespace, p.settings.PodName, p.log.WithName("presence"))),
 		p.mgr.Add(controller.NewSurvey(p.mgr.GetAPIReader(), p.readiness, p.log.WithName("survey"))),
 		p.ingest.SetupWithManager(p.mgr),
@@ -170,6 +177,9 @@ func (p *parts) addWebhook() error {
 		webhook.NewClusterNamespaces(p.mgr.GetCache(), p.mgr.GetAPIReader(), log),
 		webhook.Options{Log: log, LogDenies: p.settings.LogDenies, Metrics: metrics.Registry, Faults: p.ingest, Ready: p.readiness.Err})
 	if err != nil {
+		return err
+	}
+	if err := metrics.Registry.Register(expiryOf(p.settings.CertDir)); err != nil {
 		return err
 	}
 	server := ctrlwebhook.NewServer(ctrlwebhook.Options{Host: host, Port: port, CertDir: p.settings.CertDir})
@@ -257,7 +267,7 @@ func (p *parts) addHealth() error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := p.readiness.Err(); err != nil {
+		if err := p.inventory.Err(); err != nil {
 			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
 			return
 		}

@@ -61,9 +61,11 @@ install with --webhook-url and --ca-file.`,
 	fs.String("metrics-listen", ":8080", "`address` of /metrics; 0 for none")
 	fs.String("health-listen", ":8081", "`address` of /healthz and /readyz; 0 for none")
 	fs.StringSlice("api-servers", nil, "`URLs` of all API servers, each of which is asked whether it enforces (default: in a cluster those registered in default/kubernetes, else the kubeconfig's)")
+	secretsFlag(fs)
 	fs.Int32("audit-limit", audit.DefaultLimit, "how many violations are listed in the status of a constraint")
 	fs.Duration("audit-resync", audit.DefaultResync, "how often audit reads everything anew; in between it follows changes")
 	fs.Int32("audit-workers", audit.DefaultWorkers, "how many objects audit reviews at a time")
+	reportFlags(fs)
 	fs.Bool("log-denies", false, "log every violation that denies a request")
 	fs.String("log-level", "info", "log level: error, info, debug")
 	fs.String("log-format", "json", "log format: json, console")
@@ -87,7 +89,7 @@ func (s settings) check() error {
 		return errors.New("--rotate-certs needs the role controller, and --cert-dir where the Secret is mounted")
 	}
 	_, err := s.Perimeter()
-	return errors.Join(err, s.checkAddresses(), s.checkAudit())
+	return errors.Join(err, s.checkAddresses(), s.checkAudit(), s.CheckReports())
 }
 
 func (s settings) checkAddresses() error {

@@ -56,7 +56,8 @@ var flagKeys = map[string]string{
 	"roles": "roles", "pod-name": "podName", "listen": "listen", "cert-dir": "certDir",
 	"rotate-certs": "rotateCerts", "metrics-listen": "metricsListen", "health-listen": "healthListen",
 	"log-denies": "logDenies", "log-level": "logLevel", "log-format": "logFormat",
-	"api-servers": "apiServers",
+	"api-servers": "apiServers", "inventory-secrets": "inventorySecrets",
+	"reports": "reports", "report-limit": "reportLimit",
 	"audit-limit": "auditLimit", "audit-resync": "auditResync", "audit-workers": "auditWorkers",
 }
 

@@ -138,7 +138,8 @@ exempt:
 				t.Setenv("FUSEGATE_CONFIG", configuration(t, tc.file))
 			}
 			got := loaded(t, tc.command(), tc.args...)
-			defaults := cmpopts.IgnoreFields(settings{}, "Listen", "MetricsListen", "HealthListen", "LogLevel", "LogFormat")
+			defaults := cmpopts.IgnoreFields(settings{}, "Listen", "MetricsListen", "HealthListen", "LogLevel", "LogFormat",
+				"AuditLimit", "AuditResync", "AuditWorkers")
 			if diff := cmp.Diff(tc.want, got, defaults, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("%s: (-want +got):\n%s", tc.reason, diff)
 			}

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"time"
 
 	"github.com/fusegate/fusegate/pkg/engine"
@@ -17,7 +18,15 @@ import (
 func main() {
 	rounds := flag.Int("rounds", 5, "how often each side is measured; the sides take turns and the median counts")
 	budget := flag.Duration("time", time.Second, "how long one side is measured in one round for one review")
+	alone := flag.Bool("scale", false, "only measure many templates and constraints")
 	flag.Parse()
+	if *alone {
+		if err := scale(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, "Error:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(context.Background(), *rounds, *budget); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)
@@ -51,10 +60,24 @@ func run(ctx context.Context, rounds int, budget time.Duration) error {
 	if err := overHTTPS(ctx, ours, reviews[0]); err != nil {
 		return err
 	}
+	if err := apart(ctx, "-scale"); err != nil {
+		return err
+	}
 	mine, reference, theirs := means[0], means[1], means[2]
 	fmt.Printf("\ncompiled over interpreted: %.2f\np50: %.2f\np99: %.2f\nspeedup: %.2f\nallocs: %.2f\n",
 		ratio(reference.mean, mine.mean), ratio(theirs.p50, mine.p50), ratio(theirs.p99, mine.p99), ratio(theirs.mean, mine.mean), theirs.allocs/mine.allocs)
 	return nil
+}
+
+// apart runs a part of the benchmark in a process of its own.
+func apart(ctx context.Context, part string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	c := exec.CommandContext(ctx, self, part)
+	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	return c.Run()
 }
 
 func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }

@@ -105,6 +105,8 @@ type Options struct {
 	Reviewer  Reviewer
 	Perimeter exempt.Perimeter
 	Sink      Sink
+	// Objects, if there is one, is told object by object.
+	Objects ObjectSink
 	// Ready returns why not all constraints are known yet; nil means they are.
 	Ready func() error
 	// Limit is how many violations of a constraint are listed.
@@ -169,7 +171,9 @@ type Auditor struct {
 	firstPlan time.Time
 	readings  uint64
 	dirty     map[*constraint]bool
-	lag       time.Duration
+	// changedObjects are those of which the ObjectSink has to be told.
+	changedObjects map[objectRef]struct{}
+	lag            time.Duration
 	// latest is the report as of reported, unless stirred.
 	latest   v1alpha1.AuditReportStatus
 	reported time.Time
@@ -195,7 +199,7 @@ func newAuditor(o Options) (*Auditor, error) {
 		o: o, workers: make(chan struct{}, o.Workers), listings: make(chan struct{}, listings),
 		discover: make(chan struct{}, 1),
 		known:    map[name]*constraint{}, kinds: map[schema.GroupKind]*kind{}, unserved: map[string]error{},
-		dirty: map[*constraint]bool{},
+		dirty: map[*constraint]bool{}, changedObjects: map[objectRef]struct{}{},
 	}
 	a.namespaces = newNamespaces(a)
 	var err error
@@ -238,6 +242,9 @@ func (a *Auditor) Start(ctx context.Context) error {
 	a.tasks.Go(func() { a.namespaces.run(ctx) })
 	a.tasks.Go(func() { a.publish(ctx) })
 	a.tasks.Go(func() { a.watchRights(ctx) })
+	if a.o.Objects != nil {
+		a.tasks.Go(func() { a.publishObjects(ctx) })
+	}
 	for ctx.Err() == nil {
 		changed := a.o.Reviewer.Changed()
 		again := a.refresh(ctx)

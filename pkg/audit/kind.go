@@ -84,7 +84,7 @@ func (k *kind) concern(constraints map[*constraint]bool) {
 	before := k.wanted
 	k.readsNamespace = false
 	for c := range constraints {
-		k.wanted = max(k.wanted, c.since)
+		k.wanted = max(k.wanted, c.since, c.data)
 		k.readsNamespace = k.readsNamespace || c.readsNamespace()
 	}
 	for c := range k.constraints {

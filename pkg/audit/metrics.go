@@ -95,6 +95,10 @@ func (m *auditMetrics) show(a *Auditor, r v1alpha1.AuditReportStatus, oldest tim
 	m.objects.Reset()
 	for _, k := range r.Kinds {
 		m.objects.WithLabelValues(k.Group, k.Kind).Set(float64(k.Objects))
+		// There from the start: a rate sees no first event otherwise.
+		m.drift.WithLabelValues(k.Group, k.Kind)
+		m.errors.WithLabelValues(k.Group, k.Kind, "list")
+		m.errors.WithLabelValues(k.Group, k.Kind, "watch")
 	}
 	m.gaps.Set(float64(len(r.Gaps)))
 	if !oldest.IsZero() {

@@ -56,6 +56,9 @@ func (a *Auditor) outcomes() []*Outcome {
 	var out []*Outcome
 	for c, l := range changed {
 		c.cached = a.outcome(c, l)
+		if c.scope.Withheld == nil {
+			c.last = c.cached
+		}
 		delete(a.dirty, c)
 	}
 	for _, c := range a.known {
@@ -117,6 +120,9 @@ func (a *Auditor) outcome(c *constraint, l *lists) *Outcome {
 		out.Complete, out.Reason, out.Message = false, v1alpha1.ReasonNotAsked, "its actions ask for nothing at audit"
 		return out
 	}
+	if c.scope.Withheld != nil {
+		return out.withheld(c)
+	}
 	_, gaps := a.readable(c)
 	out.explain(c, gaps, a.unsettled(c), faults, l)
 	return out
@@ -149,6 +155,17 @@ func (a *Auditor) tellBlind() {
 			k.touchAll()
 		}
 	}
+}
+
+// withheld is the outcome of a constraint that is not judged by: what was found
+// when it last was.
+func (o *Outcome) withheld(c *constraint) *Outcome {
+	if c.last != nil {
+		o.Total, o.Exempt, o.Violations, o.ExemptViolations = c.last.Total, c.last.Exempt, c.last.Violations, c.last.ExemptViolations
+	}
+	o.Complete, o.Reason = false, v1alpha1.ReasonInventoryIncomplete
+	o.Message = "nothing is judged by it: " + c.scope.Withheld.Error()
+	return o
 }
 
 func (o *Outcome) explain(c *constraint, gaps []string, unsettled string, faults int64, l *lists) {

@@ -26,8 +26,11 @@ type constraint struct {
 	name name
 	// The fields below are guarded by the Auditor's lock.
 	scope engine.AuditScope
-	// since is the sequence with which the scope became what it is.
-	since uint64
+	// since is the sequence with which the scope became what it is, and data
+	// the one with which what its policy reads beside the object did.
+	since, data uint64
+	// last is the outcome before it was withheld.
+	last *Outcome
 	// cached is the last outcome, nil when it has changed.
 	cached *Outcome
 	// shown is the one that the metrics tell, if named.
@@ -191,7 +194,10 @@ func (a *Auditor) constraints(scopes []engine.AuditScope) {
 		if c.since == 0 || c.scope.Revision != s.Revision {
 			c.since, changed = next, true
 		}
-		if c.scope.Revision != s.Revision || c.scope.Generation != s.Generation {
+		if c.scope.Data != s.Data {
+			c.data, changed = next, true
+		}
+		if c.scope.Revision != s.Revision || c.scope.Generation != s.Generation || c.scope.Data != s.Data {
 			c.scope = s
 			a.touch(c)
 		}

@@ -110,6 +110,13 @@ func (a *Auditor) gaps() []v1alpha1.AuditGap {
 		}
 		out = append(out, k.faulty()...)
 	}
+	for n, c := range a.known {
+		if c.scope.Withheld != nil && c.scope.Acts() {
+			out = append(out, v1alpha1.AuditGap{
+				Constraint: n.kind + "/" + n.name, Reason: v1alpha1.ReasonInventoryIncomplete, Message: c.scope.Withheld.Error(),
+			})
+		}
+	}
 	slices.SortFunc(out, func(x, y v1alpha1.AuditGap) int {
 		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.Group, y.Group), cmp.Compare(x.Kind, y.Kind),
 			cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Constraint, y.Constraint), cmp.Compare(x.Message, y.Message))

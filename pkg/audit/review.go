@@ -9,6 +9,7 @@ import (
 	"unique"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fusegate/fusegate/pkg/policy"
 )
@@ -26,7 +27,7 @@ func (k *kind) review(ctx context.Context, u *unstructured.Unstructured, r *read
 		sequence := k.a.sequenceNow()
 		namespace := k.a.namespaces.get(key.namespace)
 		result := k.judge(ctx, u, namespace, r)
-		if ctx.Err() != nil || k.record(r, key, sequence, namespace, result) {
+		if ctx.Err() != nil || k.record(r, u, sequence, namespace, result) {
 			return
 		}
 	}
@@ -91,7 +92,8 @@ func (r *reading) asks(kind, called string) bool {
 }
 
 // record puts a result into the tally unless what it rests on has changed.
-func (k *kind) record(r *reading, key objectKey, sequence uint64, namespace *knownNamespace, result policy.Result) bool {
+func (k *kind) record(r *reading, u *unstructured.Unstructured, sequence uint64, namespace *knownNamespace, result policy.Result) bool {
+	key := keyOf(u)
 	k.a.mu.Lock()
 	defer k.a.mu.Unlock()
 	if k.a.sequence != sequence || k.a.namespaces.get(key.namespace) != namespace {
@@ -102,6 +104,10 @@ func (k *kind) record(r *reading, key objectKey, sequence uint64, namespace *kno
 	}
 	now := &record{exempt: k.exempt(key), findings: k.findings(result)}
 	before := k.records[key]
+	if k.a.o.Objects != nil {
+		now.uid = types.UID(strings.Clone(string(u.GetUID())))
+		now.held = k.held(before, now, result)
+	}
 	if r != nil {
 		now.reading = r.id
 		now.keep(before, r.only)
@@ -109,8 +115,8 @@ func (k *kind) record(r *reading, key objectKey, sequence uint64, namespace *kno
 			r.changed[key.clone()] = true
 		}
 	}
-	if before == nil && len(now.findings) > 0 {
-		key = key.clone()
+	if !now.empty() {
+		key = key.clone() // a map takes over the key each time
 	}
 	k.put(key, now)
 	return true
@@ -135,6 +141,9 @@ func (k *kind) findings(result policy.Result) []finding {
 		}
 	}
 	for _, f := range result.Faults {
+		if f.Cause == policy.CauseInventory {
+			continue // the constraint says so, not each object
+		}
 		if c := k.a.known[name{f.Constraint.Kind, f.Constraint.Name}]; c != nil && k.constraints[c] {
 			out = append(out, finding{by: c, message: unique.Make(cut(string(f.Cause) + ": " + f.Summary())), fault: true})
 		}
@@ -153,14 +162,16 @@ func (r *record) keep(before *record, asked map[*constraint]bool) {
 	if before == nil || asked == nil {
 		return
 	}
-	r.findings = append(before.without(asked).findings, r.findings...)
+	kept := before.without(asked)
+	r.findings, r.held = append(kept.findings, r.findings...), append(kept.held, r.held...)
 	slices.SortStableFunc(r.findings, compareFindings)
 }
 
 // without is the record but for what some constraints found.
 func (r *record) without(some map[*constraint]bool) *record {
 	out := *r
-	out.findings = slices.DeleteFunc(slices.Clone(r.findings), func(f finding) bool { return some[f.by] })
+	drop := func(f finding) bool { return some[f.by] }
+	out.findings, out.held = slices.DeleteFunc(slices.Clone(r.findings), drop), slices.DeleteFunc(slices.Clone(r.held), drop)
 	return &out
 }
 

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 	"unique"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // objectKey identifies an object of a kind.
@@ -15,6 +17,11 @@ type record struct {
 	reading  uint64
 	exempt   bool
 	findings []finding
+	// uid and held are for an ObjectSink, and empty if there is none. held
+	// stands for what was found by constraints that are withheld now: it is in
+	// no count.
+	uid  types.UID
+	held []finding
 }
 
 // finding is one violation, or a verdict that could not be had.
@@ -65,11 +72,13 @@ func newTally() tally {
 func (k *kind) put(key objectKey, now *record) {
 	if before := k.records[key]; before != nil {
 		k.count(before, -1)
+		k.moved(key)
 	}
-	if now == nil || len(now.findings) == 0 {
+	if now.empty() {
 		delete(k.records, key)
 		return
 	}
+	k.moved(key)
 	k.records[key] = now
 	k.count(now, 1)
 }
@@ -106,8 +115,9 @@ func (k *kind) forget(c *constraint) {
 	delete(k.readAt, c)
 	k.a.touch(c)
 	for key, r := range k.records {
-		r.findings = slices.DeleteFunc(slices.Clone(r.findings), func(f finding) bool { return f.by == c })
-		if len(r.findings) == 0 {
+		k.moved(key)
+		*r = *r.without(map[*constraint]bool{c: true})
+		if r.empty() {
 			delete(k.records, key)
 		}
 	}
@@ -116,9 +126,14 @@ func (k *kind) forget(c *constraint) {
 // forgetAll is for a kind that is not followed any more.
 func (k *kind) forgetAll() {
 	k.touchAll()
+	for key := range k.records {
+		k.moved(key)
+	}
 	k.tally = newTally()
 	k.constraints = nil
 }
+
+func (r *record) empty() bool { return r == nil || len(r.findings) == 0 && len(r.held) == 0 }
 
 func (r *record) same(other *record) bool {
 	if r == nil || other == nil {

@@ -45,6 +45,12 @@ func (i *Ingest) constraint(ctx context.Context, k key) error {
 	}
 	errs := i.admit(ctx, k, u)
 	i.readiness.observed(k)
+	if why := i.engine.Withheld(k.kind); why != nil && len(errs) == 0 {
+		if i.inventory != nil && i.inventory.Err() != nil {
+			return errNotYet // it answers nothing before that; saying so would only alarm
+		}
+		errs = []status.Error{{Code: status.CodeInventory, Message: "not enforced: " + why.Error()}}
+	}
 	i.reports.put(k, report{object: u, enforced: len(errs) == 0, errs: errs, faults: i.faults.take(k)})
 	return nil
 }

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,12 +18,15 @@ import (
 // judge returns the condition Enforced that a constraint is to have: the first
 // thing that stands in the way of enforcing it, or that nothing does.
 func (e *Enforcement) judge(u *unstructured.Unstructured, alive map[string]bool) metav1.Condition {
-	rejected, lagging, missing := ingestion(u, alive)
-	if rejected != "" {
-		return notEnforced(v1alpha1.ReasonRejected, rejected)
+	rejected, reason, lagging, missing := ingestion(u, alive)
+	if rejected != "" && reason == v1alpha1.ReasonRejected {
+		return notEnforced(reason, rejected)
 	}
 	if !engine.ActsAtAdmission(u) {
 		return notEnforced(v1alpha1.ReasonNotEnforcing, "its action asks for nothing at admission; audit reports its violations")
+	}
+	if rejected != "" {
+		return notEnforced(reason, rejected)
 	}
 	yes, reason, partly := e.webhook.Intercepted(u)
 	if !yes {
@@ -54,11 +58,11 @@ func notEnforced(reason, message string) metav1.Condition {
 }
 
 // ingestion sums up what the living processes say of the constraint: why one
-// has not accepted it, which know an older generation of it, and which do not
-// know it.
-func ingestion(u *unstructured.Unstructured, alive map[string]bool) (rejected string, lagging, missing []string) {
+// does not judge by it, with the reason that this is, which know an older
+// generation of it, and which do not know it.
+func ingestion(u *unstructured.Unstructured, alive map[string]bool) (rejected, reason string, lagging, missing []string) {
 	entries := status.Entries(u)
-	for pod := range alive {
+	for _, pod := range slices.Sorted(maps.Keys(alive)) {
 		entry := entries[pod]
 		generation, _ := entry["observedGeneration"].(int64)
 		errs, _ := entry["errors"].([]any)
@@ -67,13 +71,19 @@ func ingestion(u *unstructured.Unstructured, alive map[string]bool) (rejected st
 			missing = append(missing, pod)
 		case generation != u.GetGeneration():
 			lagging = append(lagging, pod)
-		case len(errs) > 0:
-			rejected = fmt.Sprintf("pod %s: %v", pod, firstMessage(errs))
+		case len(errs) > 0 && (rejected == "" || reasonOf(errs) != reason && reason == v1alpha1.ReasonInventoryIncomplete):
+			rejected, reason = fmt.Sprintf("pod %s: %v", pod, firstMessage(errs)), reasonOf(errs)
 		}
 	}
-	slices.Sort(lagging)
-	slices.Sort(missing)
-	return rejected, lagging, missing
+	return rejected, reason, lagging, missing
+}
+
+// reasonOf is the reason of the condition for what a process says is wrong.
+func reasonOf(errs []any) string {
+	if e, _ := errs[0].(map[string]any); e["code"] == status.CodeInventory {
+		return v1alpha1.ReasonInventoryIncomplete
+	}
+	return v1alpha1.ReasonRejected
 }
 
 // waitingFor says whose ingestion is waited for. A process that has no entry for

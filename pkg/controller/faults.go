@@ -40,6 +40,15 @@ func (f *faults) deliver(later func(key, time.Duration)) {
 	f.later = later
 }
 
+// refresh has an object reported at once, unless nothing is reported yet.
+func (f *faults) refresh(k key) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.later != nil {
+		f.later(k, 0)
+	}
+}
+
 // record counts a fault and has its constraint reported before long.
 func (f *faults) record(r *policy.Review, fault policy.Fault) {
 	k := key{kind: fault.Constraint.Kind, name: fault.Constraint.Name}

@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/inventory"
 	"github.com/fusegate/fusegate/pkg/status"
 )
 
@@ -76,6 +77,7 @@ type Ingest struct {
 	cache     cache.Cache
 	live      client.Reader
 	engine    *engine.Engine
+	inventory Inventory
 	reports   *reports
 	faults    *faults
 	readiness *Readiness
@@ -89,6 +91,16 @@ type Ingest struct {
 	refused  map[string]refusal // by template: the version that would not compile
 	inForce  map[key]version    // by constraint: the version that is in the engine
 	rejected map[key]rejection  // by constraint: the version that was not accepted
+	data     map[string]string  // by template: why its data is not complete
+}
+
+// Inventory knows the data that templates read: an *inventory.Inventory.
+type Inventory interface {
+	// State says whether a template's data is complete; known is false for
+	// templates that read none.
+	State(template string) (s inventory.State, known bool)
+	// Err is why data is still being read that was there at the start.
+	Err() error
 }
 
 // version is what an object looked like when it was ingested; kind is a
@@ -97,6 +109,7 @@ type version struct {
 	uid        types.UID
 	generation int64
 	kind       string
+	requires   string // of a template: the annotation that names what it reads
 }
 
 // NewIngest returns an ingest that has not been set up.
@@ -108,8 +121,17 @@ func NewIngest(e *engine.Engine, w *status.Writer, r *Readiness, log logr.Logger
 		refused:  map[string]refusal{},
 		inForce:  map[key]version{},
 		rejected: map[key]rejection{},
+		data:     map[string]string{},
 	}
 }
+
+// Reads sets who knows the data that templates read. It is to be called before
+// SetupWithManager, if at all.
+func (i *Ingest) Reads(from Inventory) { i.inventory = from }
+
+// Refresh has a template's status, and that of its constraints, brought up to
+// date with what there is to say about its data. It does not block.
+func (i *Ingest) Refresh(template string) { i.faults.refresh(key{name: template}) }
 
 // Changed receives when the engine's templates or constraints have changed
 // since it was last received from.

@@ -25,8 +25,10 @@ const (
 type report struct {
 	object   *unstructured.Unstructured
 	enforced bool // of constraints only
-	errs     []status.Error
-	faults   status.Faults // of constraints only
+	// inventory is of templates only.
+	inventory *status.Inventory
+	errs      []status.Error
+	faults    status.Faults // of constraints only
 }
 
 // reports writes into the objects' status what ingesting them came to. It works
@@ -131,7 +133,7 @@ func (r *reports) write(ctx context.Context, k key, what report) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	if k.kind == "" {
-		return r.writer.Template(ctx, what.object, what.errs)
+		return r.writer.Template(ctx, what.object, what.errs, what.inventory)
 	}
 	return r.writer.Constraint(ctx, what.object, what.enforced, what.errs, what.faults)
 }

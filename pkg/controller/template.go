@@ -47,7 +47,37 @@ func (i *Ingest) template(ctx context.Context, k key) error {
 		i.readiness.waived(k.name)
 	}
 	i.readiness.observed(k)
-	i.reports.put(k, report{object: u, errs: errs})
+	i.reports.put(k, report{object: u, errs: errs, inventory: i.inventoryOf(k.name)})
+	return i.withheld(ctx, k.name)
+}
+
+// inventoryOf is what there is to say about the data of a template, nil if it
+// reads none.
+func (i *Ingest) inventoryOf(template string) *status.Inventory {
+	if i.inventory == nil {
+		return nil
+	}
+	s, known := i.inventory.State(template)
+	if !known {
+		return nil
+	}
+	return &status.Inventory{Complete: s.Complete, Message: s.Message}
+}
+
+// withheld has the constraints of a template reported when it has changed
+// whether they are judged by.
+func (i *Ingest) withheld(ctx context.Context, template string) error {
+	now := ""
+	if err := i.engine.Withheld(template); err != nil {
+		now = err.Error()
+	}
+	if i.data[template] == now {
+		return nil
+	}
+	if err := i.requeueConstraints(ctx, i.watches.kind(template)); err != nil {
+		return err
+	}
+	i.data[template] = now
 	return nil
 }
 
@@ -72,7 +102,7 @@ func (i *Ingest) compile(ctx context.Context, u *unstructured.Unstructured, crd 
 		return []status.Error{{Code: status.CodeCreate, Message: problem}}, nil
 	}
 	name := u.GetName()
-	now := version{uid: u.GetUID(), generation: u.GetGeneration(), kind: kindOf(u)}
+	now := version{uid: u.GetUID(), generation: u.GetGeneration(), kind: kindOf(u), requires: u.GetAnnotations()[engine.AnnotationRequires]}
 	before, known := i.ingested[name]
 	if before == now {
 		return nil, nil
@@ -148,6 +178,7 @@ func (i *Ingest) removeTemplate(ctx context.Context, k key) error {
 		return err
 	}
 	delete(i.refused, k.name)
+	delete(i.data, k.name)
 	i.readiness.waived(k.name)
 	i.readiness.observed(k)
 	i.reports.drop(k)

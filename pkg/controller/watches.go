@@ -34,7 +34,7 @@ func newWatches(c cache.Cache, q workqueue.TypedRateLimitingInterface[key]) *wat
 // kind is the kind that is watched for template, empty if none is.
 func (w *watches) kind(template string) string { return w.open[template].kind }
 
-func (w *watches) has(kind string) bool { return w.kind(strings.ToLower(kind)) == kind }
+func (w *watches) has(kind string) bool { return kind != "" && w.kind(strings.ToLower(kind)) == kind }
 
 // synced tells whether kind is watched and all its constraints have been
 // listed: reading one does not block then.

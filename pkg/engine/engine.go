@@ -53,23 +53,28 @@ func with(driver *rego.Driver) (*Engine, error) {
 // is not served, is a fault without one. A review without an enforcement point
 // is judged as if it came through all of them. The result is sorted.
 func (e *Engine) Review(ctx context.Context, r *policy.Review) policy.Result {
-	return e.ReviewBy(ctx, r, nil)
+	return e.review(ctx, r, nil, judge)
 }
 
 // ReviewBy is Review by those constraints only for which by returns true; nil
 // stands for all.
 func (e *Engine) ReviewBy(ctx context.Context, r *policy.Review, by func(kind, name string) bool) policy.Result {
+	return e.review(ctx, r, by, judge)
+}
+
+func (e *Engine) review(ctx context.Context, r *policy.Review, by func(kind, name string) bool, how evaluator) policy.Result {
 	if !served(r.Point) {
 		err := fmt.Errorf("%w, supported enforcement points: %v", client.ErrUnsupportedEnforcementPoints, policy.EnforcementPoints())
 		return policy.Result{Faults: []policy.Fault{{Cause: policy.CauseInternal, Err: err}}}
 	}
-	v := review{Review: r, data: e.driver.Data(), input: rego.NewInput(r)}
+	v := review{Review: r, place: place(r.Point), canary: IsCanary(r), data: e.driver.Data(), input: rego.NewInput(r)}
 	share := &budget{Context: ctx}
 	for _, x := range e.registry.current.Load().of(r.Kind.Kind) {
 		if by == nil || by(x.kind, x.name) {
-			v.judge(share, x)
+			v.judge(share, x, how)
 		}
 	}
+	v.input.Release()
 	v.result.Sort()
 	return v.result
 }

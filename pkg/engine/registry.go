@@ -1,9 +1,6 @@
 package engine
 
 import (
-	"cmp"
-	"reflect"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,6 +33,11 @@ type AuditScope struct {
 	Revision uint64
 	// Reads is what of a review its template may read.
 	Reads Reads
+	// Withheld is why the constraint is not judged by: data that it reads is
+	// not complete. Nil if it is.
+	Withheld error
+	// Data changes with the objects that its template reads in data.inventory.
+	Data uint64
 }
 
 // Acts tells whether the constraint asks for anything at audit.
@@ -48,14 +50,21 @@ type registry struct {
 	operations map[string][]policy.Operation // by lower-case kind
 	entries    map[string]map[string]*entry  // by lower-case kind and name
 	reads      map[string]Reads              // by lower-case kind
+	needs      map[string]Need               // by lower-case kind, of those that read data.inventory
+	withheld   map[string]error              // by lower-case kind: why data is not complete
+	awaits     bool                          // whether anybody will say that it is
 	current    atomic.Pointer[snapshot]
+	edits      edits // since the current snapshot
 	revision   uint64
 	changed    chan struct{}
 }
 
 func newRegistry() *registry {
-	r := &registry{operations: map[string][]policy.Operation{}, entries: map[string]map[string]*entry{}, reads: map[string]Reads{}, changed: make(chan struct{})}
-	r.current.Store(newSnapshot(nil))
+	r := &registry{
+		operations: map[string][]policy.Operation{}, entries: map[string]map[string]*entry{}, reads: map[string]Reads{},
+		needs: map[string]Need{}, withheld: map[string]error{}, changed: make(chan struct{}),
+	}
+	r.current.Store(&snapshot{})
 	return r
 }
 
@@ -67,13 +76,12 @@ func (r *registry) addTemplate(t *Template, program *rego.Program) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.operations[t.Name], r.reads[t.Name] = ops, readsOf(t)
+	r.setNeed(needOf(t, program.Inventory()))
 	r.revision++
-	for name, x := range r.entries[t.Name] {
-		changed := *x
-		changed.program, changed.operations = program, ops
-		changed.reads, changed.revision = r.reads[t.Name], r.revision
-		r.entries[t.Name][name] = &changed
-	}
+	r.change(t.Name, func(x *entry) {
+		x.program, x.operations, x.reads = program, ops, r.reads[t.Name]
+		x.revision, x.withheld = r.revision, r.withheld[t.Name]
+	})
 	r.publish()
 	r.notify()
 }
@@ -83,6 +91,11 @@ func (r *registry) removeTemplate(name string) {
 	defer r.mu.Unlock()
 	delete(r.operations, name)
 	delete(r.reads, name)
+	delete(r.needs, name)
+	delete(r.withheld, name)
+	for _, x := range r.entries[name] {
+		r.edits.remove(x)
+	}
 	delete(r.entries, name)
 	r.publish()
 	r.notify()
@@ -95,10 +108,15 @@ func (r *registry) addConstraint(x *entry) {
 	if r.entries[kind] == nil {
 		r.entries[kind] = map[string]*entry{}
 	}
-	x.operations, x.reads = r.operations[kind], r.reads[kind]
+	x.operations, x.reads, x.withheld = r.operations[kind], r.reads[kind], r.withheld[kind]
 	before := r.entries[kind][x.name]
 	r.entries[kind][x.name] = x
-	if before != nil && before.uid == x.uid && reflect.DeepEqual(before.spec, x.spec) {
+	r.edits.add(x)
+	if before != nil {
+		r.edits.remove(before)
+		x.data = before.data
+	}
+	if before != nil && before.uid == x.uid && before.spec == x.spec {
 		x.revision = before.revision
 		r.publish()
 		return
@@ -119,9 +137,11 @@ func (r *registry) notify() {
 func (r *registry) removeConstraint(kind, name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.entries[strings.ToLower(kind)][name] == nil {
+	x := r.entries[strings.ToLower(kind)][name]
+	if x == nil {
 		return
 	}
+	r.edits.remove(x)
 	delete(r.entries[strings.ToLower(kind)], name)
 	r.publish()
 	r.notify()
@@ -129,16 +149,8 @@ func (r *registry) removeConstraint(kind, name string) {
 
 // publish is called with the lock held.
 func (r *registry) publish() {
-	var all []*entry
-	for _, byName := range r.entries {
-		for _, x := range byName {
-			all = append(all, x)
-		}
-	}
-	slices.SortFunc(all, func(a, b *entry) int {
-		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name))
-	})
-	r.current.Store(newSnapshot(all))
+	r.current.Store(r.current.Load().with(r.edits))
+	r.edits = edits{}
 }
 
 // actsAt tells whether a constraint can change the answer to a request.
@@ -149,7 +161,7 @@ func actsAt(c policy.Constraint) bool { return c.Has(policy.Deny) || c.Has(polic
 func (e *Engine) AdmissionScopes() []Scope {
 	var out []Scope
 	for _, x := range e.registry.current.Load().entries {
-		if x.kind != canaryPolicy && actsAt(x.at[policy.PointWebhook]) {
+		if !x.canary && actsAt(x.on(policy.PointWebhook)) {
 			out = append(out, Scope{
 				Kind: x.kind, Name: x.name, UID: x.uid, Generation: x.generation, Match: x.match, Operations: x.operations,
 			})
@@ -163,12 +175,13 @@ func (e *Engine) AdmissionScopes() []Scope {
 func (e *Engine) AuditScopes() []AuditScope {
 	var out []AuditScope
 	for _, x := range e.registry.current.Load().entries {
-		if x.kind == canaryPolicy {
+		if x.canary {
 			continue
 		}
 		out = append(out, AuditScope{
 			Scope:      Scope{Kind: x.kind, Name: x.name, UID: x.uid, Generation: x.generation, Match: x.match, Operations: x.operations},
-			Constraint: x.at[policy.PointAudit], Revision: x.revision, Reads: x.reads,
+			Constraint: x.on(policy.PointAudit), Revision: x.revision, Reads: x.reads,
+			Withheld: x.withheld, Data: x.data,
 		})
 	}
 	return out

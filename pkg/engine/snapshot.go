@@ -1,6 +1,10 @@
 package engine
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -20,10 +24,21 @@ func served(point policy.EnforcementPoint) bool {
 	return slices.Contains(everyPoint, point) || slices.Contains(policy.EnforcementPoints(), string(point))
 }
 
+// place is a point's place in entry.at.
+func place(point policy.EnforcementPoint) int {
+	for i, p := range policy.EnforcementPoints() {
+		if string(point) == p {
+			return i
+		}
+	}
+	return len(policy.EnforcementPoints()) // every point
+}
+
 // entry is a constraint, ready to judge. It is immutable once it is in a
 // snapshot.
 type entry struct {
 	kind, name string
+	canary     bool // it is the built-in one
 	uid        types.UID
 	generation int64
 	match      *match.Matcher
@@ -31,12 +46,24 @@ type entry struct {
 	parameters *rego.Parameters
 	operations []policy.Operation
 	reads      Reads
-	spec       any
+	// spec is a digest.
+	spec [sha256.Size]byte
+	// kinds are those, of whatever group, that it matches, sorted; nil if they
+	// cannot be listed.
+	kinds []string
+	// withheld is why it is not judged by; nil if it is.
+	withheld error
 	// revision is the registry's as of when a verdict may last have changed.
 	revision uint64
-	// at says what the constraint asks for, by the review's point.
-	at map[policy.EnforcementPoint]policy.Constraint
+	// data is the registry's revision as of when what it reads in
+	// data.inventory may last have changed.
+	data uint64
+	// at says what the constraint asks for, by the place of the review's point.
+	at []policy.Constraint
 }
+
+// on says what the constraint asks for at a point.
+func (x *entry) on(point policy.EnforcementPoint) policy.Constraint { return x.at[place(point)] }
 
 // newEntry compiles what c says. Program, parameters and operations are the
 // caller's to add.
@@ -46,25 +73,28 @@ func newEntry(c *unstructured.Unstructured) (*entry, error) {
 		return nil, err
 	}
 	x := &entry{
-		kind: c.GetKind(), name: c.GetName(), uid: c.GetUID(), generation: c.GetGeneration(),
-		match: m, spec: c.DeepCopy().Object["spec"], at: map[policy.EnforcementPoint]policy.Constraint{},
+		kind: c.GetKind(), name: c.GetName(), canary: c.GetKind() == canaryPolicy, uid: c.GetUID(), generation: c.GetGeneration(),
+		match: m, kinds: kindsOf(m),
 	}
+	spec, err := json.Marshal(c.Object["spec"])
+	if err != nil {
+		return nil, fmt.Errorf("reading the spec of constraint %s: %w", c.GetName(), err)
+	}
+	x.spec = sha256.Sum256(spec)
 	for _, point := range policy.EnforcementPoints() {
-		x.at[policy.EnforcementPoint(point)] = describe(c, policy.EnforcementPoint(point))
+		x.at = append(x.at, describe(c, policy.EnforcementPoint(point)))
 	}
-	for _, point := range everyPoint {
-		x.at[point] = describe(c, "")
-	}
+	x.at = append(x.at, describe(c, ""))
 	return x, nil
 }
 
 // applies tells whether the constraint has a say at this point and in this
 // operation. Only requests have operations that a template can narrow.
-func (x *entry) applies(r *policy.Review) bool {
-	if IsCanary(r) != (x.kind == canaryPolicy) {
+func (x *entry) applies(r *policy.Review, place int, canary bool) bool {
+	if canary != x.canary {
 		return false // as all of Fusegate's own kinds are outside policy
 	}
-	c := x.at[r.Point]
+	c := &x.at[place]
 	if c.Action == policy.Scoped && len(c.ScopedActions) == 0 {
 		return false
 	}
@@ -72,87 +102,53 @@ func (x *entry) applies(r *policy.Review) bool {
 		slices.Contains(x.operations, r.Operation) || slices.Contains(x.operations, "*")
 }
 
-// snapshot is all constraints at one time, found by the kinds that they match.
-// It is immutable.
-type snapshot struct {
-	entries []*entry
-	byKind  map[string][]*entry
-	// others are the constraints on every kind.
-	others []*entry
-}
-
-func newSnapshot(entries []*entry) *snapshot {
-	s := &snapshot{entries: entries, byKind: map[string][]*entry{}}
-	for _, x := range entries {
-		for _, kind := range kindsOf(x) {
-			s.byKind[kind] = nil
-		}
-	}
-	for _, x := range entries {
-		kinds := kindsOf(x)
-		if kinds == nil {
-			s.others = append(s.others, x)
-		}
-		for kind := range s.byKind {
-			if kinds == nil || slices.Contains(kinds, kind) {
-				s.byKind[kind] = append(s.byKind[kind], x)
-			}
-		}
-	}
-	return s
-}
-
-// kindsOf lists the kinds, of whatever group, that a constraint matches; nil if
-// they cannot be listed.
-func kindsOf(x *entry) []string {
-	var out []string
-	for _, k := range x.match.Kinds() {
-		if k.Kinds == nil {
-			return nil
-		}
-		out = append(out, k.Kinds...)
-	}
-	return out
-}
-
-// of returns the constraints that may match objects of a kind.
-func (s *snapshot) of(kind string) []*entry {
-	if found, ok := s.byKind[kind]; ok {
-		return found
-	}
-	return s.others
-}
-
 // review is one review on its way through the constraints.
 type review struct {
 	*policy.Review
+	place  int // of its point
+	canary bool
 	data   *rego.Data
 	input  *rego.Input
 	result policy.Result
 }
 
-func (v *review) judge(share *budget, x *entry) {
-	if !x.applies(v.Review) {
+// usualViolations is how many violations there is room for at first.
+const usualViolations = 8
+
+// judge is how reviews are judged: by what the template was compiled to.
+func judge(ctx context.Context, v *review, x *entry) ([]rego.Finding, *rego.Failure) {
+	return x.program.Judge(ctx, v.data, v.input, x.parameters)
+}
+
+func (v *review) judge(share *budget, x *entry, by evaluator) {
+	if !x.applies(v.Review, v.place, v.canary) {
 		return
 	}
-	c := x.at[v.Point]
+	c := &x.at[v.place]
 	matches, err := x.match.Match(v.Review)
 	if err != nil {
-		v.result.Faults = append(v.result.Faults, policy.Fault{Constraint: c, Cause: policy.CauseMatch, Err: err})
+		v.result.Faults = append(v.result.Faults, policy.Fault{Constraint: *c, Cause: policy.CauseMatch, Err: err})
 	}
 	if !matches || err != nil {
 		return
 	}
+	if x.withheld != nil {
+		v.result.Faults = append(v.result.Faults, policy.Fault{Constraint: *c, Cause: policy.CauseInventory, Err: x.withheld})
+		return
+	}
 	share.begin(time.Now())
-	found, failure := x.program.Judge(share, v.data, v.input, x.parameters)
+	found, failure := by(share, v, x)
 	if failure != nil {
 		v.result.Faults = append(v.result.Faults, policy.Fault{
-			Constraint: c, Cause: failure.Cause, Err: failure.Err, Brief: failure.Brief,
+			Constraint: *c, Cause: failure.Cause, Err: failure.Err, Brief: failure.Brief,
 		})
 		return
 	}
 	v.result.Evaluated++
+	if len(found) > 0 && v.result.Violations == nil {
+		v.result.Violations = make([]policy.Violation, 0, usualViolations)
+	}
 	for _, f := range found {
-		v.result.Violations = append(v.result.Violations, policy.Violation{Constraint: c, Message: f.Message, Details: f.Details})
+		v.result.Violations = append(v.result.Violations, policy.Violation{Constraint: *c, Message: f.Message, Details: f.Details})
 	}
 }

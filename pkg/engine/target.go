@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fusegate/fusegate/pkg/match"
-	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/rego"
 )
 
@@ -44,13 +43,9 @@ func (target) ValidateConstraint(c *unstructured.Unstructured) error {
 	return validateAction(c)
 }
 
-// ToMatcher compiles the constraint's match block.
-func (target) ToMatcher(c *unstructured.Unstructured) (constraints.Matcher, error) {
-	m, err := compileMatch(c)
-	if err != nil {
-		return nil, err
-	}
-	return &matcher{constraint: c.DeepCopy(), match: m}, nil
+// ToMatcher returns what matches nothing: no review goes through the framework.
+func (target) ToMatcher(*unstructured.Unstructured) (constraints.Matcher, error) {
+	return matcher{}, nil
 }
 
 func compileMatch(c *unstructured.Unstructured) (*match.Matcher, error) {
@@ -68,21 +63,7 @@ func compileMatch(c *unstructured.Unstructured) (*match.Matcher, error) {
 	return match.Compile(fields)
 }
 
-// matcher never returns an error: the framework would make a denial of it.
-type matcher struct {
-	constraint *unstructured.Unstructured
-	match      *match.Matcher
-}
+// matcher matches nothing.
+type matcher struct{}
 
-func (m *matcher) Match(review any) (bool, error) {
-	in, ok := review.(*rego.Input)
-	if !ok {
-		return false, nil
-	}
-	matches, err := m.match.Match(in.Review())
-	if err != nil {
-		in.Report(rego.Fault{Constraint: m.constraint, Cause: policy.CauseMatch, Err: err})
-		return false, nil
-	}
-	return matches, nil
-}
+func (matcher) Match(any) (bool, error) { return false, nil }

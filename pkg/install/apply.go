@@ -66,6 +66,11 @@ func (p Plan) Apply(ctx context.Context, c client.Client, o ApplyOptions) ([]Cha
 	if err := a.preflight(ctx); err != nil {
 		return nil, err
 	}
+	for _, u := range p.Definitions {
+		if err := a.define(ctx, u); err != nil {
+			return a.changes, err
+		}
+	}
 	for _, u := range p.Objects {
 		if err := a.apply(ctx, u); err != nil {
 			return a.changes, err

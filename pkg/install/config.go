@@ -65,6 +65,15 @@ type Config struct {
 	// ControllerReplicas is the number of pods of which one is the leader;
 	// zero means 2.
 	ControllerReplicas int32 `json:"controllerReplicas,omitempty"`
+	// Reports are the formats in which audit writes report objects, openreports
+	// or policyreport; none if it is empty.
+	Reports []string `json:"reports,omitempty"`
+	// ReportLimit is how many reports there are at most of a format; zero means
+	// pkg/report's default.
+	ReportLimit int32 `json:"reportLimit,omitempty"`
+	// InventorySecrets lets policies read Secrets in data.inventory, where a
+	// template, SyncSet or Config asks for them and the pods have the right.
+	InventorySecrets bool `json:"inventorySecrets,omitempty"`
 	// Exempt widens the perimeter. Its OwnNamespace follows Namespace.
 	Exempt exempt.Options `json:"exempt"`
 	// TakeOverCRDs replaces CRDs of the same name that somebody else

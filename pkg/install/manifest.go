@@ -58,6 +58,10 @@ func (c Config) fit(u *unstructured.Unstructured, hash string) error {
 	switch u.GetKind() {
 	case "Namespace":
 		u.SetName(c.Namespace)
+	case "ClusterRole":
+		if err := c.fitRole(u); err != nil {
+			return err
+		}
 	case "ClusterRoleBinding", "RoleBinding":
 		if err := c.fitBinding(u); err != nil {
 			return err

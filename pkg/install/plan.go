@@ -14,6 +14,10 @@ type Plan struct {
 	// Objects are in the order in which they are applied: the namespace and
 	// the CRDs first, the webhook configuration last.
 	Objects []*unstructured.Unstructured
+	// Definitions are CRDs of other projects that Config.Reports asks for.
+	// Apply leaves those alone that somebody else installed, and YAML leaves
+	// them out: what applies YAML would not.
+	Definitions []*unstructured.Unstructured
 	// Config is the configuration that the plan was rendered from, with
 	// defaults.
 	Config Config
@@ -62,8 +66,8 @@ const (
 	Configured Action = "configured"
 	Unchanged  Action = "unchanged"
 	Deleted    Action = "deleted"
-	// Kept objects are not deleted: users' policies, and what is not
-	// Fusegate's.
+	// Kept objects are not deleted, or not changed: users' policies, and what
+	// is not Fusegate's.
 	Kept Action = "kept"
 )
 

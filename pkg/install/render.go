@@ -81,7 +81,11 @@ func Render(c Config) (Plan, error) {
 	if err != nil {
 		return Plan{}, fmt.Errorf("rendering the plan: %w", err)
 	}
-	return Plan{Objects: objects, Config: c}, nil
+	definitions, err := c.definitions()
+	if err != nil {
+		return Plan{}, fmt.Errorf("rendering the plan: %w", err)
+	}
+	return Plan{Objects: objects, Definitions: definitions, Config: c}, nil
 }
 
 // objects are the manifests with the ConfigMap before the pods that mount it,

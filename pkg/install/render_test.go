@@ -137,7 +137,9 @@ func TestOutsideTheCluster(t *testing.T) {
 	for _, u := range render(t, configs(t)["webhook-url.yaml"]).Objects {
 		got = append(got, u.GetKind())
 	}
-	want := []string{"Namespace", "CustomResourceDefinition", "CustomResourceDefinition", "ClusterRole", "Role", "ClusterRole", "Role", "ConfigMap", "ValidatingWebhookConfiguration"}
+	crd := "CustomResourceDefinition"
+	want := []string{"Namespace", crd, crd, crd, crd, crd, "ClusterRole", "Role", "ClusterRole", "ClusterRole", "Role",
+		"ClusterRole", "ClusterRole", "ConfigMap", "ValidatingWebhookConfiguration"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("kinds (-want +got):\n%s", diff)
 	}

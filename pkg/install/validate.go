@@ -41,6 +41,7 @@ func (c Config) validate() error {
 		checkReplicas("webhookReplicas", c.WebhookReplicas),
 		checkReplicas("controllerReplicas", c.ControllerReplicas),
 		c.checkOwnNamespace(),
+		c.CheckReports(),
 		err,
 	)
 }

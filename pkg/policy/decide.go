@@ -34,7 +34,8 @@ type Decision struct {
 // is deny and its OnFault is not OnFaultAllow: a crafted object must not buy
 // its way past a policy by breaking it. Any other fault never denies and is a
 // warning instead; if nothing at all could be judged because of such faults,
-// the decision is an error.
+// the decision is an error, except for constraints that are known not to be
+// enforced until their inventory is complete: their status says so.
 func Decide(r Result) Decision {
 	var denials, warnings []string
 	for _, v := range r.Violations {
@@ -54,6 +55,8 @@ func Decide(r Result) Decision {
 			denials = append(denials, Line(f.Constraint, fmt.Sprintf("the policy failed on this object: %v", f.Err)))
 		case f.Cause == CauseInput:
 			warnings = append(warnings, Line(f.Constraint, fmt.Sprintf("not judged, the policy failed on this object: %v", f.Err)))
+		case f.Cause == CauseInventory:
+			warnings = append(warnings, Line(f.Constraint, fmt.Sprintf("not judged, the policy is not enforced: %v", f.Err)))
 		default:
 			undecided = append(undecided, f)
 			warnings = append(warnings, Line(f.Constraint, fmt.Sprintf("not judged: %v", f.Err)))

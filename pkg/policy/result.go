@@ -73,6 +73,9 @@ const (
 	// CauseMatch is a constraint that could not be matched, as when the
 	// object's namespace is not known.
 	CauseMatch FaultCause = "Match"
+	// CauseInventory is a policy that is not judged by yet, since the objects
+	// that it reads beside the reviewed one are not all known.
+	CauseInventory FaultCause = "Inventory"
 	// CauseInternal is an error of Fusegate's own.
 	CauseInternal FaultCause = "Internal"
 )

@@ -33,6 +33,8 @@ import (
 type Driver struct {
 	data        *tree.Tree
 	interpreted bool
+	references  references
+	observer    Observer
 
 	mu         sync.RWMutex
 	programs   map[string]*Program               // by constraint kind
@@ -45,6 +47,7 @@ var _ drivers.Driver = (*Driver)(nil)
 func NewDriver() *Driver {
 	return &Driver{
 		data:       tree.New(),
+		observer:   unobserved{},
 		programs:   map[string]*Program{},
 		parameters: map[string]map[string]*Parameters{},
 	}
@@ -58,13 +61,21 @@ func NewReference() *Driver {
 	return d
 }
 
+// Observe sets who is told what goes on. It is to be called before the first
+// template is added.
+func (d *Driver) Observe(o Observer) { d.observer = o }
+
 // Name is "Rego", the engine name that templates use.
 func (d *Driver) Name() string { return schema.Name }
 
 // Compile checks a template's Rego without keeping the result. Its errors are
 // Diagnostics.
 func Compile(t *templates.ConstraintTemplate) error {
-	c, err := compileSource(t)
+	source, err := regoSource(t)
+	if err != nil {
+		return err
+	}
+	c, err := compileSource(source, false)
 	if err != nil {
 		return err
 	}
@@ -80,11 +91,20 @@ func (d *Driver) AddTemplate(ctx context.Context, t *templates.ConstraintTemplat
 		return err
 	}
 	if d.interpreted {
-		program.compiled, program.refused = nil, errReference
+		reference, err := program.interpreter()
+		if err != nil {
+			return err
+		}
+		program.refuse(errReference, reference)
 	}
+	program.references, program.observer = &d.references, d.observer
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.programs[t.Spec.CRD.Spec.Names.Kind] = program
+	kind := t.Spec.CRD.Spec.Names.Kind
+	if before := d.programs[kind]; before != nil {
+		d.references.drop(before)
+	}
+	d.programs[kind] = program
 	return nil
 }
 
@@ -93,6 +113,9 @@ func (d *Driver) RemoveTemplate(_ context.Context, t *templates.ConstraintTempla
 	kind := t.Spec.CRD.Spec.Names.Kind
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if before := d.programs[kind]; before != nil {
+		d.references.drop(before)
+	}
 	delete(d.programs, kind)
 	delete(d.parameters, kind)
 	return nil
@@ -135,6 +158,23 @@ func (d *Driver) RemoveData(_ context.Context, _ string, path storage.Path) erro
 	d.data.Remove(inventoryPath(path))
 	return nil
 }
+
+// Edit says what is to lie at a path below data.inventory: an object with these
+// documents by key, or nothing if there are none. The documents are decoded
+// JSON and the driver's from then on.
+type Edit = tree.Edit
+
+// UpdateData makes all edits at once. An error means that it made none.
+func (d *Driver) UpdateData(edits []Edit) error {
+	below := make([]Edit, len(edits))
+	for i, e := range edits {
+		below[i] = Edit{Path: inventoryPath(e.Path), Objects: e.Objects}
+	}
+	return d.data.Apply(below)
+}
+
+// GetData returns what lies at path. It must not be modified.
+func (d *Driver) GetData(path []string) (any, bool) { return d.data.Get(inventoryPath(path)) }
 
 // errReference is why a driver for comparison interprets.
 var errReference = errors.New("all templates are to be interpreted")
@@ -189,8 +229,8 @@ func (d *Driver) Interpreted() map[string]error {
 	defer d.mu.RUnlock()
 	out := map[string]error{}
 	for kind, p := range d.programs {
-		if p.refused != nil {
-			out[kind] = p.refused
+		if why := p.Refused(); why != nil {
+			out[kind] = why
 		}
 	}
 	return out

@@ -10,25 +10,64 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/rego/exec"
+	"github.com/fusegate/fusegate/pkg/rego/value"
 )
 
 // panicking stands for an evaluator with a bug.
 type panicking struct{}
 
-func (panicking) evaluate(context.Context, *Data, *Input, *Parameters) ([]Finding, error) {
+func (panicking) Run(context.Context, any, any, *exec.Shared) ([]any, error) {
 	panic("the password is xyzzy")
 }
 
+// panics counts panics.
+type panics struct{ kinds []string }
+
+func (p *panics) Panicked(kind string) { p.kinds = append(p.kinds, kind) }
+
+func panickingProgram(t *testing.T) (*Program, *panics) {
+	t.Helper()
+	kind, template := libraryTemplate(t, "requiredlabels")
+	p, err := compile(t.Context(), template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := &panics{}
+	p.observer = counted
+	p.Plant(panicking{})
+	if kind != p.kind {
+		t.Errorf("the program is of kind %q, want %q", p.kind, kind)
+	}
+	return p, counted
+}
+
+// TestPanicFallsBack: a bug of the compiled evaluator costs time and no verdict.
+func TestPanicFallsBack(t *testing.T) {
+	p, counted := panickingProgram(t)
+	in := NewInput(&policy.Review{Object: map[string]any{"kind": "Pod"}})
+	params := &Parameters{document: map[string]any{"labels": []any{map[string]any{"key": "owner"}}}}
+	params.term = func() *ast.Term { return value.Term(params.document) }
+	found, failure := p.Judge(t.Context(), stored(t, nil), in, params)
+	if failure != nil || len(found) != 1 {
+		t.Errorf("got %v and failure %+v, want the interpreter's verdict: one violation", found, failure)
+	}
+	if len(counted.kinds) != 1 || counted.kinds[0] != p.kind {
+		t.Errorf("panics counted: %v, want one of %s", counted.kinds, p.kind)
+	}
+}
+
 func TestPanicIsAFault(t *testing.T) {
-	_, err := guarded(t.Context(), panicking{}.evaluate, nil, nil, nil)
-	if err == nil || !strings.Contains(err.Error(), "the evaluator panicked") {
-		t.Fatalf("got %v, want an error that tells of the panic", err)
+	p, counted := panickingProgram(t)
+	_, err := p.judge(t.Context(), stored(t, nil), nil, &Parameters{}) // both panic over a review that is nil
+	if err == nil || !strings.Contains(err.Error(), "the evaluator panicked") || len(counted.kinds) != 2 {
+		t.Fatalf("got %v and %d panics counted, want an error that tells of the panic, and two", err, len(counted.kinds))
 	}
 	if got := causeOf(err); got != policy.CauseInternal {
 		t.Errorf("cause %s, want %s: a bug of ours never denies", got, policy.CauseInternal)
 	}
 	var s interface{ Stack() string }
-	if !errors.As(error(evalError{err}), &s) || !strings.Contains(s.Stack(), "panicking") {
+	if !errors.As(error(evalError{err}), &s) || !strings.Contains(s.Stack(), "evaluate") {
 		t.Errorf("no stack that names where it panicked")
 	}
 }

@@ -2,12 +2,14 @@ package rego
 
 import (
 	"sync"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	admissionv1 "k8s.io/api/admission/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/rego/exec"
 )
 
 // Fault is a constraint that could not be judged, before the engine has
@@ -31,13 +33,15 @@ type Input struct {
 	convert sync.Once
 	value   *ast.Term
 	err     error
+	now     time.Time
+	shared  *exec.Shared
 
 	faults    []Fault
 	evaluated int
 }
 
 // NewInput wraps r, which must not change from now on.
-func NewInput(r *policy.Review) *Input { return &Input{review: r} }
+func NewInput(r *policy.Review) *Input { return &Input{review: r, now: time.Now()} }
 
 // Review returns the review that was wrapped.
 func (in *Input) Review() *policy.Review { return in.review }
@@ -58,6 +62,23 @@ func (in *Input) Faults() []Fault { return in.faults }
 
 // Evaluated returns how many constraints came to a verdict.
 func (in *Input) Evaluated() int { return in.evaluated }
+
+// common is what evaluations of this review have in common.
+func (in *Input) common() *exec.Shared {
+	if in.shared == nil {
+		in.shared = exec.NewShared(in.now)
+	}
+	return in.shared
+}
+
+// Release ends the use of the input. It may be left out, at the cost of memory
+// that is not used again.
+func (in *Input) Release() {
+	if in.shared != nil {
+		in.shared.Release()
+		in.shared = nil
+	}
+}
 
 // document returns the review as what input.review reads.
 func (in *Input) document() map[string]any {

@@ -138,8 +138,8 @@ func TestLibrary(t *testing.T) {
 	for i, f := range folders {
 		kind, template := libraryTemplate(t, f.Name())
 		p := c.program(t, template)
-		if p.refused != nil {
-			t.Errorf("%s is refused: %v", f.Name(), p.refused)
+		if p.Refused() != nil {
+			t.Errorf("%s is refused: %v", f.Name(), p.Refused())
 		}
 		s := samples(t, f.Name(), kind)
 		c.vary(t, f.Name(), p, s, uint64(i), *evaluations/2/len(folders))

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
+	"github.com/open-policy-agent/frameworks/constraint/pkg/client/drivers/rego/schema"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
@@ -36,26 +38,67 @@ func (d *Driver) Data() *Data { return &Data{root: d.data.Root()} }
 // store shows the data document to the interpreter.
 func (e *Data) store() storage.Store { return tree.NewView(e.root) }
 
-// Program is the Rego of one template, ready to run. It is immutable.
+// Evaluator is a compiled program; see exec.Program.
+type Evaluator interface {
+	Run(ctx context.Context, input, data any, shared *exec.Shared) ([]any, error)
+}
+
+// Plant replaces the compiled program, and returns the one before. It is for
+// tests of what happens when that is wrong, before the first review.
+func (p *Program) Plant(e Evaluator) Evaluator {
+	before := p.compiled
+	p.compiled = e
+	return before
+}
+
+// Program is the Rego of one template, ready to run. What it judges by never
+// changes; how, changes once at most, when the compiled program is found wrong.
 type Program struct {
-	interpreted *topdownProgram
-	compiled    *exec.Program
-	refused     error
+	kind     string
+	source   *schema.Source
+	compiled Evaluator
+	// random is set when the code may give something else every time.
+	random    bool
+	inventory []InventoryRead
+	// refused is why the program is interpreted on every review, nil if it is
+	// not.
+	refused atomic.Pointer[error]
+	// held is the interpreter's program of a template that always needs it;
+	// others are made when they are needed.
+	held       atomic.Pointer[topdownProgram]
+	references *references
+	observer   Observer
 }
 
 // compile turns a template into a program. Its errors are Diagnostics; that the
 // Rego runs by the interpreter only is none.
 func compile(ctx context.Context, t *templates.ConstraintTemplate) (*Program, error) {
-	c, err := compileSource(t)
+	source, err := regoSource(t)
 	if err != nil {
 		return nil, err
 	}
-	p := &Program{}
-	if p.interpreted, err = interpret(c); err != nil {
+	c, err := compileSource(source, false)
+	if err != nil {
 		return nil, err
 	}
-	p.compiled, p.refused = translate(ctx, c)
+	reference, err := interpret(c)
+	if err != nil {
+		return nil, err
+	}
+	p := &Program{kind: t.Spec.CRD.Spec.Names.Kind, source: source, references: &references{}, observer: unobserved{}, inventory: inventoryReads(c)}
+	compiled, err := translate(ctx, c)
+	if err != nil {
+		p.refuse(err, reference)
+		return p, nil
+	}
+	p.compiled, p.random = compiled, compiled.Random()
 	return p, nil
+}
+
+// refuse lets the interpreter judge from now on.
+func (p *Program) refuse(why error, reference *topdownProgram) {
+	p.held.Store(reference)
+	p.refused.Store(&why)
 }
 
 func translate(ctx context.Context, c *ast.Compiler) (*exec.Program, error) {
@@ -66,9 +109,36 @@ func translate(ctx context.Context, c *ast.Compiler) (*exec.Program, error) {
 	return exec.Translate(planned, exec.Options{Capabilities: capabilities()})
 }
 
+// interpreter returns the interpreter's program.
+func (p *Program) interpreter() (*topdownProgram, error) {
+	if held := p.held.Load(); held != nil {
+		return held, nil
+	}
+	return p.references.of(p)
+}
+
+// interpret evaluates by the interpreter.
+func (p *Program) interpret(ctx context.Context, e *Data, in *Input, params *Parameters) (found []Finding, err error) {
+	defer p.recovered(&err)
+	reference, err := p.interpreter()
+	if err != nil {
+		return nil, err
+	}
+	return reference.evaluate(ctx, e, in, params)
+}
+
 // Refused says why the template is interpreted on every review instead of
 // running compiled, nil if it is compiled.
-func (p *Program) Refused() error { return p.refused }
+func (p *Program) Refused() error {
+	if why := p.refused.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
+// Inventory lists what the template reads of data.inventory, judged by its
+// text: it may say too much, never too little.
+func (p *Program) Inventory() []InventoryRead { return p.inventory }
 
 // errUnknown cannot happen while the framework's client and its driver agree.
 var errUnknown = errors.New("the template or constraint was removed during the review")
@@ -86,10 +156,14 @@ type Failure struct {
 // of the same kind.
 func (p *Program) Judge(ctx context.Context, e *Data, in *Input, params *Parameters) ([]Finding, *Failure) {
 	found, err := p.judge(ctx, e, in, params)
-	if err != nil {
-		return nil, &Failure{Cause: causeOf(err), Err: evalError{err}, Brief: brief(err)}
+	return found, failureOf(err)
+}
+
+func failureOf(err error) *Failure {
+	if err == nil {
+		return nil
 	}
-	return found, nil
+	return &Failure{Cause: causeOf(err), Err: evalError{err}, Brief: brief(err)}
 }
 
 // judge turns a panic of an evaluator into an error: it concerns one
@@ -101,20 +175,20 @@ func (p *Program) judge(ctx context.Context, e *Data, in *Input, params *Paramet
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("no time left to evaluate: %w", err)
 	}
-	if p.compiled != nil {
+	if p.refused.Load() == nil {
 		found, err := p.runCompiled(ctx, e, in, params)
 		if err == nil || ctx.Err() != nil || errors.Is(err, exec.ErrLimit) {
 			return found, err
 		}
 	}
-	return guarded(ctx, p.interpreted.evaluate, e, in, params)
+	return p.interpret(ctx, e, in, params)
 }
 
 // runCompiled evaluates by the compiled program. An error other than a limit
 // is for the interpreter to find again and to word.
 func (p *Program) runCompiled(ctx context.Context, e *Data, in *Input, params *Parameters) (found []Finding, err error) {
-	defer recovered(&err)
-	solutions, err := p.compiled.Run(ctx, &request{review: in.document(), parameters: params}, e.root)
+	defer p.recovered(&err)
+	solutions, err := p.compiled.Run(ctx, &request{review: in.document(), parameters: params}, e.root, in.common())
 	if err != nil || len(solutions) == 0 {
 		return nil, err
 	}
@@ -187,20 +261,11 @@ func (r *request) Term() *ast.Term {
 	)
 }
 
-// evaluation runs the entry rule of one template on the review and the
-// parameters of one constraint. An error means that the policy came to no
-// verdict; causeOf classifies it.
-type evaluation func(context.Context, *Data, *Input, *Parameters) ([]Finding, error)
-
-func guarded(ctx context.Context, run evaluation, e *Data, in *Input, params *Parameters) (found []Finding, err error) {
-	defer recovered(&err)
-	return run(ctx, e, in, params)
-}
-
 // recovered makes an error of a panic. It is to be deferred.
-func recovered(err *error) {
-	if p := recover(); p != nil {
-		*err = &panicError{value: p, stack: string(debug.Stack())}
+func (p *Program) recovered(err *error) {
+	if r := recover(); r != nil {
+		*err = &panicError{value: r, stack: string(debug.Stack())}
+		p.observer.Panicked(p.kind)
 	}
 }
 

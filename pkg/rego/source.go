@@ -3,6 +3,7 @@ package rego
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/open-policy-agent/frameworks/constraint/pkg/client/drivers/rego/schema"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
@@ -25,22 +26,19 @@ const (
 var forbidden = []string{"http.send", "net.lookup_ip_addr", "opa.runtime", "json.match_schema", "json.verify_schema"}
 
 // capabilities are OPA's, less the forbidden builtins and all hosts.
-func capabilities() *ast.Capabilities {
+var capabilities = sync.OnceValue(func() *ast.Capabilities {
 	caps := ast.CapabilitiesForThisVersion()
 	caps.AllowNet = []string{}
 	caps.Builtins = slices.DeleteFunc(caps.Builtins, func(b *ast.Builtin) bool {
 		return slices.Contains(forbidden, b.Name)
 	})
 	return caps
-}
+})
 
 // compileSource parses the template's Rego, checks that it stays inside the
-// sandbox and compiles it. The entry rule is then data.template.violation.
-func compileSource(t *templates.ConstraintTemplate) (*ast.Compiler, error) {
-	src, err := regoSource(t)
-	if err != nil {
-		return nil, err
-	}
+// sandbox and compiles it, without its calls of print unless they are asked
+// for. The entry rule is then data.template.violation.
+func compileSource(src *schema.Source, prints bool) (*ast.Compiler, error) {
 	entry, libs, err := parse(src)
 	if err != nil {
 		return nil, err
@@ -52,7 +50,7 @@ func compileSource(t *templates.ConstraintTemplate) (*ast.Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := ast.NewCompiler().WithCapabilities(capabilities())
+	c := ast.NewCompiler().WithCapabilities(capabilities()).WithEnablePrintStatements(prints)
 	c.Compile(modules)
 	if c.Failed() {
 		return nil, diagnose(c.Errors)

@@ -54,7 +54,7 @@ func resultVar(qc ast.QueryCompiler) ast.Var {
 	return "result"
 }
 
-func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, params *Parameters) ([]Finding, error) {
+func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, params *Parameters, adjust ...func(*topdown.Query)) ([]Finding, error) {
 	review, err := in.term()
 	if err != nil {
 		return nil, fmt.Errorf("converting the review: %w", err)
@@ -68,7 +68,11 @@ func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, param
 		WithStore(e.store()).
 		WithTransaction(storage.NewTransactionOrDie(ctx, e.store())).
 		WithCancel(ending{ctx}).
-		WithInput(input)
+		WithInput(input).
+		WithTime(in.now)
+	for _, f := range adjust {
+		f(q)
+	}
 	seen := ast.NewSet()
 	err = q.Iter(ctx, func(qr topdown.QueryResult) error {
 		if r := qr[p.result]; r != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -177,6 +178,9 @@ func Reported(ctx context.Context, c client.Client, report v1alpha1.AuditReportS
 	for _, condition := range report.Conditions {
 		apimeta.SetStatusCondition(&conditions, condition)
 	}
+	conditions = slices.DeleteFunc(conditions, func(c metav1.Condition) bool {
+		return apimeta.FindStatusCondition(report.Conditions, c.Type) == nil
+	})
 	report.Conditions = conditions
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&report)
 	if err != nil {

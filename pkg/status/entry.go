@@ -27,6 +27,9 @@ type Error struct {
 const (
 	CodeCreate = "create_error"
 	CodeIngest = "ingest_error"
+	// CodeInventory is for constraints that are not judged by before the data
+	// that their policy reads is complete.
+	CodeInventory = "inventory_incomplete"
 )
 
 // Writer writes the entries of one process.
@@ -50,10 +53,25 @@ func (w *Writer) Pod() string { return w.pod }
 // manager is the field manager that owns the entries of pod.
 func manager(pod string) client.FieldOwner { return client.FieldOwner("fusegate-" + pod) }
 
-// Template records what this process made of a ConstraintTemplate.
-func (w *Writer) Template(ctx context.Context, template *unstructured.Unstructured, errs []Error) error {
+// Inventory says whether the data that a template reads is complete.
+type Inventory struct {
+	Complete bool
+	// Message says why not, or what is amiss with it.
+	Message string
+}
+
+// Template records what this process made of a ConstraintTemplate. inventory is
+// nil for one that reads no data.
+func (w *Writer) Template(ctx context.Context, template *unstructured.Unstructured, errs []Error, inventory *Inventory) error {
 	entry := w.entry(template, errs)
 	entry["templateUID"] = string(template.GetUID())
+	if inventory != nil {
+		fields := map[string]any{"complete": inventory.Complete}
+		if inventory.Message != "" {
+			fields["message"] = inventory.Message
+		}
+		entry["inventory"] = fields
+	}
 	return w.apply(ctx, template, entry)
 }
 

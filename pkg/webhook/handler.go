@@ -251,6 +251,9 @@ func needsValidation(r *policy.Review) bool {
 func (h *Handler) record(r *policy.Review, result policy.Result) {
 	for _, f := range result.Faults {
 		h.metrics.faults.WithLabelValues(string(f.Cause)).Inc()
+		if f.Cause == policy.CauseInventory {
+			continue // the status of the constraint says so as long as it lasts
+		}
 		h.log.Error(errors.New(f.Summary()), "constraint not judged", append(about(r),
 			"constraint_kind", f.Constraint.Kind, "constraint_name", f.Constraint.Name, "cause", f.Cause, "stack", stack(f.Err))...)
 		if h.faults != nil {

@@ -2,6 +2,8 @@ package webhook
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 // The values of the label decision.
@@ -37,6 +39,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Help: "Constraints that could not be judged for an admission request, by cause.",
 		}, []string{"cause"}),
 	}
+	m.begin()
 	if reg == nil {
 		return m, nil
 	}
@@ -46,4 +49,15 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+// begin has every series there from the start: a rate sees no first event
+// otherwise.
+func (m *metrics) begin() {
+	for _, d := range []string{decisionAllow, decisionWarn, decisionDeny, decisionExempt, decisionProbe, decisionCanary, decisionError} {
+		m.reviews.WithLabelValues(d)
+	}
+	for _, c := range []policy.FaultCause{policy.CauseInput, policy.CauseTimeout, policy.CauseMatch, policy.CauseInventory, policy.CauseInternal} {
+		m.faults.WithLabelValues(string(c))
+	}
 }

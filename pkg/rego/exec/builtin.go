@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
-	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/ir"
@@ -37,7 +36,7 @@ func isRelation(name string) bool {
 
 func (t *translator) location(stmt *ir.CallStmt) *ast.Location {
 	at := stmt.GetLocation()
-	l := &ast.Location{Row: at.Row, Col: at.Col, Text: at.Text}
+	l := &ast.Location{Row: at.Row, Col: at.Col}
 	if at.File < len(t.policy.Static.Files) {
 		l.File = t.policy.Static.Files[at.File].Value
 	}
@@ -144,7 +143,7 @@ func (s *state) builtinFailed(b *builtin, err error) ctl {
 // context is what builtins see of the evaluation, the same for all calls.
 func (s *state) context() *topdown.BuiltinContext {
 	if s.builtins == nil {
-		now := strconv.FormatInt(time.Now().UnixNano(), 10)
+		now := strconv.FormatInt(s.now.UnixNano(), 10)
 		s.builtins = &topdown.BuiltinContext{
 			Context:      s.ctx,
 			Seed:         rand.Reader,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/ir"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
@@ -67,22 +68,51 @@ func rule(fn *function, args []operand, target int) exec {
 
 func (fn *function) document(s *state, input, data any) (any, ctl) {
 	if v := s.memo.rules[fn.index]; v != nil {
-		if _, undefined := v.(none); undefined {
-			return nil, next
-		}
-		return v, next
+		return defined(v), next
 	}
 	memo := s.memo
+	if memo.shared != nil && fn.shared != nil {
+		return fn.common(s, input, data)
+	}
 	v, c := fn.run(s, []any{input, data})
 	if c != next {
 		return nil, c
 	}
-	memo.dirty = true
-	memo.rules[fn.index] = v
-	if v == nil {
-		memo.rules[fn.index] = none{}
-	}
+	memo.dirty, memo.rules[fn.index] = true, orNone(v)
 	return v, next
+}
+
+// common is the value of a rule that is the same for all evaluations of the
+// review.
+func (fn *function) common(s *state, input, data any) (any, ctl) {
+	memo, before := s.memo, s.memory
+	shared := memo.shared.of(*fn.shared)
+	if shared.rule == nil {
+		v, c := fn.run(s, []any{input, data})
+		if c != next {
+			return nil, c
+		}
+		shared.rule, shared.used = orNone(v), true
+		memo.shared.memory += s.memory - before
+	}
+	memo.dirty, memo.rules[fn.index] = true, shared.rule
+	return defined(shared.rule), next
+}
+
+// orNone is v, or what stands for undefined among remembered values.
+func orNone(v any) any {
+	if v == nil {
+		return none{}
+	}
+	return v
+}
+
+// defined is a remembered value as it was.
+func defined(v any) any {
+	if _, undefined := v.(none); undefined {
+		return nil
+	}
+	return v
 }
 
 func (fn *function) run(s *state, args []any) (any, ctl) {
@@ -125,14 +155,14 @@ func (fn *function) remembered(s *state, args []any) (any, ctl) {
 	if fn.cheap {
 		return fn.run(s, args)
 	}
-	key, ok := keyOf(args[documents:])
-	if !ok {
+	if !known(args[documents:]) {
 		return fn.run(s, args)
 	}
-	memo, n := s.memo, len(args)-documents
-	if v, found := memo.recall(fn.index, &key, n); found {
+	calls := s.memo.of(fn)
+	if v, found := calls.recall(args[documents:]); found {
 		return v, next
 	}
+	before := s.memory
 	v, c := fn.run(s, args)
 	if c != next {
 		return nil, c
@@ -140,7 +170,10 @@ func (fn *function) remembered(s *state, args []any) (any, ctl) {
 	if !s.grow(entrySize) {
 		return nil, failed
 	}
-	memo.remember(fn.index, &key, args[documents:], v)
+	if s.memo.shared != nil && fn.shared != nil {
+		s.memo.shared.memory += s.memory - before
+	}
+	calls.remember(args[documents:], v)
 	return v, next
 }
 
@@ -201,6 +234,7 @@ func (s *scope) builtin(stmt *ir.CallStmt, args []operand, target int) (exec, er
 		name: stmt.Func, implementation: implementation, args: args, target: target,
 		void: decl.Decl.Result() == nil, relation: isRelation(stmt.Func), location: s.location(stmt),
 	}
+	s.program.random = s.program.random || ast.BuiltinMap[stmt.Func].IsNondeterministic() && stmt.Func != "time.now_ns"
 	if run := native(b); run != nil {
 		return run, nil
 	}

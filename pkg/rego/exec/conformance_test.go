@@ -231,7 +231,7 @@ func run(ctx context.Context, tc cases.TestCase, p *compiled.Program) outcome {
 	case tc.Input != nil:
 		input = value.Defined(*tc.Input)
 	}
-	results, err := p.Run(ctx, input, data)
+	results, err := p.Run(ctx, input, data, compiled.NewShared(time.Now()))
 	if err != nil {
 		return outcome{err: err}
 	}

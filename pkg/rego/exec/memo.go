@@ -3,6 +3,7 @@ package exec
 import (
 	"encoding/json"
 	"reflect"
+	"unsafe"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -12,8 +13,8 @@ import (
 const (
 	// maxKey is the number of arguments up to which calls are remembered.
 	maxKey = 4
-	// listed is how many calls of a function are looked through one by one.
-	listed = 8
+	// listed is up to how many calls of a function are looked through one by one.
+	listed = 12
 	// keptCalls is up to how many remembered calls room is kept for later.
 	keptCalls = 64
 )
@@ -22,25 +23,25 @@ const (
 // state of input and data. Both lists are by the index of the function.
 type memo struct {
 	rules []any
-	calls []calls
+	// calls are nil for functions that were not called; they are this memo's
+	// own, or those that are shared with other evaluations.
+	calls []*calls
+	own   []calls
 	// used are the functions that have something in calls.
 	used  []int
 	dirty bool
+	// shared is nil in memos for another input or data than the review's.
+	shared *Shared
 }
 
 // calls are the remembered calls of one function. From listed on they are
 // indexed.
 type calls struct {
-	list  []called
-	index map[callKey]int
-}
-
-// called is a remembered call. It keeps the arguments alive: a key holds their
-// addresses only, which must not be given to other values meanwhile.
-type called struct {
-	key   callKey
-	args  [maxKey]any
-	value any
+	// args are those of all calls, one call's after the other's: each call is
+	// known by the identity of its arguments, which must live as long.
+	args   []any
+	values []any
+	index  map[callKey]int
 }
 
 // none stands in for an undefined value.
@@ -50,7 +51,8 @@ type none struct{}
 func (m *memo) fit(functions int) *memo {
 	if more := functions - len(m.rules); more > 0 {
 		m.rules = append(m.rules, make([]any, more)...)
-		m.calls = append(m.calls, make([]calls, more)...)
+		m.calls = append(m.calls, make([]*calls, more)...)
+		m.own = append(m.own, make([]calls, more)...)
 	}
 	return m
 }
@@ -61,14 +63,38 @@ func (m *memo) clear() {
 		clear(m.rules)
 	}
 	for _, fn := range m.used {
-		c := &m.calls[fn]
-		clear(c.list)
-		c.list, c.index = c.list[:0], nil
-		if cap(c.list) > keptCalls {
-			c.list = nil
+		if m.calls[fn] == &m.own[fn] {
+			m.calls[fn].clear()
 		}
+		m.calls[fn] = nil
 	}
-	m.used, m.dirty = m.used[:0], false
+	m.used, m.dirty, m.shared = m.used[:0], false, nil
+}
+
+func (c *calls) clear() {
+	if cap(c.values) > keptCalls {
+		*c = calls{}
+		return
+	}
+	clear(c.args)
+	clear(c.values)
+	clear(c.index)
+	c.args, c.values = c.args[:0], c.values[:0]
+}
+
+// of returns the remembered calls of a function.
+func (m *memo) of(fn *function) *calls {
+	if c := m.calls[fn.index]; c != nil {
+		return c
+	}
+	c := &m.own[fn.index]
+	if m.shared != nil && fn.shared != nil {
+		common := m.shared.of(*fn.shared)
+		common.used = true
+		c = &common.calls
+	}
+	m.calls[fn.index], m.used = c, append(m.used, fn.index)
+	return c
 }
 
 type callKey [maxKey]argKey
@@ -102,6 +128,22 @@ func (k *argKey) of(v any) bool {
 	return false
 }
 
+// known tells whether a call can be remembered.
+func known(args []any) bool {
+	if len(args) > maxKey {
+		return false
+	}
+	for _, a := range args {
+		switch a.(type) {
+		case nil, string, bool, int64, float64, ast.Number, json.Number, value.Null,
+			*value.Array, *value.Object, *value.Set, *value.Path, map[string]any, []any:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 // keyOf is the key of a call, false if the call cannot be remembered.
 func keyOf(args []any) (k callKey, ok bool) {
 	if len(args) > maxKey {
@@ -115,50 +157,71 @@ func keyOf(args []any) (k callKey, ok bool) {
 	return k, true
 }
 
-// same tells whether the first n arguments are the same.
-func (k *callKey) same(other *callKey, n int) bool {
-	for i := range n {
-		if k[i].address != other[i].address || k[i].scalar != other[i].scalar {
-			return false
-		}
+// same tells whether two arguments are the same: equal scalars, or the same
+// collection.
+func same(a, b any) bool {
+	switch x := a.(type) {
+	case string:
+		y, ok := b.(string)
+		return ok && x == y
+	case map[string]any:
+		y, ok := b.(map[string]any)
+		return ok && reflect.ValueOf(x).UnsafePointer() == reflect.ValueOf(y).UnsafePointer()
+	case []any:
+		y, ok := b.([]any)
+		return ok && len(x) == len(y) && unsafe.SliceData(x) == unsafe.SliceData(y)
 	}
-	return true
+	switch b.(type) {
+	case map[string]any, []any:
+		return false
+	}
+	return a == b
 }
 
-// recall looks for a call of n arguments.
-func (m *memo) recall(fn int, k *callKey, n int) (v any, found bool) {
-	c := &m.calls[fn]
-	if c.index != nil {
-		i, found := c.index[*k]
+// recall looks for a call.
+func (c *calls) recall(args []any) (v any, found bool) {
+	if len(c.values) > listed {
+		key, _ := keyOf(args)
+		i, found := c.index[key]
 		if !found {
 			return nil, false
 		}
-		return c.list[i].value, true
+		return c.values[i], true
 	}
-	for i := range c.list {
-		if c.list[i].key.same(k, n) {
-			return c.list[i].value, true
+	n := len(args)
+next:
+	for i, v := range c.values {
+		for j, a := range c.args[i*n : i*n+n] {
+			if !same(a, args[j]) {
+				continue next
+			}
 		}
+		return v, true
 	}
 	return nil, false
 }
 
-func (m *memo) remember(fn int, k *callKey, args []any, v any) {
-	c := &m.calls[fn]
-	if len(c.list) == 0 {
-		m.used = append(m.used, fn)
+// remember takes note of a call that can be remembered.
+func (c *calls) remember(args []any, v any) {
+	if len(c.values) == listed {
+		c.enter()
 	}
-	c.list = append(c.list, called{key: *k, value: v})
-	last := len(c.list) - 1
-	copy(c.list[last].args[:], args)
-	switch {
-	case c.index != nil:
-		c.index[*k] = last
-	case last == listed:
+	if len(c.values) >= listed {
+		key, _ := keyOf(args)
+		c.index[key] = len(c.values)
+	}
+	c.args, c.values = append(c.args, args...), append(c.values, v)
+}
+
+// enter fills the index.
+func (c *calls) enter() {
+	if c.index == nil {
 		c.index = make(map[callKey]int, 2*listed)
-		for i := range c.list {
-			c.index[c.list[i].key] = i
-		}
+	}
+	n := len(c.args) / len(c.values)
+	for i := range c.values {
+		key, _ := keyOf(c.args[i*n : i*n+n])
+		c.index[key] = i
 	}
 }
 

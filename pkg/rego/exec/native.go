@@ -1,7 +1,6 @@
 package exec
 
 import (
-	"math"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -37,6 +36,9 @@ var natives1 = map[string]native1{
 	"is_object":   is(value.KindObject),
 	"is_set":      is(value.KindSet),
 	"walk":        walkValue,
+	"ceil":        whole,
+	"floor":       whole,
+	"round":       whole,
 }
 
 var natives2 = map[string]native2{
@@ -49,6 +51,7 @@ var natives2 = map[string]native2{
 	"plus":              plus,
 	"minus":             minus,
 	"mul":               times,
+	"div":               divide,
 	"rem":               remainder,
 	"startswith":        test2(strings.HasPrefix),
 	"endswith":          test2(strings.HasSuffix),
@@ -178,27 +181,47 @@ func count(_ *state, a any) (any, bool) {
 	return int64(n), ok
 }
 
-// small tells whether arithmetic on i and others like it cannot overflow.
+// small tells whether OPA counts i among the numbers that fit in 32 bits.
 func small(i int64) bool { return -1<<31 < i && i < 1<<31 }
 
-// exactDigits is how many digits a float64 tells apart, so that text of this
-// length that is read as an integer is one.
-const exactDigits = 15
+// exact tells whether sums of i and others like it cannot overflow.
+func exact(i int64) bool { return -1<<62 < i && i < 1<<62 }
 
-// integer is the small integer that a number stands for, however it is written.
+// integer is the integer that a number stands for, where it can be told
+// without rounding: as such, or as text like 64e3. Zero as text may be
+// negative, and is left to OPA.
 func integer(v any) (int64, bool) {
 	if i, ok := v.(int64); ok {
-		return i, small(i)
+		return i, exact(i)
 	}
 	text, ok := value.NumberText(v)
-	if !ok || len(text) > exactDigits {
+	if !ok {
 		return 0, false
 	}
-	f, err := strconv.ParseFloat(string(text), 64)
-	if err != nil || f == 0 || f != math.Trunc(f) || math.Abs(f) >= 1<<31 {
+	digits, exponent, _ := strings.Cut(string(text), "e")
+	i, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || i == 0 {
 		return 0, false
 	}
-	return int64(f), true
+	if exponent != "" {
+		return scaled(i, strings.TrimPrefix(exponent, "+"))
+	}
+	return i, exact(i) && len(digits) == len(text)
+}
+
+// scaled is i times a power of ten.
+func scaled(i int64, exponent string) (int64, bool) {
+	n, err := strconv.ParseUint(exponent, 10, 8)
+	if err != nil || n > 18 {
+		return 0, false
+	}
+	for range n {
+		if i > 1<<58 || i < -1<<58 {
+			return 0, false
+		}
+		i *= 10
+	}
+	return i, exact(i)
 }
 
 func ints(a, b any) (x, y int64, ok bool) {
@@ -217,7 +240,21 @@ func plus(_ *state, a, b any) (any, bool) {
 
 func times(_ *state, a, b any) (any, bool) {
 	x, y, ok := ints(a, b)
-	return x * y, ok
+	if !ok || x == 0 || y == 0 {
+		return int64(0), ok
+	}
+	product := x * y
+	return product, product/y == x && exact(product)
+}
+
+// divide knows the quotients that are whole. OPA makes others, and those of
+// zero, of floats.
+func divide(_ *state, a, b any) (any, bool) {
+	x, y, ok := ints(a, b)
+	if !ok || x == 0 || y == 0 || x%y != 0 {
+		return nil, false
+	}
+	return x / y, true
 }
 
 func remainder(_ *state, a, b any) (any, bool) {
@@ -226,6 +263,12 @@ func remainder(_ *state, a, b any) (any, bool) {
 		return nil, false
 	}
 	return x % y, true
+}
+
+// whole is a builtin that leaves whole numbers as they are.
+func whole(_ *state, a any) (any, bool) {
+	i, ok := a.(int64)
+	return a, ok && exact(i)
 }
 
 func minus(s *state, a, b any) (any, bool) {

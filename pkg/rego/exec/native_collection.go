@@ -132,7 +132,7 @@ func sortElems(s *state, a any) (any, bool) {
 // numbersRange counts from one integer to another, up or down.
 func numbersRange(s *state, a, b any) (any, bool) {
 	x, y, ok := ints(a, b)
-	if !ok {
+	if !ok || !small(x) || !small(y) {
 		return nil, false
 	}
 	step, n := int64(1), y-x+1

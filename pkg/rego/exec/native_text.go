@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"encoding/json"
 	"regexp"
 	"strconv"
 	"strings"
@@ -163,8 +164,8 @@ func replaceText(s *state, a, b, c any) (any, bool) {
 	return s.text(a, text, strings.ReplaceAll(text, from, to))
 }
 
-// sprintf knows %v and %s of strings and integers. The rest is for OPA, whose
-// formatting of collections is its own.
+// sprintf knows %v and %s, but for numbers that are no integers: those are for
+// OPA. Collections are shown as it shows them.
 func sprintf(s *state, a, b any) (any, bool) {
 	format, ok := a.(string)
 	if !ok {
@@ -185,7 +186,7 @@ func sprintf(s *state, a, b any) (any, bool) {
 		if after == "" || used == len(args) {
 			return nil, false
 		}
-		if room, ok = write(room, after[0], args[used]); !ok {
+		if room, ok = s.write(room, after[0], args[used]); !ok {
 			return nil, false
 		}
 		used++
@@ -197,7 +198,7 @@ func sprintf(s *state, a, b any) (any, bool) {
 	return string(room), s.grow(len(room))
 }
 
-func write(out []byte, verb byte, arg any) ([]byte, bool) {
+func (s *state) write(out []byte, verb byte, arg any) ([]byte, bool) {
 	switch arg := arg.(type) {
 	case string:
 		if verb == 'q' {
@@ -208,8 +209,13 @@ func write(out []byte, verb byte, arg any) ([]byte, bool) {
 		return strconv.AppendInt(out, arg, 10), verb == 'v' || verb == 'd'
 	case bool: // which OPA formats as a string
 		return strconv.AppendBool(out, arg), verb == 'v' || verb == 's'
+	case nil, float64, ast.Number, json.Number:
+		return out, false
 	}
-	return out, false
+	if verb != 'v' && verb != 's' {
+		return out, false
+	}
+	return append(out, s.term(arg).Value.String()...), true
 }
 
 func regexMatch(s *state, a, b any) (any, bool) {

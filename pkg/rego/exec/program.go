@@ -21,7 +21,12 @@ type Program struct {
 	scratch int // number of arrays that evaluations use again
 	options Options
 	regexps *regexps
+	random  bool
 }
+
+// Random tells whether the program may give something else every time, the
+// time of day left aside.
+func (p *Program) Random() bool { return p.random }
 
 // function is one rule, or all rules with the same path.
 type function struct {
@@ -32,6 +37,9 @@ type function struct {
 	ret    int
 	blocks [][]exec
 	cheap  bool // not worth remembering
+	// shared is what the function does, if that is the same for all evaluations
+	// of a review.
+	shared *identity
 }
 
 // exec carries out one statement.
@@ -78,7 +86,9 @@ func Translate(p *ir.Policy, opts Options) (*Program, error) {
 		return nil, fmt.Errorf("translating %d plans: want one", len(p.Plans.Plans))
 	}
 	t.declare(p.Funcs.Funcs)
+	sharer := newSharer(p)
 	for i, fn := range p.Funcs.Funcs {
+		t.program.funcs[i].shared = sharer.identify(fn.Name)
 		if err := t.function(t.program.funcs[i], fn); err != nil {
 			return nil, fmt.Errorf("translating %s: %w", fn.Name, err)
 		}
@@ -95,10 +105,15 @@ func Translate(p *ir.Policy, opts Options) (*Program, error) {
 // Run evaluates the program. Input and data are values as package value has
 // them, nil for undefined; the results are what the query's plan added, an
 // object for each solution. They may share memory with input and data. An error
-// that is not of ctx, and does not wrap ErrLimit, is OPA's to word.
-func (p *Program) Run(ctx context.Context, input, data any) ([]any, error) {
+// that is not of ctx, and does not wrap ErrLimit, is OPA's to word. What is
+// shared must have been used with the same input.review only.
+func (p *Program) Run(ctx context.Context, input, data any, shared *Shared) ([]any, error) {
 	s := p.begin(ctx)
 	defer s.end()
+	s.now = shared.now
+	if shared.memory < maxMemory {
+		s.memo.shared = shared
+	}
 	f := s.push(p.slots)
 	f.locals[ir.Input], f.locals[ir.Data] = input, data
 	c := runBlocks(p.plan, f)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -47,6 +48,7 @@ type state struct {
 	scratch []value.Array
 
 	steps, memory int
+	now           time.Time
 	builtins      *topdown.BuiltinContext
 	terms         map[uintptr]*ast.Term
 }
@@ -116,7 +118,9 @@ func (s *state) push(n int) *frame {
 		s.stack = make([]any, max(2*len(s.stack), s.top+n, 256))
 	}
 	f.locals, f.ret = s.stack[s.top:s.top+n:s.top+n], nil
-	clear(f.locals)
+	if s.top < s.high { // what lies above was never used
+		clear(s.stack[s.top:min(s.high, s.top+n)])
+	}
 	s.top += n
 	s.high = max(s.high, s.top)
 	return f

@@ -69,6 +69,52 @@ func put(m *Map, path []string, doc any) (*Map, error) {
 	return m.With(path[0], below), nil
 }
 
+// Edit says what is to lie at a path: an object with these documents by key, or
+// nothing if there are none; objects above that are empty then go too. The
+// documents must not change from then on.
+type Edit struct {
+	Path    []string
+	Objects map[string]any
+}
+
+// Apply makes all edits, in order, or none. Readers see them all at once.
+func (t *Tree) Apply(edits []Edit) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	root := t.root.Load()
+	for _, e := range edits {
+		if len(e.Path) == 0 {
+			return fmt.Errorf("replacing documents: the path is empty")
+		}
+		if len(e.Objects) == 0 {
+			root = remove(root, e.Path, true)
+			continue
+		}
+		objects, _ := mapOf(e.Objects)
+		var err error
+		if root, err = put(root, e.Path, objects); err != nil {
+			return fmt.Errorf("replacing the documents at %q: %w", e.Path, err)
+		}
+	}
+	t.root.Store(root)
+	return nil
+}
+
+// Get returns what lies at path.
+func (t *Tree) Get(path []string) (any, bool) {
+	var at any = t.root.Load()
+	for _, step := range path {
+		m, ok := at.(value.Mapping)
+		if !ok {
+			return nil, false
+		}
+		if at, ok = m.Get(step); !ok {
+			return nil, false
+		}
+	}
+	return at, true
+}
+
 // mapOf makes a Map of an object that is none yet.
 func mapOf(v any) (*Map, bool) {
 	switch v := v.(type) {
@@ -92,10 +138,10 @@ func (t *Tree) Remove(path []string) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.root.Store(remove(t.root.Load(), path))
+	t.root.Store(remove(t.root.Load(), path, false))
 }
 
-func remove(m *Map, path []string) *Map {
+func remove(m *Map, path []string, prune bool) *Map {
 	if len(path) == 1 {
 		return m.Without(path[0])
 	}
@@ -107,9 +153,12 @@ func remove(m *Map, path []string) *Map {
 	if !ok {
 		return m
 	}
-	rest := remove(below, path[1:])
+	rest := remove(below, path[1:], prune)
 	if rest == below {
 		return m
+	}
+	if prune && rest.Len() == 0 {
+		return m.Without(path[0])
 	}
 	return m.With(path[0], rest)
 }

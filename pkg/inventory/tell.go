@@ -1,0 +1,58 @@
+package inventory
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Changes are told together: the first within firstDelay, and while there is no
+// end of them at growing intervals, since each has audit read kinds anew.
+const (
+	firstDelay = time.Second
+	lastDelay  = 30 * time.Second
+)
+
+// stir notes that objects of a kind have changed.
+func (i *Inventory) stir(gvk schema.GroupVersionKind) {
+	i.mu.Lock()
+	i.dirty[gvk] = true
+	i.mu.Unlock()
+	signal(i.stirred)
+}
+
+// tell passes changes on until ctx ends.
+func (i *Inventory) tell(ctx context.Context) {
+	delay, last := firstDelay, time.Time{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-i.stirred:
+		}
+		delay = nextDelay(delay, i.o.Clock.Since(last))
+		if !i.sleep(ctx, delay) {
+			return
+		}
+		i.mu.Lock()
+		kinds := slices.Collect(maps.Keys(i.dirty))
+		clear(i.dirty)
+		i.mu.Unlock()
+		if len(kinds) > 0 {
+			i.o.Engine.DataChanged(kinds)
+			last = i.o.Clock.Now()
+		}
+	}
+}
+
+// nextDelay is how long to gather changes, the first of which came some time
+// after the last were told.
+func nextDelay(before, quiet time.Duration) time.Duration {
+	if quiet > 2*before {
+		return firstDelay
+	}
+	return min(2*before, lastDelay)
+}
