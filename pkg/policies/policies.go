@@ -97,6 +97,24 @@ func (s *Set) Kinds() []string {
 	return slices.Sorted(maps.Keys(kinds))
 }
 
+// Keep forgets all constraints but those that are named, kind and name with a
+// slash between; none named keeps all. One that there is not is an error.
+func (s *Set) Keep(named []string) error {
+	if len(named) == 0 {
+		return nil
+	}
+	kept := map[string]*held{}
+	for _, name := range named {
+		c := s.constraints[name]
+		if c == nil {
+			return fmt.Errorf("there is no constraint %s: give its kind and name, as in RequiredLabels/owner", name)
+		}
+		kept[name] = c
+	}
+	s.constraints = kept
+	return nil
+}
+
 // Load gives the engine what was added: templates, then constraints. It returns
 // how many constraints the engine judges by, and what is wrong with the rest.
 func (s *Set) Load(ctx context.Context, e *engine.Engine) (int, []manifest.Problem) {
@@ -181,6 +199,7 @@ func (s *Set) loadConstraint(ctx context.Context, e *engine.Engine, c *held) {
 		template.used = true
 	}
 	if template != nil && template.broken {
+		c.broken = true
 		s.problem(c.Object, 0, fmt.Errorf("%s: %w: its template, at %s, is not valid", manifest.Name(c.Unstructured), errBrokenTemplate, template.Place()))
 		return
 	}
@@ -202,4 +221,18 @@ func (s *Set) problem(o manifest.Object, line int, err error) {
 		line = o.Line
 	}
 	s.problems = append(s.problems, manifest.Problem{File: o.File, Line: line, Err: err})
+}
+
+// Problem records what is wrong with a file of policies as such.
+func (s *Set) Problem(p manifest.Problem) { s.problems = append(s.problems, p) }
+
+// Constraints are those that were judged by, once loaded, by kind and name.
+func (s *Set) Constraints() []manifest.Object {
+	var out []manifest.Object
+	for _, key := range slices.Sorted(maps.Keys(s.constraints)) {
+		if c := s.constraints[key]; !c.broken {
+			out = append(out, c.Object)
+		}
+	}
+	return out
 }
