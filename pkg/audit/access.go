@@ -7,6 +7,7 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // rightsTimeout bounds a question about a right.
@@ -14,9 +15,13 @@ const rightsTimeout = 5 * time.Second
 
 var errRevoked = errors.New("the right to list it has been revoked")
 
-// watchRights has kinds that may not be read any more become gaps.
+// watchRights has kinds that may not be read any more become gaps. Who may list
+// everything is asked about that alone.
 func (a *Auditor) watchRights(ctx context.Context) {
 	for a.sleep(ctx, jitter(a.o.CheckRights)) {
+		if a.mayList(ctx, schema.GroupVersionResource{Group: "*", Version: "*", Resource: "*"}, false) {
+			continue
+		}
 		a.mu.Lock()
 		kinds := a.sortedKinds()
 		a.mu.Unlock()
@@ -29,20 +34,29 @@ func (a *Auditor) watchRights(ctx context.Context) {
 // checkRight asks the API server whether the kind may be listed. If that cannot
 // be found out nothing is done: the watch will end some time.
 func (k *kind) checkRight(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, rightsTimeout)
-	defer cancel()
-	k.a.metrics.requests.WithLabelValues(verbReview).Inc()
-	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
-		ResourceAttributes: &authorizationv1.ResourceAttributes{
-			Verb: "list", Group: k.gvr.Group, Version: k.gvr.Version, Resource: k.gvr.Resource,
-		},
-	}}
-	err := k.a.client.Post().AbsPath("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").Body(review).Do(ctx).Into(review)
-	if err != nil || review.Status.Allowed {
+	if k.a.mayList(ctx, k.gvr, true) {
 		return
 	}
 	select {
 	case k.lost <- k.source.failure(verbList, apierrors.NewForbidden(k.gvr.GroupResource(), "", errRevoked)):
 	default:
 	}
+}
+
+// mayList asks whether objects may be listed; unknown is the answer if that
+// cannot be found out.
+func (a *Auditor) mayList(ctx context.Context, gvr schema.GroupVersionResource, unknown bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, rightsTimeout)
+	defer cancel()
+	a.metrics.requests.WithLabelValues(verbReview).Inc()
+	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+		ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Verb: "list", Group: gvr.Group, Version: gvr.Version, Resource: gvr.Resource,
+		},
+	}}
+	err := a.client.Post().AbsPath("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").Body(review).Do(ctx).Into(review)
+	if err != nil {
+		return unknown
+	}
+	return review.Status.Allowed
 }
