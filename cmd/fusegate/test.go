@@ -22,6 +22,9 @@ const testExamples = `  # Judge manifests by the policies beside them
   helm template ./chart | fusegate test -f policies/ -f -
   fusegate test -f policies/ -k overlays/production
 
+  # Why is this object not denied?
+  fusegate test policies/ deploy/ --explain --object Pod/shop/web --constraint no-latest
+
   # For continuous integration
   fusegate test policies/ deploy/ -o github
   fusegate test policies/ deploy/ -o sarif >fusegate.sarif`
@@ -36,6 +39,9 @@ type testFlags struct {
 	output, namespace string
 	denyOnly          bool
 	workers           int
+
+	explained, trace   bool
+	object, constraint string
 
 	notes notes
 }
@@ -56,7 +62,8 @@ AdmissionReview is judged as the request that it holds. An object of a
 namespaced kind that names no namespace is taken for one of --namespace.
 
 The run fails with 1 if a constraint that denies is violated; those that warn
-or only record are shown.
+or only record are shown. With --explain or --trace there is no verdict: 0 says
+that everything could be explained.
 
 ` + offlineCodes,
 		Example: testExamples,
@@ -71,6 +78,10 @@ or only record are shown.
 	flags.StringVarP(&f.namespace, "namespace", "n", trial.DefaultNamespace, "namespace of objects that name none")
 	flags.BoolVar(&f.denyOnly, "deny-only", false, "leave out violations of constraints that do not deny")
 	flags.IntVar(&f.workers, "workers", 0, "objects to judge at a time; 0 is one for each processor")
+	flags.BoolVar(&f.explained, "explain", false, "tell, for each object and constraint, whether it matches and why not, and which rule fired with which values")
+	flags.BoolVar(&f.trace, "trace", false, "explain, with every step of the Rego interpreter")
+	flags.StringVar(&f.object, "object", "", "explain this object only: KIND/NAME, KIND/NAMESPACE/NAME or NAME")
+	flags.StringVar(&f.constraint, "constraint", "", "explain this constraint only: KIND/NAME or NAME")
 	offline(cmd)
 	return cmd
 }
@@ -148,16 +159,27 @@ func (f *testFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return fmt.Errorf("--output: %w", err)
 	}
+	if err := f.checkExplain(format); err != nil {
+		return err
+	}
 	in, err := f.input(cmd, args)
 	if err != nil {
 		return err
 	}
 	frugal()
 	p := newProgress(cmd.ErrOrStderr())
-	report, err := trial.Run(cmd.Context(), trial.Options{
+	defer p.end()
+	t, err := trial.Prepare(cmd.Context(), trial.Options{
 		Input: in, Namespace: f.namespace, Workers: f.parallel(),
 		Progress: func(n int) { p.say("%d objects judged", n) },
 	})
+	if err != nil {
+		return err
+	}
+	if f.explained || f.trace {
+		return f.explain(cmd, t, format)
+	}
+	report, err := t.Judge(cmd.Context())
 	p.end()
 	if err != nil {
 		return err

@@ -181,6 +181,7 @@ func (s *Set) loadConstraint(ctx context.Context, e *engine.Engine, c *held) {
 		template.used = true
 	}
 	if template != nil && template.broken {
+		c.broken = true
 		s.problem(c.Object, 0, fmt.Errorf("%s: %w: its template, at %s, is not valid", manifest.Name(c.Unstructured), errBrokenTemplate, template.Place()))
 		return
 	}
@@ -202,4 +203,18 @@ func (s *Set) problem(o manifest.Object, line int, err error) {
 		line = o.Line
 	}
 	s.problems = append(s.problems, manifest.Problem{File: o.File, Line: line, Err: err})
+}
+
+// Problem records what is wrong with a file of policies as such.
+func (s *Set) Problem(p manifest.Problem) { s.problems = append(s.problems, p) }
+
+// Constraints are those that were judged by, once loaded, by kind and name.
+func (s *Set) Constraints() []manifest.Object {
+	var out []manifest.Object
+	for _, key := range slices.Sorted(maps.Keys(s.constraints)) {
+		if c := s.constraints[key]; !c.broken {
+			out = append(out, c.Object)
+		}
+	}
+	return out
 }
