@@ -82,11 +82,19 @@ demo: controlplane ## Run the demo on a control plane of its own; KEEP=1 leaves 
 bench: ## Compare the engine with the constraint framework's own, on the same reviews.
 	go run ./hack/bench
 
+.PHONY: bench-server
+bench-server: controlplane ## Measure how many Pods a real API server creates with 40 constraints, and with none.
+	go run ./hack/bench -server
+
 SCALE ?= 10000
 
 .PHONY: bench-audit
 bench-audit: controlplane build ## Measure the audit of SCALE Pods on a real API server.
 	go run ./hack/bench-audit -binary $(BIN)/fusegate -pods $(SCALE)
+
+.PHONY: bench-audit-load
+bench-audit-load: controlplane build ## Measure what an audit of SCALE Pods does to the webhook of another process.
+	go run ./hack/bench-audit -binary $(BIN)/fusegate -pods $(SCALE) -load 5 -idle 10s
 
 .PHONY: replay
 replay: controlplane ## Replay the outage: an API server that starts while a webhook hangs; ten minutes.
@@ -175,10 +183,18 @@ check-layers: ## Check that packages import only what their layer may.
 ##@ Generate
 
 .PHONY: generate
-generate: $(BIN)/controller-gen manifests-base ## Write the deep-copy methods of the API types, the CRDs of OpenReports, and manifests/base.
+generate: $(BIN)/controller-gen manifests-base docs-cli ## Write the deep-copy methods of the API types, the CRDs of OpenReports, manifests/base and docs/cli.
 	$(if $(wildcard apis/*/*.go),$(BIN)/controller-gen object paths=./apis/...,@echo 'no API types yet')
 	$(BIN)/controller-gen crd:maxDescLen=0 paths=github.com/openreports/reports-api/apis/openreports.io/v1alpha1 \
 		output:crd:dir=manifests/crds/reports
+
+.PHONY: docs-cli
+docs-cli: ## Write docs/cli, a page for each command.
+	go run ./cmd/fusegate docs docs/cli
+
+.PHONY: man
+man: ## Write manual pages into dist/man.
+	go run ./cmd/fusegate docs --format man $(DIST)/man
 
 # Tools are pinned by hack/tools/go.mod and rebuilt when it changes.
 $(BIN)/controller-gen: TOOL := sigs.k8s.io/controller-tools/cmd/controller-gen

@@ -29,6 +29,7 @@ import (
 // auditFlags are the flags of fusegate audit.
 type auditFlags struct {
 	cluster            *genericclioptions.ConfigFlags
+	constraints        []string
 	files, kustomize   []string
 	output, namespace  string
 	limit, workers     int
@@ -46,12 +47,15 @@ const auditExamples = `  # What in this cluster violates the policies in it
   # What would violate policies that are not applied yet
   fusegate audit -f policies/ --context production
 
+  # By two constraints only
+  fusegate audit --constraint RequiredLabels/owner --constraint AllowedRegistries/ours
+
   # For a program
   fusegate audit -o json --limit 0`
 
 func newAudit() *cobra.Command {
 	f := &auditFlags{cluster: genericclioptions.NewConfigFlags(true)}
-	f.cluster.Namespace = nil // an audit is of a cluster
+	f.cluster.Namespace, f.cluster.CacheDir = nil, nil // an audit is of a cluster, and asks it anew
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Judge what exists in a cluster, once and from outside",
@@ -83,13 +87,18 @@ oldObject) cannot be audited and count as such, unless --accept-not-auditable.`,
 	flags.BoolVar(&f.secrets, "inventory-secrets", false, "let policies that look at other objects see Secrets")
 	flags.BoolVar(&f.denyOnly, "deny-only", false, "leave out constraints that do not deny")
 	flags.BoolVar(&f.acceptNotAuditable, "accept-not-auditable", false, "do not fail for constraints that cannot be audited")
+	flags.StringArrayVar(&f.constraints, "constraint", nil, "judge by this constraint only, KIND/NAME; may be repeated")
+	complete(cmd, f.completions())
 	offline(cmd)
 	return cmd
 }
 
+// auditFormats are those that an audit can be written in.
+var auditFormats = []output.Format{output.Table, output.Wide, output.JSON, output.YAML}
+
 func (f *auditFlags) run(cmd *cobra.Command) error {
 	var err error
-	if f.format, err = output.ParseFormat(f.output, []output.Format{output.Table, output.Wide, output.JSON, output.YAML}); err != nil {
+	if f.format, err = output.ParseFormat(f.output, auditFormats); err != nil {
 		return fmt.Errorf("--output: %w", err)
 	}
 	if f.limit < 0 || f.workers < 1 || f.qps <= 0 {
@@ -134,6 +143,9 @@ func (f *auditFlags) audit(cmd *cobra.Command, cfg *rest.Config) (audited, error
 	}
 	set, err := f.policies(cmd, dyn)
 	if err != nil {
+		return audited{}, err
+	}
+	if err := set.Keep(f.constraints); err != nil {
 		return audited{}, err
 	}
 	var out audited

@@ -82,6 +82,8 @@ that everything could be explained.
 	flags.BoolVar(&f.trace, "trace", false, "explain, with every step of the Rego interpreter")
 	flags.StringVar(&f.object, "object", "", "explain this object only: KIND/NAME, KIND/NAMESPACE/NAME or NAME")
 	flags.StringVar(&f.constraint, "constraint", "", "explain this constraint only: KIND/NAME or NAME")
+	complete(cmd, map[string]completion{"output": formats(output.Formats()...), "filename": manifests, "kustomize": folders})
+	cmd.ValidArgsFunction = manifests
 	offline(cmd)
 	return cmd
 }

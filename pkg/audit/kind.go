@@ -191,6 +191,10 @@ func (k *kind) session(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	var tasks sync.WaitGroup
 	defer func() { cancel(); tasks.Wait(); k.broken() }()
+	select { // what was said of the last session does not count any more
+	case <-k.lost:
+	default:
+	}
 	events, done := make(chan event, buffered), make(chan error, 1)
 	first := k.begin("", nil)
 	tasks.Go(func() {

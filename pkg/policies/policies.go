@@ -97,6 +97,24 @@ func (s *Set) Kinds() []string {
 	return slices.Sorted(maps.Keys(kinds))
 }
 
+// Keep forgets all constraints but those that are named, kind and name with a
+// slash between; none named keeps all. One that there is not is an error.
+func (s *Set) Keep(named []string) error {
+	if len(named) == 0 {
+		return nil
+	}
+	kept := map[string]*held{}
+	for _, name := range named {
+		c := s.constraints[name]
+		if c == nil {
+			return fmt.Errorf("there is no constraint %s: give its kind and name, as in RequiredLabels/owner", name)
+		}
+		kept[name] = c
+	}
+	s.constraints = kept
+	return nil
+}
+
 // Load gives the engine what was added: templates, then constraints. It returns
 // how many constraints the engine judges by, and what is wrong with the rest.
 func (s *Set) Load(ctx context.Context, e *engine.Engine) (int, []manifest.Problem) {
