@@ -197,12 +197,13 @@ func BenchmarkMemory(b *testing.B) {
 		return float64(m.HeapAlloc)
 	}
 	for b.Loop() {
+		func() {
+			empty := heap()
+			all := pods(b, n)
+			b.ReportMetric((heap()-empty)/n, "decoded-B/object")
+			runtime.KeepAlive(all)
+		}()
 		empty := heap()
-		all := pods(b, n)
-		b.ReportMetric((heap()-empty)/n, "decoded-B/object")
-		runtime.KeepAlive(all)
-		all = nil
-		empty = heap()
 		e, k := filled(b, n)
 		b.ReportMetric((heap()-empty)/n, "kept-B/object")
 		b.ReportMetric(float64(k.bytes)/n, "metric-B/object")

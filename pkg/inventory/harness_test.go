@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,6 +77,22 @@ type world struct {
 	metrics   *prometheus.Registry
 	wire      *wire
 	stop      func()
+	// after, if set, is called when data has been replaced.
+	after atomic.Pointer[func()]
+}
+
+// watched tells the world of every step of the data.
+type watched struct {
+	*engine.Engine
+	world *world
+}
+
+func (e watched) UpdateData(edits []engine.DataEdit) error {
+	err := e.Engine.UpdateData(edits)
+	if f := e.world.after.Load(); f != nil {
+		(*f)()
+	}
+	return err
 }
 
 func newWorld(t *testing.T, o inventory.Options) *world {
@@ -111,7 +128,7 @@ func (w *world) start(o inventory.Options) {
 	}
 	w.engine.AwaitInventory()
 	w.metrics = prometheus.NewRegistry()
-	o.Engine, o.Metrics, o.ConfigNamespaces = w.engine, w.metrics, []string{home}
+	o.Engine, o.Metrics, o.ConfigNamespaces = watched{w.engine, w}, w.metrics, []string{home}
 	o.Client, o.Discovery = clientsOf(w.t, config)
 	if w.inventory, err = inventory.New(o); err != nil {
 		w.t.Fatal(err)

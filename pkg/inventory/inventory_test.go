@@ -1,7 +1,6 @@
 package inventory_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -168,28 +167,30 @@ func TestLosses(t *testing.T) {
 	if w.wire.listed("/configmaps") == lists {
 		t.Error("nothing was listed again: it was no 410")
 	}
-	if gaps := steady(); gaps > 0 {
-		t.Errorf("an object that never changed was missing in %d reviews", gaps)
+	if steps, gaps := steady(); steps == 0 || gaps > 0 {
+		t.Errorf("an object that never changed was missing after %d of %d steps", gaps, steps)
 	}
 }
 
-// observe reviews all the time until it is called, and counts how often a line
-// was missing.
-func (w *world) observe(kind, line string) (missed func() int) {
-	ctx, cancel := context.WithCancel(w.t.Context())
-	var task sync.WaitGroup
-	gaps := 0
-	task.Go(func() {
-		for ctx.Err() == nil {
-			if !slices.Contains(w.sees(kind), line) {
-				gaps++
-			}
+// observe looks after every step of the data, and returns how many there were
+// and in how many of them a line was missing.
+func (w *world) observe(kind, line string) (seen func() (steps, gaps int)) {
+	steps, gaps := 0, 0
+	var mu sync.Mutex
+	look := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		steps++
+		if !slices.Contains(w.sees(kind), line) {
+			gaps++
 		}
-	})
-	return func() int {
-		cancel()
-		task.Wait()
-		return gaps
+	}
+	w.after.Store(&look)
+	return func() (int, int) {
+		w.after.Store(nil)
+		mu.Lock()
+		defer mu.Unlock()
+		return steps, gaps
 	}
 }
 

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"errors"
 	"reflect"
 	"time"
 
@@ -243,4 +244,10 @@ func (k *kind) problem(err error) {
 	k.i.nudge()
 }
 
-func sort(err error) metav1.StatusReason { return apierrors.ReasonForError(err) }
+// sort tells errors apart that are worth saying anew.
+func sort(err error) metav1.StatusReason {
+	if errors.Is(err, errNotServed) {
+		return "NotServed"
+	}
+	return apierrors.ReasonForError(err)
+}

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -81,7 +82,7 @@ func (s *settings) configured() (map[schema.GroupVersionKind]bool, error) {
 				out[gvk] = true
 			}
 		}
-		if !from.complete && from.obstacle != errNotServed && unknown == nil {
+		if !from.complete && !errors.Is(from.obstacle, errNotServed) && unknown == nil {
 			unknown = fmt.Errorf("it is not known what %ss name", from.gvk.Kind)
 			if from.obstacle != nil {
 				unknown = fmt.Errorf("%w: %w", unknown, from.obstacle)
@@ -135,7 +136,7 @@ func (s *source) remove(u *unstructured.Unstructured) {
 func (s *source) problem(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil && err != errNotServed && (s.obstacle == nil || sort(err) != sort(s.obstacle)) {
+	if err != nil && !errors.Is(err, errNotServed) && (s.obstacle == nil || sort(err) != sort(s.obstacle)) {
 		s.i.o.Log.Error(err, "what is to be in the inventory cannot be read; trying again", "kind", s.gvk.Kind)
 	}
 	if (err == nil) != (s.obstacle == nil) || err != nil && sort(err) != sort(s.obstacle) {
