@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -56,7 +55,7 @@ Exit codes: 0 all passed; 1 a case failed; 2 something could not be run.`,
 	flags := cmd.Flags()
 	flags.StringVarP(&v.run, "run", "r", "", `regular expression of the tests or cases to run, or "tests//cases"`)
 	flags.BoolVarP(&v.verbose, "verbose", "v", false, "name what passes and what is skipped, too")
-	flags.IntVarP(&v.parallel, "parallel", "p", runtime.GOMAXPROCS(0), "how many tests to run at once")
+	flags.IntVarP(&v.parallel, "parallel", "p", 0, "how many tests to run at once; 0 is one for each processor")
 	flags.DurationVar(&v.timeout, "timeout", suite.DefaultTimeout, "how long one case may take")
 	flags.StringVarP(&v.output, "output", "o", "text", "output format: "+strings.Join(verifyOutputs, ", "))
 	flags.BoolVar(&v.watch, "watch", false, "run the suites again whose files change, until interrupted")
@@ -88,8 +87,8 @@ func (v *verify) runner() (*suite.Runner, error) {
 	if v.watch && v.output != "text" {
 		return nil, errors.New("--watch writes text only: leave out -o " + v.output)
 	}
-	if v.parallel < 1 || v.timeout <= 0 {
-		return nil, errors.New("--parallel and --timeout must be greater than zero")
+	if v.parallel < 0 || v.timeout <= 0 {
+		return nil, errors.New("--timeout must be greater than zero, and --parallel not negative")
 	}
 	filter, err := suite.NewFilter(v.run)
 	if err != nil {
