@@ -83,6 +83,7 @@ var layers = map[string]row{
 	"pkg/fuse":       {imports: []string{"apis/v1alpha1", "pkg/canary"}},
 	"pkg/suite":      {imports: []string{"pkg/policy", "pkg/engine", "pkg/output"}},
 	"pkg/lint":       {imports: []string{"pkg/engine", "pkg/rego", "pkg/manifest", "pkg/output", "pkg/suite"}},
+	"pkg/bench":      {imports: []string{"pkg/policy", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies", "pkg/suite", "pkg/trial"}},
 	"pkg/scaffold":   {tests: []string{"pkg/lint", "pkg/suite"}},
 
 	// A real control plane, for tests and the demo.

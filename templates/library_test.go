@@ -35,7 +35,7 @@ func runAll(t *testing.T, all []*suite.Suite) int {
 	var out strings.Builder
 	p, ran := &suite.Printer{Out: &out}, 0
 	r := &suite.Runner{Files: templates.FS}
-	err := r.Run(t.Context(), all, func(s *suite.SuiteResult) {
+	err := r.Run(t.Context(), all, func(s *suite.Result) {
 		if s.Outcome() != suite.Passed {
 			t.Errorf("%s does not pass", s.Path)
 		}

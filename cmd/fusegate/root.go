@@ -30,7 +30,7 @@ this order of precedence; the file's keys are in camel case (webhookURL).
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newServe(), newInstall(), newUninstall(), newManifests(), newDemo(), newVersion())
-	root.AddCommand(newTest(), newAudit(), newVerify(), newTemplate(), newDocs())
+	root.AddCommand(newTest(), newVerify(), newBench(), newTemplate(), newAudit(), newDocs())
 	asPlugin(root)
 	return root
 }

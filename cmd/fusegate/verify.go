@@ -123,7 +123,7 @@ func (v *verify) write(ctx context.Context, runner *suite.Runner, all []*suite.S
 		outcome = suite.Broken
 	}
 	var errs []error
-	err := runner.Run(ctx, all, func(r *suite.SuiteResult) {
+	err := runner.Run(ctx, all, func(r *suite.Result) {
 		outcome = max(outcome, r.Outcome())
 		errs = append(errs, w.Suite(r))
 	})

@@ -27,7 +27,7 @@ func TestWrite(t *testing.T) {
 	}
 	var out strings.Builder
 	r, cases := suite.Runner{}, 0
-	err = r.Run(t.Context(), suites, func(s *suite.SuiteResult) {
+	err = r.Run(t.Context(), suites, func(s *suite.Result) {
 		cases += len(s.Tests[0].Cases)
 		if s.Outcome() != suite.Passed {
 			p := suite.Printer{Out: &out}

@@ -86,10 +86,10 @@ func violations(n int, message *regexp.Regexp) string {
 }
 
 func (a *Assertion) wanted() string {
-	switch {
-	case a.AtMost == Unlimited:
+	switch a.AtMost {
+	case Unlimited:
 		return "at least " + strconv.Itoa(a.AtLeast)
-	case a.AtMost == 0:
+	case 0:
 		return "none"
 	}
 	return strconv.Itoa(a.AtLeast)

@@ -56,10 +56,10 @@ func TestBroken(t *testing.T) {
 		"ConstraintOfOthers": {"the constraint is of another template", map[string]string{"constraint.yaml": strings.Replace(constraint, "Seen", "Other", 1)}, "constraint.yaml:1: Other/seen is no constraint of the template in template.yaml"},
 		"TemplateVersion":    {"there is no such version", map[string]string{"template.yaml": strings.Replace(template, "/v1", "/v9", 1)}, "template.yaml:1: ConstraintTemplate \"seen\": apiVersion templates.gatekeeper.sh/v9 is not supported"},
 		"Rego":               {"a line of Rego in a block", map[string]string{"template.yaml": strings.Replace(template, "{ true }", "{ gonne }", 1)}, "template.yaml:10: rego_unsafe_var_error"},
-		"RegoQuoted":         {"Rego on one line", map[string]string{"template.yaml": template[:strings.Index(template, "|")] + "\"package a violation[x] { y }\"\n"}, "template.yaml:8: rego_"},
+		"RegoQuoted":         {"Rego on one line", map[string]string{"template.yaml": before(template, "|") + "\"package a violation[x] { y }\"\n"}, "template.yaml:8: rego_"},
 		"Library":            {"a line in the second library", map[string]string{"template.yaml": template + "    libs:\n    - |\n      package lib.a\n      a = 1\n    - |\n      package lib.b\n\n      b = gonne\n"}, "template.yaml:18: rego_unsafe_var_error"},
-		"CodeOfAnEngine":     {"Rego in the field code", map[string]string{"template.yaml": template[:strings.Index(template, "    rego")] + "    code:\n    - engine: Rego\n      source:\n        rego: |\n          package a\n          violation[{\"msg\": x}] { true }\n"}, "template.yaml:13: rego_unsafe_var_error"},
-		"CELOnly":            {"no engine of ours", map[string]string{"template.yaml": template[:strings.Index(template, "    rego")] + "    code:\n    - engine: K8sNativeValidation\n      source: {validations: [{expression: \"true\"}]}\n"}, "template.yaml:1: ConstraintTemplate \"seen\" has no code for an engine that Fusegate has"},
+		"CodeOfAnEngine":     {"Rego in the field code", map[string]string{"template.yaml": before(template, "    rego") + "    code:\n    - engine: Rego\n      source:\n        rego: |\n          package a\n          violation[{\"msg\": x}] { true }\n"}, "template.yaml:13: rego_unsafe_var_error"},
+		"CELOnly":            {"no engine of ours", map[string]string{"template.yaml": before(template, "    rego") + "    code:\n    - engine: K8sNativeValidation\n      source: {validations: [{expression: \"true\"}]}\n"}, "template.yaml:1: ConstraintTemplate \"seen\" has no code for an engine that Fusegate has"},
 		"Parameters":         {"a parameter of another type", map[string]string{"constraint.yaml": constraint + "spec: {parameters: {n: many}}\n"}, "constraint.yaml:1: constraint Seen/seen: "},
 		"TemplateYAML":       {"what is no YAML", map[string]string{"template.yaml": "# One.\n---\na: b\nc: d: e\n"}, "template.yaml:4: mapping values are not allowed"},
 		"KeyTwice":           {"a key that is there twice", map[string]string{"pod.yaml": pod + "kind: Pod\n", "suite.yaml": oneOf + aCase}, "pod.yaml:4: key \"kind\" already set in map"},
@@ -85,9 +85,9 @@ func TestBroken(t *testing.T) {
 		"SkipIsNoTruth":      {"a field of another type", map[string]string{"suite.yaml": head + "skip: perhaps\n"}, "suite.yaml:3: skip: want true or false, got \"perhaps\""},
 		"SuiteKeyTwice":      {"a key that is there twice", map[string]string{"suite.yaml": oneOf + aCase + "    name: d\n"}, "suite.yaml:11: tests[0].cases[0].name is there twice"},
 		"SuiteYAML":          {"what is no YAML", map[string]string{"suite.yaml": head + "tests: [\n"}, "suite.yaml:3: "},
-		"InvalidTemplate":    {"a test of an invalid constraint needs a valid template", map[string]string{"template.yaml": strings.Replace(template, "{ true }", "{ gonne }", 1), "suite.yaml": oneOf[:strings.Index(oneOf, "  cases")] + "  invalid: true\n"}, "template.yaml:10: rego_unsafe_var_error"},
+		"InvalidTemplate":    {"a test of an invalid constraint needs a valid template", map[string]string{"template.yaml": strings.Replace(template, "{ true }", "{ gonne }", 1), "suite.yaml": before(oneOf, "  cases") + "  invalid: true\n"}, "template.yaml:10: rego_unsafe_var_error"},
 		"InvalidAbsent":      {"what is not there is not invalid", map[string]string{"suite.yaml": head + "tests:\n- template: template.yaml\n  constraint: absent.yaml\n  invalid: true\n"}, "suite.yaml:5: constraint: absent.yaml"},
-		"InvalidOfOthers":    {"a constraint of another template is not invalid", map[string]string{"constraint.yaml": strings.Replace(constraint, "Seen", "Other", 1), "suite.yaml": oneOf[:strings.Index(oneOf, "  cases")] + "  invalid: true\n"}, "constraint.yaml:1: Other/seen is no constraint of"},
+		"InvalidOfOthers":    {"a constraint of another template is not invalid", map[string]string{"constraint.yaml": strings.Replace(constraint, "Seen", "Other", 1), "suite.yaml": before(oneOf, "  cases") + "  invalid: true\n"}, "constraint.yaml:1: Other/seen is no constraint of"},
 		"Expansion":          {"the file holds something else", map[string]string{"suite.yaml": oneOf + aCase + "  expansion: pod.yaml\n"}, "pod.yaml:1: Pod/web is not an ExpansionTemplate"},
 	}
 	for name, tc := range cases {
@@ -106,6 +106,12 @@ func TestBroken(t *testing.T) {
 	}
 }
 
+// before is what stands before a part of the text.
+func before(text, part string) string {
+	out, _, _ := strings.Cut(text, part)
+	return out
+}
+
 // verify is what is said of a target and what it comes to.
 func verify(t *testing.T, files fstest.MapFS, target string) (string, suite.Outcome) {
 	t.Helper()
@@ -117,7 +123,7 @@ func verify(t *testing.T, files fstest.MapFS, target string) (string, suite.Outc
 	p := &suite.Printer{Out: &out}
 	worst := suite.Passed
 	r := suite.Runner{Files: files}
-	if err := r.Run(t.Context(), suites, func(s *suite.SuiteResult) {
+	if err := r.Run(t.Context(), suites, func(s *suite.Result) {
 		worst = max(worst, s.Outcome())
 		if err := p.Suite(s); err != nil {
 			t.Error(err)
@@ -204,7 +210,7 @@ func FuzzFind(f *testing.F) {
 		files := fstest.MapFS{"suite.yaml": {Data: []byte(text)}}
 		suites, _ := suite.Find(files, "suite.yaml")
 		r := suite.Runner{Files: files}
-		if err := r.Run(t.Context(), suites, func(*suite.SuiteResult) {}); err != nil {
+		if err := r.Run(t.Context(), suites, func(*suite.Result) {}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -52,7 +52,7 @@ type junitReason struct {
 	Text    string `xml:",chardata"`
 }
 
-func (w *junitWriter) Suite(r *SuiteResult) error {
+func (w *junitWriter) Suite(r *Result) error {
 	for i := range r.Tests {
 		w.root.add(junitTest(r.Suite, &r.Tests[i]))
 	}

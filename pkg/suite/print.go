@@ -18,7 +18,7 @@ type Printer struct {
 }
 
 // Suite writes the outcome of a suite and returns the first error of Out.
-func (p *Printer) Suite(r *SuiteResult) error {
+func (p *Printer) Suite(r *Result) error {
 	for i := range r.Tests {
 		p.test(&r.Tests[i])
 	}

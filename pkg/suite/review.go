@@ -44,13 +44,13 @@ var (
 )
 
 func requestReview(u *unstructured.Unstructured) (*policy.Review, error) {
-	request, _ := u.Object["request"].(map[string]any)
-	if request == nil {
-		return nil, errNoRequest
-	}
 	typed := &admissionv1.AdmissionReview{}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(u.Object, typed, true); err != nil {
 		return nil, fmt.Errorf("reading the AdmissionReview: %w", err)
+	}
+	request, _ := u.Object["request"].(map[string]any)
+	if request == nil {
+		return nil, errNoRequest
 	}
 	r, err := withObjects(request)
 	if err != nil {

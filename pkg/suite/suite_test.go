@@ -21,17 +21,17 @@ import (
 var update = flag.Bool("update", false, "write the golden files")
 
 // run runs all suites of a target on disk and writes them in a format.
-func run(t *testing.T, target, format string, r suite.Runner) (string, []*suite.SuiteResult) {
+func run(t *testing.T, target, format string, r suite.Runner) (string, []*suite.Result) {
 	t.Helper()
 	suites, err := suite.Find(suite.Disk{}, target)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	var results []*suite.SuiteResult
+	var results []*suite.Result
 	w := suite.NewWriter(format, &out, true)
 	worst := suite.Passed
-	err = r.Run(t.Context(), suites, func(s *suite.SuiteResult) {
+	err = r.Run(t.Context(), suites, func(s *suite.Result) {
 		results, worst = append(results, s), max(worst, s.Outcome())
 		if err := w.Suite(s); err != nil {
 			t.Error(err)
@@ -246,7 +246,7 @@ func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	r := suite.Runner{}
-	if err := r.Run(ctx, suites, func(*suite.SuiteResult) {}); err == nil {
+	if err := r.Run(ctx, suites, func(*suite.Result) {}); err == nil {
 		t.Error("got no error, want that of the context")
 	}
 }

@@ -15,14 +15,19 @@ import (
 // TestWatch changes files and waits for the suites that they concern, and no
 // others, to be run.
 func TestWatch(t *testing.T) {
-	folder := t.TempDir()
+	folder, aside := t.TempDir(), t.TempDir()
+	// A file is replaced in one step, and so changes once.
 	write := func(name, text string) {
 		t.Helper()
 		file := filepath.Join(folder, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		next := filepath.Join(aside, "next")
+		if err := os.WriteFile(next, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(next, file); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -2,12 +2,13 @@ package suite
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 )
 
 // Writer writes the outcome of a run: each suite as it is through, then the end.
 type Writer interface {
-	Suite(*SuiteResult) error
+	Suite(*Result) error
 	End(Outcome) error
 }
 
@@ -54,11 +55,11 @@ func Places(err error) []Place {
 		}
 		return out
 	}
-	switch p := err.(type) {
-	case *Problem:
+	if r := (refused{}); errors.As(err, &r) {
+		return Places(r.error)
+	}
+	if p := (*Problem)(nil); errors.As(err, &p) {
 		return []Place{{File: p.File, Line: p.Line, Message: p.Err.Error()}}
-	case refused:
-		return Places(p.error)
 	}
 	return []Place{{Message: err.Error()}}
 }
@@ -72,7 +73,7 @@ func outcomeWord(skipped bool, o Outcome) string {
 	return outcomes[o]
 }
 
-func recordOf(r *SuiteResult) record {
+func recordOf(r *Result) record {
 	out := record{Name: r.Name, Path: r.Path, Outcome: outcomeWord(r.Skipped, r.Outcome()), Seconds: r.Elapsed.Seconds()}
 	for i := range r.Tests {
 		t := &r.Tests[i]
@@ -98,7 +99,7 @@ type jsonWriter struct {
 	suites []record
 }
 
-func (w *jsonWriter) Suite(r *SuiteResult) error {
+func (w *jsonWriter) Suite(r *Result) error {
 	w.suites = append(w.suites, recordOf(r))
 	return nil
 }
