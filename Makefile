@@ -88,6 +88,10 @@ SCALE ?= 10000
 bench-audit: controlplane build ## Measure the audit of SCALE Pods on a real API server.
 	go run ./hack/bench-audit -binary $(BIN)/fusegate -pods $(SCALE)
 
+.PHONY: bench-test
+bench-test: build ## Measure how long 5,000 Pods by 40 constraints take without a cluster.
+	go run ./hack/bench-test -binary $(BIN)/fusegate
+
 .PHONY: replay
 replay: controlplane ## Replay the outage: an API server that starts while a webhook hangs; ten minutes.
 	go run ./hack/replay
