@@ -82,6 +82,10 @@ demo: controlplane ## Run the demo on a control plane of its own; KEEP=1 leaves 
 bench: ## Compare the engine with the constraint framework's own, on the same reviews.
 	go run ./hack/bench
 
+.PHONY: bench-server
+bench-server: controlplane ## Measure how many Pods a real API server creates with 40 constraints, and with none.
+	go run ./hack/bench -server
+
 SCALE ?= 10000
 
 .PHONY: bench-audit
@@ -91,6 +95,10 @@ bench-audit: controlplane build ## Measure the audit of SCALE Pods on a real API
 .PHONY: bench-test
 bench-test: build ## Measure how long 5,000 Pods by 40 constraints take without a cluster.
 	go run ./hack/bench-test -binary $(BIN)/fusegate
+
+.PHONY: bench-audit-load
+bench-audit-load: controlplane build ## Measure what an audit of SCALE Pods does to the webhook of another process.
+	go run ./hack/bench-audit -binary $(BIN)/fusegate -pods $(SCALE) -load 5 -idle 10s
 
 .PHONY: replay
 replay: controlplane ## Replay the outage: an API server that starts while a webhook hangs; ten minutes.

@@ -67,7 +67,7 @@ var layers = map[string]row{
 	"pkg/rego/exec":  {imports: []string{"pkg/rego/value"}, tests: []string{"pkg/rego/plan"}},
 
 	// The engine and what feeds it.
-	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}},
+	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}, tests: []string{"pkg/rego/exec"}},
 	"pkg/policies":  {imports: []string{"pkg/engine", "pkg/manifest"}, tests: []string{"pkg/policy"}},
 	"pkg/trial":     {imports: []string{"pkg/policy", "pkg/match", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies"}, tests: []string{"templates"}},
 	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine"}, tests: []string{"manifests"}},

@@ -18,7 +18,10 @@ const ConditionReady = "Ready"
 
 // The reasons of ConditionReady.
 const (
-	ReasonCompiled          = "Compiled"
+	ReasonCompiled = "Compiled"
+	// ReasonInterpreted templates judge, but by OPA's interpreter: what they say
+	// could not be compiled to native code, or that was found to be wrong.
+	ReasonInterpreted       = "Interpreted"
 	ReasonCompileError      = "CompileError"
 	ReasonWaitingForPods    = "WaitingForPods"
 	ReasonCRDNotEstablished = "CRDNotEstablished"

@@ -147,6 +147,11 @@ func (p *parts) addIngest() error {
 	}, func() float64 { return float64(len(p.engine.Interpreted())) })); err != nil {
 		return err
 	}
+	observer, err := engine.NewMetrics(metrics.Registry)
+	if err != nil {
+		return err
+	}
+	p.engine.Observe(observer)
 	p.ingest = controller.NewIngest(p.engine, writer, p.readiness, p.log.WithName("ingest"))
 	if p.inventory, err = p.newInventory(); err != nil {
 		return err
@@ -157,6 +162,7 @@ func (p *parts) addIngest() error {
 		p.mgr.Add(controller.NewPresence(c, p.settings.Namespace, p.settings.PodName, p.log.WithName("presence"))),
 		p.mgr.Add(controller.NewSurvey(p.mgr.GetAPIReader(), p.readiness, p.log.WithName("survey"))),
 		p.ingest.SetupWithManager(p.mgr),
+		p.mgr.Add(checker(p.check)),
 	)
 }
 

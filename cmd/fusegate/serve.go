@@ -65,6 +65,7 @@ install with --webhook-url and --ca-file.`,
 	fs.Int32("audit-limit", audit.DefaultLimit, "how many violations are listed in the status of a constraint")
 	fs.Duration("audit-resync", audit.DefaultResync, "how often audit reads everything anew; in between it follows changes")
 	fs.Int32("audit-workers", audit.DefaultWorkers, "how many objects audit reviews at a time")
+	fs.Int32("check-every", defaultCheckEvery, "judge one in so many reviews again by OPA's interpreter, in spare time, to compare; 0 for none")
 	reportFlags(fs)
 	fs.Bool("log-denies", false, "log every violation that denies a request")
 	fs.String("log-level", "info", "log level: error, info, debug")
@@ -89,7 +90,7 @@ func (s settings) check() error {
 		return errors.New("--rotate-certs needs the role controller, and --cert-dir where the Secret is mounted")
 	}
 	_, err := s.Perimeter()
-	return errors.Join(err, s.checkAddresses(), s.checkAudit(), s.CheckReports())
+	return errors.Join(err, s.checkAddresses(), s.checkAudit(), s.checkChecks(), s.CheckReports())
 }
 
 func (s settings) checkAddresses() error {

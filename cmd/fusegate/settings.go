@@ -44,6 +44,7 @@ type settings struct {
 	AuditLimit   int32         `json:"auditLimit,omitempty"`
 	AuditResync  time.Duration `json:"auditResync,omitempty"`
 	AuditWorkers int32         `json:"auditWorkers,omitempty"`
+	CheckEvery   int32         `json:"checkEvery,omitempty"`
 }
 
 // flagKeys are the keys of the flags that are settings, by flag. Of the keys,
@@ -58,7 +59,7 @@ var flagKeys = map[string]string{
 	"log-denies": "logDenies", "log-level": "logLevel", "log-format": "logFormat",
 	"api-servers": "apiServers", "inventory-secrets": "inventorySecrets",
 	"reports": "reports", "report-limit": "reportLimit",
-	"audit-limit": "auditLimit", "audit-resync": "auditResync", "audit-workers": "auditWorkers",
+	"audit-limit": "auditLimit", "audit-resync": "auditResync", "audit-workers": "auditWorkers", "check-every": "checkEvery",
 }
 
 // envName is the environment variable of a flag.

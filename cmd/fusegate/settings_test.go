@@ -139,7 +139,7 @@ exempt:
 			}
 			got := loaded(t, tc.command(), tc.args...)
 			defaults := cmpopts.IgnoreFields(settings{}, "Listen", "MetricsListen", "HealthListen", "LogLevel", "LogFormat",
-				"AuditLimit", "AuditResync", "AuditWorkers")
+				"AuditLimit", "AuditResync", "AuditWorkers", "CheckEvery")
 			if diff := cmp.Diff(tc.want, got, defaults, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("%s: (-want +got):\n%s", tc.reason, diff)
 			}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"sync"
 	"time"
 
@@ -29,7 +28,7 @@ func (namespaces) Namespace(_ context.Context, name string) policy.Namespace {
 
 // overHTTPS measures the webhook's handler behind TLS, as an API server meets
 // it, at two numbers of clients.
-func overHTTPS(ctx context.Context, o *ours, s subject) error {
+func overHTTPS(ctx context.Context, o *ours, l library, s subject) error {
 	h, err := webhook.New(exempt.Perimeter{}, o.Engine, webhook.NewPolicyValidator(o.Engine, exempt.Perimeter{}), namespaces{}, webhook.Options{})
 	if err != nil {
 		return err
@@ -43,16 +42,25 @@ func overHTTPS(ctx context.Context, o *ours, s subject) error {
 			return err
 		}
 	}
-	return nil
+	return churn(ctx, server, o, l, body)
 }
 
 func load(ctx context.Context, server *httptest.Server, body []byte, clients int) error {
+	times, took, err := burst(ctx, server, body, clients)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%2d clients: %6.0f reviews/s  p50 %8s  p99 %8s\n", clients, float64(len(times))/took.Seconds(),
+		percentile(times, 50).Round(time.Microsecond), percentile(times, 99).Round(time.Microsecond))
+	return nil
+}
+
+// burst has every client send its requests.
+func burst(ctx context.Context, server *httptest.Server, body []byte, clients int) (times []time.Duration, took time.Duration, failed error) {
 	client := server.Client()
 	client.Transport.(*http.Transport).MaxIdleConnsPerHost = clients
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	var times []time.Duration
-	var failed error
 	start := time.Now()
 	for range clients {
 		wg.Go(func() {
@@ -63,14 +71,7 @@ func load(ctx context.Context, server *httptest.Server, body []byte, clients int
 		})
 	}
 	wg.Wait()
-	if failed != nil {
-		return failed
-	}
-	slices.Sort(times)
-	fmt.Printf("%2d clients: %6.0f reviews/s  p50 %8s  p99 %8s\n", clients,
-		float64(len(times))/time.Since(start).Seconds(),
-		times[len(times)/2].Round(time.Microsecond), times[len(times)*99/100].Round(time.Microsecond))
-	return nil
+	return times, time.Since(start), failed
 }
 
 func send(ctx context.Context, client *http.Client, url string, body []byte) ([]time.Duration, error) {

@@ -19,15 +19,16 @@ func main() {
 	rounds := flag.Int("rounds", 5, "how often each side is measured; the sides take turns and the median counts")
 	budget := flag.Duration("time", time.Second, "how long one side is measured in one round for one review")
 	alone := flag.Bool("scale", false, "only measure many templates and constraints")
+	server := flag.Bool("server", false, "only measure the creation of Pods through a real API server")
 	flag.Parse()
-	if *alone {
-		if err := scale(context.Background()); err != nil {
-			fmt.Fprintln(os.Stderr, "Error:", err)
-			os.Exit(1)
-		}
-		return
+	part := func(ctx context.Context) error { return run(ctx, *rounds, *budget) }
+	switch {
+	case *alone:
+		part = scale
+	case *server:
+		part = throughServer
 	}
-	if err := run(context.Background(), *rounds, *budget); err != nil {
+	if err := part(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)
 	}
@@ -57,7 +58,7 @@ func run(ctx context.Context, rounds int, budget time.Duration) error {
 		return err
 	}
 	means := compare(ctx, reviews, []named{{"compiled", ours}, {"interpreted", interpreted}, {"stock", stock}}, rounds, budget)
-	if err := overHTTPS(ctx, ours, reviews[0]); err != nil {
+	if err := overHTTPS(ctx, ours, library, reviews[0]); err != nil {
 		return err
 	}
 	if err := apart(ctx, "-scale"); err != nil {

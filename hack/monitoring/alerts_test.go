@@ -87,6 +87,7 @@ func TestAlerts(t *testing.T) {
 			quiet:  at{0: `fusegate_admission_faults_total{cause="Input"} 5`, time.Minute: `fusegate_admission_faults_total{cause="Input"} 5`},
 		},
 		"FusegateInterpretedTemplates": {reason: "any", fires: at{0: `fusegate_interpreted_templates 1`}, quiet: at{0: `fusegate_interpreted_templates 0`}},
+		"FusegateEvaluatorDiffers":     {reason: "any", fires: at{0: `fusegate_evaluator_differences_total 1`}, quiet: at{0: `fusegate_evaluator_differences_total 0`}},
 		"FusegateAuditStale": {
 			reason: "the leader's: others say 0",
 			fires:  at{0: "fusegate_audit_last_full_pass_timestamp_seconds{pod=\"a\"} 0\nfusegate_audit_last_full_pass_timestamp_seconds{pod=\"b\"} " + itoa(now-4*3600)},

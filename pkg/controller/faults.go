@@ -69,6 +69,15 @@ func (f *faults) record(r *policy.Review, fault policy.Fault) {
 	}
 }
 
+// again has an object reported soon.
+func (f *faults) again(k key) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.later != nil {
+		f.later(k, 0)
+	}
+}
+
 // take returns what is to be reported of a constraint.
 func (f *faults) take(k key) status.Faults {
 	f.mu.Lock()

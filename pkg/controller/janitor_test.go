@@ -130,7 +130,7 @@ func TestJanitor(t *testing.T) {
 				t.Fatal(err)
 			}
 			if k.kind == "" {
-				err = w.Template(t.Context(), get(t, c, k), nil, nil)
+				err = w.Template(t.Context(), get(t, c, k), nil, nil, "")
 			} else {
 				err = w.Constraint(t.Context(), get(t, c, k), true, nil, status.Faults{})
 			}

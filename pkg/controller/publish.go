@@ -258,7 +258,7 @@ func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (
 		return metav1.Condition{}, fmt.Errorf("listing presence Leases: %w", err)
 	}
 	entries := status.Entries(u)
-	var waiting []string
+	var waiting, interpreted []string
 	living := 0
 	for _, l := range leases.Items {
 		pod := ptr.Deref(l.Spec.HolderIdentity, "")
@@ -274,6 +274,9 @@ func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (
 		if errs, _ := entry["errors"].([]any); len(errs) > 0 {
 			return notReady(v1alpha1.ReasonCompileError, fmt.Sprintf("pod %s: %v", pod, firstMessage(errs))), nil
 		}
+		if why, _ := entry["interpreted"].(string); why != "" {
+			interpreted = append(interpreted, fmt.Sprintf("pod %s: %s", pod, why))
+		}
 	}
 	if living == 0 {
 		return notReady(v1alpha1.ReasonWaitingForPods, "no pod of Fusegate has shown yet that it is alive"), nil
@@ -282,18 +285,20 @@ func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (
 		slices.Sort(waiting)
 		return notReady(v1alpha1.ReasonWaitingForPods, "not compiled yet by: "+strings.Join(waiting, ", ")), nil
 	}
-	return metav1.Condition{
-		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompiled,
-		Message: compiledHow(p.engine.Interpreted()[kindOf(u)]),
-	}, nil
+	return ready(interpreted), nil
 }
 
-// compiledHow says so if a template runs by the interpreter, and why.
-func compiledHow(refused error) string {
-	if refused == nil {
-		return "compiled by every pod"
+// ready says that a template judges, and by which pods' interpreter it does.
+func ready(interpreted []string) metav1.Condition {
+	c := metav1.Condition{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompiled, Message: "compiled by every pod",
 	}
-	return "compiled by every pod, but judged by OPA's interpreter, which is slower: " + refused.Error()
+	if len(interpreted) > 0 {
+		slices.Sort(interpreted)
+		c.Reason = v1alpha1.ReasonInterpreted
+		c.Message = "judged by OPA's interpreter, which is slower: " + strings.Join(interpreted, "; ")
+	}
+	return c
 }
 
 func firstMessage(errs []any) any {
@@ -311,7 +316,7 @@ func (p *Publisher) announce(u *unstructured.Unstructured, now metav1.Condition)
 	switch now.Reason {
 	case v1alpha1.ReasonCompiled:
 		p.recorder.Eventf(u, nil, corev1.EventTypeNormal, now.Reason, "Publish", "%s", now.Message)
-	case v1alpha1.ReasonCompileError, v1alpha1.ReasonCRDError:
+	case v1alpha1.ReasonCompileError, v1alpha1.ReasonCRDError, v1alpha1.ReasonInterpreted:
 		p.recorder.Eventf(u, nil, corev1.EventTypeWarning, now.Reason, "Publish", "%s", now.Message)
 	}
 }

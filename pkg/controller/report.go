@@ -28,7 +28,9 @@ type report struct {
 	// inventory is of templates only.
 	inventory *status.Inventory
 	errs      []status.Error
-	faults    status.Faults // of constraints only
+	// interpreted is why a template does not run compiled.
+	interpreted string
+	faults      status.Faults // of constraints only
 }
 
 // reports writes into the objects' status what ingesting them came to. It works
@@ -133,7 +135,7 @@ func (r *reports) write(ctx context.Context, k key, what report) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	if k.kind == "" {
-		return r.writer.Template(ctx, what.object, what.errs, what.inventory)
+		return r.writer.Template(ctx, what.object, what.errs, what.inventory, what.interpreted)
 	}
 	return r.writer.Constraint(ctx, what.object, what.enforced, what.errs, what.faults)
 }

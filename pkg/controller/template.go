@@ -47,9 +47,16 @@ func (i *Ingest) template(ctx context.Context, k key) error {
 		i.readiness.waived(k.name)
 	}
 	i.readiness.observed(k)
-	i.reports.put(k, report{object: u, errs: errs, inventory: i.inventoryOf(k.name)})
+	r := report{object: u, errs: errs, inventory: i.inventoryOf(k.name)}
+	if why := i.engine.Interpreted()[kindOf(u)]; why != nil {
+		r.interpreted = why.Error()
+	}
+	i.reports.put(k, r)
 	return i.withheld(ctx, k.name)
 }
+
+// Reconsider has the status of a template written anew. It does not block.
+func (i *Ingest) Reconsider(kind string) { i.faults.again(key{name: strings.ToLower(kind)}) }
 
 // inventoryOf is what there is to say about the data of a template, nil if it
 // reads none.

@@ -10,6 +10,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/open-policy-agent/frameworks/constraint/pkg/client"
 
@@ -24,6 +25,10 @@ type Engine struct {
 	client   *client.Client
 	driver   *rego.Driver
 	registry *registry
+	observer Observer
+	checks   atomic.Pointer[checks]
+	// reviewing is how many reviews are on their way.
+	reviewing atomic.Int32
 }
 
 // New returns an engine that knows the built-in policy for canaries only.
@@ -42,7 +47,7 @@ func with(driver *rego.Driver) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating the constraint client: %w", err)
 	}
-	e := &Engine{client: c, driver: driver, registry: newRegistry()}
+	e := &Engine{client: c, driver: driver, registry: newRegistry(), observer: unobserved{}}
 	return e, e.addCanary(context.Background())
 }
 
@@ -53,12 +58,14 @@ func with(driver *rego.Driver) (*Engine, error) {
 // is not served, is a fault without one. A review without an enforcement point
 // is judged as if it came through all of them. The result is sorted.
 func (e *Engine) Review(ctx context.Context, r *policy.Review) policy.Result {
-	return e.review(ctx, r, nil, judge)
+	return e.ReviewBy(ctx, r, nil)
 }
 
 // ReviewBy is Review by those constraints only for which by returns true; nil
 // stands for all.
 func (e *Engine) ReviewBy(ctx context.Context, r *policy.Review, by func(kind, name string) bool) policy.Result {
+	e.reviewing.Add(1)
+	defer e.reviewing.Add(-1)
 	return e.review(ctx, r, by, judge)
 }
 
@@ -69,10 +76,15 @@ func (e *Engine) review(ctx context.Context, r *policy.Review, by func(kind, nam
 	}
 	v := review{Review: r, place: place(r.Point), canary: IsCanary(r), data: e.driver.Data(), input: rego.NewInput(r)}
 	share := &budget{Context: ctx}
+	check := e.due()
+	v.keeps = check != nil
 	for _, x := range e.registry.current.Load().of(r.Kind.Kind) {
 		if by == nil || by(x.kind, x.name) {
 			v.judge(share, x, how)
 		}
+	}
+	if check != nil {
+		check.offer(&v)
 	}
 	v.input.Release()
 	v.result.Sort()

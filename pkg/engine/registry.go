@@ -4,6 +4,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -47,12 +48,13 @@ func (s AuditScope) Acts() bool { return actsAt(s.Constraint) || s.Constraint.Ha
 // publish a new snapshot; reviews read one and wait for nothing.
 type registry struct {
 	mu         sync.Mutex
-	operations map[string][]policy.Operation // by lower-case kind
-	entries    map[string]map[string]*entry  // by lower-case kind and name
-	reads      map[string]Reads              // by lower-case kind
-	needs      map[string]Need               // by lower-case kind, of those that read data.inventory
-	withheld   map[string]error              // by lower-case kind: why data is not complete
-	awaits     bool                          // whether anybody will say that it is
+	operations map[string][]policy.Operation  // by lower-case kind
+	entries    map[string]map[string]*entry   // by lower-case kind and name
+	reads      map[string]Reads               // by lower-case kind
+	timers     map[string]func(time.Duration) // by lower-case kind
+	needs      map[string]Need                // by lower-case kind, of those that read data.inventory
+	withheld   map[string]error               // by lower-case kind: why data is not complete
+	awaits     bool                           // whether anybody will say that it is
 	current    atomic.Pointer[snapshot]
 	edits      edits // since the current snapshot
 	revision   uint64
@@ -62,24 +64,24 @@ type registry struct {
 func newRegistry() *registry {
 	r := &registry{
 		operations: map[string][]policy.Operation{}, entries: map[string]map[string]*entry{}, reads: map[string]Reads{},
-		needs: map[string]Need{}, withheld: map[string]error{}, changed: make(chan struct{}),
+		timers: map[string]func(time.Duration){}, needs: map[string]Need{}, withheld: map[string]error{}, changed: make(chan struct{}),
 	}
 	r.current.Store(&snapshot{})
 	return r
 }
 
-func (r *registry) addTemplate(t *Template, program *rego.Program) {
+func (r *registry) addTemplate(t *Template, program *rego.Program, timer func(time.Duration)) {
 	var ops []policy.Operation
 	for _, op := range t.Spec.Targets[0].Operations {
 		ops = append(ops, policy.Operation(op))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.operations[t.Name], r.reads[t.Name] = ops, readsOf(t)
+	r.operations[t.Name], r.reads[t.Name], r.timers[t.Name] = ops, readsOf(t), timer
 	r.setNeed(needOf(t, program.Inventory()))
 	r.revision++
 	r.change(t.Name, func(x *entry) {
-		x.program, x.operations, x.reads = program, ops, r.reads[t.Name]
+		x.program, x.operations, x.reads, x.timer = program, ops, r.reads[t.Name], timer
 		x.revision, x.withheld = r.revision, r.withheld[t.Name]
 	})
 	r.publish()
@@ -90,6 +92,7 @@ func (r *registry) removeTemplate(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.operations, name)
+	delete(r.timers, name)
 	delete(r.reads, name)
 	delete(r.needs, name)
 	delete(r.withheld, name)
@@ -108,7 +111,7 @@ func (r *registry) addConstraint(x *entry) {
 	if r.entries[kind] == nil {
 		r.entries[kind] = map[string]*entry{}
 	}
-	x.operations, x.reads, x.withheld = r.operations[kind], r.reads[kind], r.withheld[kind]
+	x.operations, x.reads, x.withheld, x.timer = r.operations[kind], r.reads[kind], r.withheld[kind], r.timers[kind]
 	before := r.entries[kind][x.name]
 	r.entries[kind][x.name] = x
 	r.edits.add(x)

@@ -44,6 +44,7 @@ type entry struct {
 	match      *match.Matcher
 	program    *rego.Program
 	parameters *rego.Parameters
+	timer      func(time.Duration) // of its template; nil if nobody asks
 	operations []policy.Operation
 	reads      Reads
 	// spec is a digest.
@@ -110,6 +111,9 @@ type review struct {
 	data   *rego.Data
 	input  *rego.Input
 	result policy.Result
+	// keeps is set when the findings are to be kept for a check.
+	keeps  bool
+	judged []judged
 }
 
 // usualViolations is how many violations there is room for at first.
@@ -120,7 +124,7 @@ func judge(ctx context.Context, v *review, x *entry) ([]rego.Finding, *rego.Fail
 	return x.program.Judge(ctx, v.data, v.input, x.parameters)
 }
 
-func (v *review) judge(share *budget, x *entry, by evaluator) {
+func (v *review) judge(share *budget, x *entry, how evaluator) {
 	if !x.applies(v.Review, v.place, v.canary) {
 		return
 	}
@@ -136,8 +140,12 @@ func (v *review) judge(share *budget, x *entry, by evaluator) {
 		v.result.Faults = append(v.result.Faults, policy.Fault{Constraint: *c, Cause: policy.CauseInventory, Err: x.withheld})
 		return
 	}
-	share.begin(time.Now())
-	found, failure := by(share, v, x)
+	start := time.Now()
+	share.begin(start)
+	found, failure := how(share, v, x)
+	if x.timer != nil {
+		x.timer(time.Since(start))
+	}
 	if failure != nil {
 		v.result.Faults = append(v.result.Faults, policy.Fault{
 			Constraint: *c, Cause: failure.Cause, Err: failure.Err, Brief: failure.Brief,
@@ -145,6 +153,9 @@ func (v *review) judge(share *budget, x *entry, by evaluator) {
 		return
 	}
 	v.result.Evaluated++
+	if v.keeps {
+		v.judged = append(v.judged, judged{entry: x, constraint: *c, found: found})
+	}
 	if len(found) > 0 && v.result.Violations == nil {
 		v.result.Violations = make([]policy.Violation, 0, usualViolations)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	templatesv1 "github.com/open-policy-agent/frameworks/constraint/pkg/apis/templates/v1"
 	templatesv1alpha1 "github.com/open-policy-agent/frameworks/constraint/pkg/apis/templates/v1alpha1"
@@ -158,6 +159,7 @@ func (e *Engine) AddTemplate(ctx context.Context, t *Template) error {
 }
 
 func (e *Engine) addTemplate(ctx context.Context, t *Template) error {
+	defer e.yield(ctx, time.Now())
 	_, err := e.client.AddTemplate(ctx, t.DeepCopy())
 	if errors.Is(err, clienterrors.ErrNoDriver) {
 		return fmt.Errorf("ConstraintTemplate %q has no code for an engine that Fusegate has: add Rego to spec.targets[0] (its engines: %s)",
@@ -166,9 +168,23 @@ func (e *Engine) addTemplate(ctx context.Context, t *Template) error {
 	if err != nil {
 		return reword(err)
 	}
-	program, _ := e.driver.Lookup(t.Spec.CRD.Spec.Names.Kind, "")
-	e.registry.addTemplate(t, program)
+	kind := t.Spec.CRD.Spec.Names.Kind
+	program, _ := e.driver.Lookup(kind, "")
+	e.registry.addTemplate(t, program, e.observer.Timer(kind))
 	return nil
+}
+
+// yieldShare is how many times as long as a change took the next one waits
+// while reviews are judged.
+const yieldShare = 4
+
+// yield leaves reviews the processors for a while after a change that was begun
+// at start: compiling takes milliseconds and makes garbage. While nothing is
+// judged, changes follow each other without a pause.
+func (e *Engine) yield(ctx context.Context, start time.Time) {
+	if e.reviewing.Load() > 0 {
+		rest(ctx, yieldShare*time.Since(start))
+	}
 }
 
 func engines(t *Template) []string {
@@ -196,6 +212,7 @@ func (e *Engine) RemoveTemplate(ctx context.Context, name string) error {
 		return err
 	}
 	e.registry.removeTemplate(name)
+	e.observer.Forget(name)
 	return nil
 }
 

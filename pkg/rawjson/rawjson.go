@@ -19,8 +19,8 @@ const maxDepth = 1000
 // float64 and nil, as sigs.k8s.io/json decodes it when integers are preserved.
 // It returns false for what it leaves to others: invalid JSON, invalid UTF-8,
 // surrogates, keys that come twice, numbers out of range and deep nesting. The
-// strings share one copy of data; empty objects share one map, so that the
-// document must not be modified.
+// strings share one copy of data, and equal objects may share one map, so that
+// the document must not be modified.
 func Decode(data []byte) (doc any, ok bool) {
 	d := decoders.Get().(*decoder)
 	defer d.release()
@@ -34,7 +34,7 @@ func Decode(data []byte) (doc any, ok bool) {
 }
 
 // decoders keep their stacks for the next document.
-var decoders = sync.Pool{New: func() any { return &decoder{words: map[string]any{}} }}
+var decoders = sync.Pool{New: func() any { return &decoder{words: map[string]any{}, objects: map[string]any{}} }}
 
 // kept is up to how many elements room is kept.
 const kept = 1024
@@ -42,12 +42,13 @@ const kept = 1024
 // release forgets the document.
 func (d *decoder) release() {
 	d.src, d.pos, d.empty = "", 0, nil
-	if cap(d.keys) > kept || cap(d.values) > kept || len(d.words) > kept || cap(d.room) > kept*kept {
+	if cap(d.keys) > kept || cap(d.values) > kept || len(d.words) > kept || len(d.objects) > kept || cap(d.room) > kept*kept {
 		return
 	}
 	clear(d.keys[:cap(d.keys)])
 	clear(d.values[:cap(d.values)])
 	clear(d.words)
+	clear(d.objects)
 	d.keys, d.values = d.keys[:0], d.values[:0]
 	decoders.Put(d)
 }
@@ -64,6 +65,8 @@ type decoder struct {
 	// words are short strings that came before: objects repeat them, and each
 	// would take memory again as an interface.
 	words map[string]any
+	// objects are small objects that came before, by their text.
+	objects map[string]any
 }
 
 // maxWord is the length up to which strings are looked up in words.
@@ -120,6 +123,7 @@ func (d *decoder) word(w string) bool {
 }
 
 func (d *decoder) object(depth int) (any, bool) {
+	start := d.pos
 	d.pos++
 	if d.next() == '}' {
 		d.pos++
@@ -136,7 +140,7 @@ func (d *decoder) object(depth int) (any, bool) {
 			d.space()
 		case '}':
 			d.pos++
-			return d.fields(keys, values)
+			return d.shared(d.src[start:d.pos], keys, values)
 		default:
 			return nil, false
 		}
@@ -165,6 +169,28 @@ func (d *decoder) field(depth int) bool {
 	}
 	d.keys, d.values = append(d.keys, key), append(d.values, v)
 	return true
+}
+
+// maxShared is the length of text up to which objects are looked for among
+// those that came before.
+const maxShared = 256
+
+// shared is the object of a text, of which the fields are taken off the stacks:
+// the one that was made of the same text before, if there is one. Containers
+// of a Pod, and what is written about their fields, have much in common.
+func (d *decoder) shared(text string, keys, values int) (any, bool) {
+	if len(text) > maxShared {
+		return d.fields(keys, values)
+	}
+	if before, found := d.objects[text]; found {
+		d.keys, d.values = d.keys[:keys], d.values[:values]
+		return before, true
+	}
+	out, ok := d.fields(keys, values)
+	if ok {
+		d.objects[text] = out
+	}
+	return out, ok
 }
 
 // fields takes an object's fields off the stacks.

@@ -34,7 +34,9 @@ type Driver struct {
 	data        *tree.Tree
 	interpreted bool
 	references  references
-	observer    Observer
+	// compiling keeps compilers, which make a lot of garbage, one after the other.
+	compiling sync.Mutex
+	observer  Observer
 
 	mu         sync.RWMutex
 	programs   map[string]*Program               // by constraint kind
@@ -86,7 +88,9 @@ func Compile(t *templates.ConstraintTemplate) error {
 // AddTemplate compiles t and replaces the program of its kind. On error, which
 // is of type Diagnostics, the previous program stays.
 func (d *Driver) AddTemplate(ctx context.Context, t *templates.ConstraintTemplate) error {
+	d.compiling.Lock()
 	program, err := compile(ctx, t)
+	d.compiling.Unlock()
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,9 @@ type Input struct {
 // NewInput wraps r, which must not change from now on.
 func NewInput(r *policy.Review) *Input { return &Input{review: r, now: time.Now()} }
 
+// Again is an input of the same review at the same time, for another goroutine.
+func (in *Input) Again() *Input { return &Input{review: in.review, now: in.now} }
+
 // Review returns the review that was wrapped.
 func (in *Input) Review() *policy.Review { return in.review }
 

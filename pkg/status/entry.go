@@ -61,9 +61,13 @@ type Inventory struct {
 }
 
 // Template records what this process made of a ConstraintTemplate. inventory is
-// nil for one that reads no data.
-func (w *Writer) Template(ctx context.Context, template *unstructured.Unstructured, errs []Error, inventory *Inventory) error {
+// nil for one that reads no data; interpreted says why OPA's interpreter judges
+// by it, empty if it runs compiled.
+func (w *Writer) Template(ctx context.Context, template *unstructured.Unstructured, errs []Error, inventory *Inventory, interpreted string) error {
 	entry := w.entry(template, errs)
+	if interpreted != "" {
+		entry["interpreted"] = interpreted
+	}
 	entry["templateUID"] = string(template.GetUID())
 	if inventory != nil {
 		fields := map[string]any{"complete": inventory.Complete}

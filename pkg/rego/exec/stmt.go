@@ -69,21 +69,78 @@ func (s *scope) isStored(o ir.Operand) bool {
 
 // field looks up a key known beforehand.
 func field(source int, key string, target int) exec {
-	var boxed any = key
 	return func(f *frame) ctl {
-		var v any
-		if m, ok := f.locals[source].(map[string]any); ok {
-			found := false
-			if v, found = m[key]; found && v == nil {
-				v = value.Null{}
-			}
-		} else {
-			v = value.Get(f.locals[source], boxed)
-		}
+		v := lookUp(f.locals[source], key)
 		f.locals[target] = v
 		if v == nil {
 			return undefined
 		}
+		return next
+	}
+}
+
+func lookUp(source any, key string) any {
+	switch s := source.(type) {
+	case map[string]any:
+		v, found := s[key]
+		if found && v == nil {
+			return value.Null{}
+		}
+		return v
+	case *value.Object:
+		return s.Field(key)
+	case value.Mapping:
+		v, found := s.Get(key)
+		if !found {
+			return nil
+		}
+		return value.Defined(v)
+	case *value.Set:
+		return s.Get(key)
+	}
+	return nil // no other value has a key that is text
+}
+
+// chain returns how many of the statements look fields up in one another, each
+// in what the one before it found, and nothing else does.
+func (s *scope) chain(stmts []ir.Stmt) (keys []string, first, last *ir.DotStmt) {
+	for _, stmt := range stmts {
+		dot, ok := stmt.(*ir.DotStmt)
+		if !ok || s.built[stmt] {
+			return keys, first, last
+		}
+		source, isLocal := dot.Source.Value.(ir.Local)
+		key, isText := dot.Key.Value.(ir.StringIndex)
+		if _, constant := s.constants[s.original(source)]; !isLocal || !isText || constant {
+			return keys, first, last
+		}
+		if last != nil && (source != last.Target || !s.own(source) || s.mentioned[source] != 2) {
+			return keys, first, last
+		}
+		if first == nil {
+			first = dot
+		}
+		keys, last = append(keys, s.text(int(key))), dot
+	}
+	return keys, first, last
+}
+
+// fields looks up a chain of keys.
+func (s *scope) fields(keys []string, first, last *ir.DotStmt) exec {
+	stored := s.isStored(first.Source)
+	for _, dot := range []*ir.DotStmt{first, last} {
+		s.stored[dot.Target] = stored
+	}
+	source, target := s.slot(first.Source.Value.(ir.Local)), s.slot(last.Target)
+	return func(f *frame) ctl {
+		v := f.locals[source]
+		for _, key := range keys {
+			if v = lookUp(v, key); v == nil {
+				f.locals[target] = nil
+				return undefined
+			}
+		}
+		f.locals[target] = v
 		return next
 	}
 }

@@ -180,8 +180,14 @@ func (s *scope) statements(b *ir.Block, depth int) ([]exec, error) {
 		return nil, nil
 	}
 	out := make([]exec, 0, len(b.Stmts))
-	for _, stmt := range b.Stmts {
+	for i := 0; i < len(b.Stmts); i++ {
+		stmt := b.Stmts[i]
 		if s.built[stmt] {
+			continue
+		}
+		if keys, first, last := s.chain(b.Stmts[i:]); len(keys) > 1 {
+			out = append(out, s.fields(keys, first, last))
+			i += len(keys) - 1
 			continue
 		}
 		x, err := s.stmt(stmt, depth)

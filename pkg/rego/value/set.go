@@ -170,6 +170,19 @@ func (o *Object) Get(key any) any {
 	return nil
 }
 
+// Field returns the value of a key that is text, nil if there is none.
+func (o *Object) Field(key string) any {
+	if len(o.fields) > indexed {
+		return o.Get(key)
+	}
+	for i := range o.fields {
+		if text, ok := o.fields[i].key.(string); ok && text == key {
+			return o.fields[i].value
+		}
+	}
+	return nil
+}
+
 // Put sets the value of a key.
 func (o *Object) Put(key, v any) {
 	if i := o.find(key); i >= 0 {

@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/rego/exec"
+)
+
+// checkedTemplates are judged by the compiled evaluator, and each says
+// something that another evaluation may not.
+var checkedTemplates = map[string]string{
+	"Named":  `msg := input.review.object.metadata.name`,
+	"Clock":  `msg := sprintf("%v", [time.now_ns()])`,
+	"Random": `msg := sprintf("%v", [rand.intn("x", 1000000000)])`,
+	"Stored": `count(data.inventory.cluster.v1.Namespace) > 0; msg := "there are namespaces"`,
+}
+
+// checkedEngine has a constraint for each template, and all reviews checked.
+func checkedEngine(t *testing.T) (*Engine, <-chan Difference, *prometheus.Registry) {
+	t.Helper()
+	e, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
+	m, err := NewMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Observe(m)
+	for kind, body := range checkedTemplates {
+		addChecked(t, e, kind, body)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done, found := make(chan struct{}), make(chan Difference, 10)
+	go func() {
+		defer close(done)
+		e.RunChecks(ctx, 1, func(d Difference) { found <- d })
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return e, found, registry
+}
+
+func addChecked(t *testing.T, e *Engine, kind, body string) {
+	t.Helper()
+	template := `{apiVersion: templates.gatekeeper.sh/v1, kind: ConstraintTemplate, metadata: {name: ` + strings.ToLower(kind) + `},
+  spec: {crd: {spec: {names: {kind: ` + kind + `}}}, targets: [{target: admission.k8s.gatekeeper.sh, rego: ""}]}}`
+	tu, cu := &unstructured.Unstructured{}, &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(template), &tu.Object); err != nil {
+		t.Fatal(err)
+	}
+	tu.Object["spec"].(map[string]any)["targets"].([]any)[0].(map[string]any)["rego"] = "package p\nviolation[{\"msg\": msg}] { " + body + " }"
+	parsed, err := ParseTemplate(tu)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.AddTemplate(t.Context(), parsed); err != nil {
+		t.Fatal(err)
+	}
+	constraint := `{apiVersion: constraints.gatekeeper.sh/v1beta1, kind: ` + kind + `, metadata: {name: all}}`
+	if err := yaml.Unmarshal([]byte(constraint), &cu.Object); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.AddConstraint(t.Context(), cu); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// blind is a wrong compiled program: it finds nothing, ever.
+type blind struct{}
+
+func (blind) Run(context.Context, any, any, *exec.Shared) ([]any, error) { return nil, nil }
+
+func podReview() *policy.Review {
+	r := &policy.Review{
+		Name: "secret-name", Operation: policy.Create, Point: policy.PointWebhook,
+		Object: map[string]any{"kind": "Pod", "metadata": map[string]any{"name": "secret-name"}},
+	}
+	r.Kind.Version, r.Kind.Kind = "v1", "Pod"
+	return r
+}
+
+// checkedTotal is how many evaluations were checked.
+func checkedTotal(t *testing.T, registry *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}
+
+// reviewed has reviews judged until a difference is found.
+func reviewed(t *testing.T, e *Engine, found <-chan Difference) <-chan Difference {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); len(found) == 0 && time.Now().Before(deadline); {
+		e.Review(t.Context(), podReview())
+	}
+	return found
+}
+
+// TestCheckFindsWrongCode plants code that misses a violation. It is found, and
+// not used again.
+func TestCheckFindsWrongCode(t *testing.T) {
+	e, found, registry := checkedEngine(t)
+	program, _ := e.driver.Lookup("Named", "all")
+	program.Plant(blind{})
+	if got := e.Review(t.Context(), podReview()); len(got.Violations) != 2 {
+		t.Fatalf("got %d violations, want 2: one policy is blind, and for one there are no namespaces", len(got.Violations))
+	}
+	select {
+	case d := <-reviewed(t, e, found):
+		if d.Constraint.Kind != "Named" || len(d.Digest) != 64 || strings.Contains(d.Error(), "secret-name") {
+			t.Errorf("got %+v: want one about Named, with a digest and without the object", d)
+		}
+	default:
+		t.Fatal("nothing was found")
+	}
+	if why := e.Interpreted()["Named"]; why == nil || !strings.Contains(why.Error(), "another verdict") {
+		t.Errorf("interpreted: %v, want Named, because it was wrong", e.Interpreted())
+	}
+	if got := e.Review(t.Context(), podReview()); len(got.Violations) != 3 {
+		t.Errorf("got %d violations afterwards, want 3", len(got.Violations))
+	}
+	if n := checkedTotal(t, registry, "fusegate_evaluator_differences_total"); n != 1 {
+		t.Errorf("%v differences counted, want 1", n)
+	}
+}
+
+// TestCheckTakesNoOffence: what may differ in truth, the time, the inventory and
+// chance, is no difference.
+func TestCheckTakesNoOffence(t *testing.T) {
+	e, found, registry := checkedEngine(t)
+	deadline := time.Now().Add(30 * time.Second)
+	for i := 0; checkedTotal(t, registry, "fusegate_evaluator_checks_total") < 12; i++ {
+		if time.Now().After(deadline) {
+			t.Fatal("too few checks")
+		}
+		path := []string{"cluster", "v1", "Namespace", "a"}
+		if err := e.AddData(t.Context(), path, map[string]any{}); err != nil {
+			t.Fatal(err)
+		}
+		e.Review(t.Context(), podReview())
+		if err := e.RemoveData(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case d := <-found:
+		t.Errorf("%s: %v", d.Constraint.Kind, d)
+	default:
+	}
+	if len(e.Interpreted()) != 0 {
+		t.Errorf("interpreted: %v", e.Interpreted())
+	}
+}
