@@ -92,6 +92,7 @@ var layers = map[string]row{
 	"cmd/fusegate":     {all: true},
 	"hack/bench":       {all: true},
 	"hack/bench-audit": {all: true},
+	"hack/bench-test":  {all: true},
 	"hack/replay":      {all: true},
 }
 

@@ -113,7 +113,7 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	f.notes.print(cmd.ErrOrStderr())
+	f.notes.show(cmd.ErrOrStderr())
 	return f.print(cmd, found)
 }
 

@@ -47,7 +47,7 @@ type testFlags struct {
 }
 
 func newTest() *cobra.Command {
-	f := testFlags{}
+	f := &testFlags{}
 	cmd := &cobra.Command{
 		Use:   "test [file or folder]...",
 		Short: "Judge manifests by templates and constraints, without a cluster",
@@ -67,9 +67,7 @@ that everything could be explained.
 
 ` + offlineCodes,
 		Example: testExamples,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.run(cmd, args)
-		},
+		RunE:    f.run,
 	}
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&f.files, "filename", "f", nil, "file or folder to read, with all below it; - is standard input; may be repeated")
@@ -146,8 +144,8 @@ func (n *notes) add(p manifest.Problem) {
 	n.shown = append(n.shown, p)
 }
 
-// print writes the first of them, and how many more there are.
-func (n *notes) print(w io.Writer) {
+// show writes the first of them, and how many more there are.
+func (n *notes) show(w io.Writer) {
 	for _, p := range n.shown {
 		_, _ = fmt.Fprintln(w, "note:", output.Harmless(p.Error()))
 	}
@@ -202,7 +200,7 @@ func (f *testFlags) print(cmd *cobra.Command, report output.Report, format outpu
 	if f.denyOnly {
 		report = report.DenyOnly()
 	}
-	f.notes.print(cmd.ErrOrStderr())
+	f.notes.show(cmd.ErrOrStderr())
 	for _, p := range report.Problems {
 		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "error:", output.Harmless(p.String()))
 	}

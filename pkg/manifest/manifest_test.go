@@ -251,8 +251,10 @@ func TestDenied(t *testing.T) {
 func TestEnd(t *testing.T) {
 	dir := folder(t, map[string]string{"a.yaml": pod + "a\n---\n" + pod + "b\n", "b.yaml": pod + "c"})
 	n := 0
-	for range manifest.Read(t.Context(), manifest.Options{Paths: []string{dir}}) {
-		n++
+	for _, err := range manifest.Read(t.Context(), manifest.Options{Paths: []string{dir}}) {
+		if n++; err != nil {
+			t.Error(err)
+		}
 		break
 	}
 	ctx, cancel := context.WithCancel(t.Context())

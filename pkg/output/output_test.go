@@ -200,7 +200,9 @@ var workflowCommand = regexp.MustCompile(`^::(\w+) ([^:]*)::(.*)$`)
 func TestGitHub(t *testing.T) {
 	unescape := strings.NewReplacer("%0D", "\r", "%0A", "\n", "%3A", ":", "%2C", ",", "%25", "%")
 	var got []string
-	for line := range strings.Lines(write(t, report(), output.GitHub, output.Style{})) {
+	r := report()
+	r.Problems = append(r.Problems, output.Problem{File: "c:x.yaml", Message: "a drive"})
+	for line := range strings.Lines(write(t, r, output.GitHub, output.Style{})) {
 		m := workflowCommand.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
 		if m == nil {
 			t.Fatalf("%q is no workflow command", line)
@@ -218,6 +220,7 @@ func TestGitHub(t *testing.T) {
 		"notice | title=Replicas/trial | Deployment team/made: many",
 		"error | file=x.yaml | line=3 | title=fusegate | reading YAML: broken",
 		"error | title=fusegate | no place",
+		"error | file=c:x.yaml | title=fusegate | a drive",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -134,7 +134,7 @@ func (t *Trial) read(ctx context.Context, want func([]byte) bool, note func(mani
 			}
 		}
 		for _, r := range t.built {
-			if !yield(manifest.Object{Unstructured: r.object.Unstructured.DeepCopy(), File: r.object.File, Line: r.object.Line}, r.err) {
+			if !yield(manifest.Object{Unstructured: r.object.DeepCopy(), File: r.object.File, Line: r.object.Line}, r.err) {
 				return
 			}
 		}
