@@ -179,10 +179,18 @@ check-layers: ## Check that packages import only what their layer may.
 ##@ Generate
 
 .PHONY: generate
-generate: $(BIN)/controller-gen manifests-base ## Write the deep-copy methods of the API types, the CRDs of OpenReports, and manifests/base.
+generate: $(BIN)/controller-gen manifests-base docs-cli ## Write the deep-copy methods of the API types, the CRDs of OpenReports, manifests/base and docs/cli.
 	$(if $(wildcard apis/*/*.go),$(BIN)/controller-gen object paths=./apis/...,@echo 'no API types yet')
 	$(BIN)/controller-gen crd:maxDescLen=0 paths=github.com/openreports/reports-api/apis/openreports.io/v1alpha1 \
 		output:crd:dir=manifests/crds/reports
+
+.PHONY: docs-cli
+docs-cli: ## Write docs/cli, a page for each command.
+	go run ./cmd/fusegate docs docs/cli
+
+.PHONY: man
+man: ## Write manual pages into dist/man.
+	go run ./cmd/fusegate docs --format man $(DIST)/man
 
 # Tools are pinned by hack/tools/go.mod and rebuilt when it changes.
 $(BIN)/controller-gen: TOOL := sigs.k8s.io/controller-tools/cmd/controller-gen

@@ -44,7 +44,7 @@ var layers = map[string]row{
 	// Values and files. They import nothing of ours.
 	"apis/v1alpha1": {},
 	"manifests":     {},
-	"templates":     {tests: []string{"pkg/policy", "pkg/engine"}},
+	"templates":     {tests: []string{"pkg/policy", "pkg/engine", "pkg/suite"}},
 	"pkg/policy":    {},
 	"pkg/output":    {},
 	"pkg/rawjson":   {},
@@ -68,6 +68,8 @@ var layers = map[string]row{
 
 	// The engine and what feeds it.
 	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}, tests: []string{"pkg/rego/exec"}},
+	"pkg/policies":  {imports: []string{"pkg/engine", "pkg/manifest"}, tests: []string{"pkg/policy"}},
+	"pkg/trial":     {imports: []string{"pkg/policy", "pkg/match", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies"}, tests: []string{"templates"}},
 	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine"}, tests: []string{"manifests"}},
 
 	// The edges.
@@ -79,7 +81,10 @@ var layers = map[string]row{
 	"pkg/install":    {imports: []string{"apis/v1alpha1", "pkg/match", "pkg/exempt", "pkg/intercept", "manifests"}, tests: []string{"pkg/policy", "pkg/webhook"}},
 	"pkg/canary":     {imports: []string{"apis/v1alpha1"}, tests: []string{"pkg/engine", "pkg/exempt", "pkg/install", "pkg/webhook"}},
 	"pkg/fuse":       {imports: []string{"apis/v1alpha1", "pkg/canary"}},
-	"pkg/suite":      {imports: []string{"pkg/policy", "pkg/engine"}},
+	"pkg/suite":      {imports: []string{"pkg/policy", "pkg/engine", "pkg/output"}},
+	"pkg/lint":       {imports: []string{"pkg/engine", "pkg/rego", "pkg/manifest", "pkg/output", "pkg/suite"}},
+	"pkg/bench":      {imports: []string{"pkg/policy", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies", "pkg/suite", "pkg/trial"}},
+	"pkg/scaffold":   {tests: []string{"pkg/lint", "pkg/suite"}},
 
 	// A real control plane, for tests and the demo.
 	"pkg/controlplane": {},

@@ -7,50 +7,15 @@ import (
 	"strings"
 	"testing"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/suite"
 	"github.com/fusegate/fusegate/templates"
 )
-
-// suite is a Gatekeeper Suite, as far as the library uses it.
-type suite struct {
-	APIVersion string `json:"apiVersion"`
-	Kind       string `json:"kind"`
-	Metadata   struct {
-		Name string `json:"name"`
-	} `json:"metadata"`
-	Tests []suiteTest `json:"tests"`
-}
-
-type suiteTest struct {
-	Name       string      `json:"name"`
-	Template   string      `json:"template"`
-	Constraint string      `json:"constraint"`
-	Cases      []suiteCase `json:"cases"`
-}
-
-type suiteCase struct {
-	Name       string      `json:"name"`
-	Object     string      `json:"object"`
-	Inventory  []string    `json:"inventory"`
-	Assertions []assertion `json:"assertions"`
-}
-
-// assertion compares the number of violations whose message matches Message
-// with Violations: yes, no or a number, yes when absent. YAML reads a plain
-// yes or no as a boolean.
-type assertion struct {
-	Violations any    `json:"violations"`
-	Message    string `json:"message"`
-}
 
 // folders are the names of the library's templates.
 func folders(t *testing.T) []string {
@@ -66,13 +31,16 @@ func folders(t *testing.T) []string {
 	return out
 }
 
-func readSuite(t *testing.T, folder string) suite {
+func readSuite(t *testing.T, folder string) *suite.Suite {
 	t.Helper()
-	var s suite
-	if err := yaml.UnmarshalStrict(read(t, path.Join(folder, "suite.yaml")), &s); err != nil {
-		t.Fatalf("reading the suite of %s: %v", folder, err)
+	suites, err := suite.Find(templates.FS, path.Join(folder, "suite.yaml"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return s
+	if len(suites) != 1 || len(suites[0].Warnings) > 0 {
+		t.Fatalf("%s: want one suite without warnings, got %d: %q", folder, len(suites), suites[0].Warnings)
+	}
+	return suites[0]
 }
 
 func read(t *testing.T, name string) []byte {
@@ -152,58 +120,13 @@ func inventoryPath(u *unstructured.Unstructured) []string {
 	return append([]string{"namespace", u.GetNamespace()}, where...)
 }
 
-// review puts an object before the engine as if it were created, or an
-// AdmissionReview as the request that it holds.
-func review(t *testing.T, name string) *policy.Review {
-	t.Helper()
-	u := object(t, name)
-	if u.GetKind() == "AdmissionReview" {
-		return requestReview(t, name, u)
-	}
-	return objectReview(u)
-}
-
+// objectReview puts an object before the engine as if it were created.
 func objectReview(u *unstructured.Unstructured) *policy.Review {
 	return &policy.Review{
 		Kind: u.GroupVersionKind(), Name: u.GetName(), Namespace: u.GetNamespace(),
 		Operation: policy.Create, Object: u.Object, Source: policy.SourceOriginal,
 		NamespaceObject: namespace(u.GetNamespace()), Point: policy.PointCLI,
 	}
-}
-
-// request is the part of an AdmissionReview's request that a Review holds.
-type request struct {
-	UID         string                      `json:"uid"`
-	Kind        metav1.GroupVersionKind     `json:"kind"`
-	Resource    metav1.GroupVersionResource `json:"resource"`
-	SubResource string                      `json:"subResource"`
-	Name        string                      `json:"name"`
-	Namespace   string                      `json:"namespace"`
-	Operation   policy.Operation            `json:"operation"`
-	UserInfo    authenticationv1.UserInfo   `json:"userInfo"`
-}
-
-func requestReview(t *testing.T, name string, u *unstructured.Unstructured) *policy.Review {
-	t.Helper()
-	raw, _, err := unstructured.NestedMap(u.Object, "request")
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	var r request
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &r); err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	out := &policy.Review{
-		UID: r.UID, Kind: schema.GroupVersionKind(r.Kind), Resource: schema.GroupVersionResource(r.Resource), SubResource: r.SubResource,
-		Name: r.Name, Namespace: r.Namespace, Operation: r.Operation, UserInfo: r.UserInfo,
-		Source: policy.SourceOriginal, NamespaceObject: namespace(r.Namespace), Point: policy.PointCLI,
-	}
-	out.Object, _ = raw["object"].(map[string]any)
-	out.OldObject, _ = raw["oldObject"].(map[string]any)
-	if out.Operation == policy.Delete {
-		out.Object = out.OldObject
-	}
-	return out
 }
 
 // namespace is what the engine is told about the namespace with this name.

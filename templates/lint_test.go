@@ -11,6 +11,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 
 	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/suite"
 	"github.com/fusegate/fusegate/templates"
 )
 
@@ -175,11 +176,14 @@ func TestSuiteFiles(t *testing.T) {
 	for _, folder := range folders(t) {
 		t.Run(folder, func(t *testing.T) {
 			s := readSuite(t, folder)
-			if s.APIVersion != "test.gatekeeper.sh/v1alpha1" || s.Kind != "Suite" || s.Metadata.Name != folder {
-				t.Errorf("got %s %s %q, want test.gatekeeper.sh/v1alpha1 Suite %q", s.APIVersion, s.Kind, s.Metadata.Name, folder)
+			if s.Name != folder {
+				t.Errorf("metadata.name: got %q, want the folder's name, %q", s.Name, folder)
 			}
 			checkNames(t, s)
-			used := filesOf(s)
+			used := map[string]bool{}
+			for _, file := range s.Files() {
+				used[file] = true
+			}
 			for _, name := range []string{"constraint", "allowed", "disallowed"} {
 				if !used["samples/"+name+".yaml"] {
 					t.Errorf("no case uses samples/%s.yaml", name)
@@ -199,7 +203,7 @@ func TestSuiteFiles(t *testing.T) {
 
 // checkNames wants names that tell cases apart, enough cases, and a message
 // wherever a violation is expected.
-func checkNames(t *testing.T, s suite) {
+func checkNames(t *testing.T, s *suite.Suite) {
 	t.Helper()
 	seen, cases := map[string]bool{}, 0
 	for _, test := range s.Tests {
@@ -218,34 +222,19 @@ func checkNames(t *testing.T, s suite) {
 	}
 }
 
-func checkAssertions(t *testing.T, name string, assertions []assertion) {
+func checkAssertions(t *testing.T, name string, assertions []suite.Assertion) {
 	t.Helper()
 	if len(assertions) == 0 {
 		t.Errorf("case %q asserts nothing", name)
 		return
 	}
-	allowed := slices.ContainsFunc(assertions, func(a assertion) bool {
-		return a.Message == "" && a.compare(0) == nil
+	allowed := slices.ContainsFunc(assertions, func(a suite.Assertion) bool {
+		return a.Message == nil && a.AtLeast == 0
 	})
-	worded := slices.ContainsFunc(assertions, func(a assertion) bool { return a.Message != "" })
+	worded := slices.ContainsFunc(assertions, func(a suite.Assertion) bool { return a.Message != nil })
 	if !allowed && !worded {
 		t.Errorf("case %q expects a violation: assert its message", name)
 	}
-}
-
-// filesOf returns the files that a suite names.
-func filesOf(s suite) map[string]bool {
-	out := map[string]bool{}
-	for _, test := range s.Tests {
-		out[test.Template], out[test.Constraint] = true, true
-		for _, c := range test.Cases {
-			out[c.Object] = true
-			for _, file := range c.Inventory {
-				out[file] = true
-			}
-		}
-	}
-	return out
 }
 
 func sampleFiles(t *testing.T, folder string) []string {

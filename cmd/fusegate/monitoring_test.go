@@ -27,7 +27,11 @@ func TestMonitoring(t *testing.T) {
 	c.must(t, "", "create", "namespace", "monitored")
 	c.must(t, configMap("monitored", "bare"), "create", "-f", "-")
 	c.must(t, labelTemplate("MonitorLabels", "missing"), "apply", "-f", "-")
+	// It asks for Deployments in data.inventory.
+	c.must(t, strings.Replace(strings.Replace(labelTemplate("MonitorOthers", "missing"), "not input.review", "not data.inventory.namespace.x; not input.review", 1),
+		"metadata: {name: monitorothers}", `metadata: {name: monitorothers, annotations: {metadata.gatekeeper.sh/requires-sync-data: '[[{"groups": ["apps"], "versions": ["v1"], "kinds": ["Deployment"]}]]'}}`, 1), "apply", "-f", "-")
 	c.awaitTemplate(t, "monitorlabels")
+	c.awaitTemplate(t, "monitorothers")
 	const match = `{kinds: [{apiGroups: ["", apps], kinds: [ConfigMap, Deployment]}], namespaces: [monitored, kube-public]}`
 	for name, action := range map[string]string{"denied": "deny", "watched": "dryrun"} {
 		c.must(t, constraint("MonitorLabels", name, action, "owner", match), "apply", "-f", "-")
@@ -42,13 +46,14 @@ func TestMonitoring(t *testing.T) {
 	enforced()
 	c.must(t, "", "wait", "--for=condition=Reported", "ar/cluster", "--timeout="+patience.String())
 
+	leader.awaitMore(t, "fusegate_inventory_objects{")
 	dir := t.TempDir()
 	c.scrape(t, dir, 0, leader)
 	if got := c.dryCreate(t, configMap("monitored", "other")); !strings.Contains(got, "missing label owner") {
 		t.Errorf("got %q, want a denial", got)
 	}
 	leader.awaitMore(t, `fusegate_canary_answers_total{entry="policy",outcome="Denied"`)
-	real := c.scrape(t, dir, 1, leader)
+	served := c.scrape(t, dir, 1, leader)
 	t.Run("queries", func(t *testing.T) {
 		out, err := exec.CommandContext(t.Context(), "go", "run", "-C", filepath.Join("..", "..", "hack", "monitoring"), ".", "-scrapes", dir).CombinedOutput()
 		if err != nil {
@@ -57,21 +62,51 @@ func TestMonitoring(t *testing.T) {
 		t.Logf("%s", out)
 	})
 	t.Run("documentation", func(t *testing.T) {
-		if diff := cmp.Diff(documented(t), real); diff != "" {
-			t.Errorf("the table of docs/monitoring.md (-there +real):\n%s", diff)
+		if diff := cmp.Diff(documented(t), served); diff != "" {
+			t.Errorf("the table of docs/monitoring.md (-there +served):\n%s", diff)
 		}
 	})
 	t.Run("kustomize", c.kustomizeMonitoring)
 
-	c.must(t, "", "delete", "constrainttemplate", "monitorlabels")
-	if err := leader.end(syscall.SIGTERM); err != nil {
-		t.Error(err)
-	}
-	if err := c.manager.end(syscall.SIGTERM); err != nil {
-		t.Error(err)
+	for _, m := range []*testManager{leader, c.manager} {
+		if err := m.end(syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
 	}
 	c.manager = c.run(t, "unmonitored", c.port)
 	c.manager.awaitReady(t)
+	t.Run("without reports", c.withoutReports)
+	c.must(t, "", "delete", "constrainttemplate", "monitorlabels", "monitorothers")
+}
+
+// withoutReports finds something when nobody has asked for report objects.
+func (c *testCluster) withoutReports(t *testing.T) {
+	before := c.must(t, "", "get", "reports,policyreports", "-A", "-o", "name")
+	if !strings.Contains(before, "report.openreports.io/fusegate-") || !strings.Contains(before, "policyreport.wgpolicyk8s.io/fusegate-") {
+		t.Errorf("got %q, want the reports that the leader before has written", before)
+	}
+	c.must(t, "", "delete", "monitorlabels", "denied")
+	await(t, "the object to be let in", func() error {
+		if _, stderr, ok := c.kubectl(t, controlplane.Admin, configMap("monitored", "unreported"), "apply", "-f", "-"); !ok {
+			return fmt.Errorf("got %s", stderr)
+		}
+		return nil
+	})
+	await(t, "the audit", func() error {
+		if got := c.auditStatus(t, "monitorlabels/watched").Violations; !strings.Contains(fmt.Sprint(got), "unreported") {
+			return fmt.Errorf("got %q", got)
+		}
+		return nil
+	})
+	await(t, "the condition Reported to go", func() error {
+		if status := fmt.Sprint(c.get(t, "ar", "cluster").Object["status"]); strings.Contains(status, "Reported") {
+			return fmt.Errorf("got %s", status)
+		}
+		return nil
+	})
+	if after := c.must(t, "", "get", "reports,policyreports", "-A", "-o", "name"); after != before {
+		t.Errorf("reports were written: got %q, want %q", after, before)
+	}
 }
 
 // monitored runs the two roles as two processes, the leader with reports.
@@ -108,7 +143,8 @@ func (c *testCluster) letThrough(t *testing.T, leader *testManager) {
 	leader.awaitMore(t, `fusegate_guard_restores_total{`)
 }
 
-// awaitMore waits until a counter whose line begins so is there and grows.
+// awaitMore waits until a metric whose line begins so is there; a count of
+// canaries has to grow, too.
 func (m *testManager) awaitMore(t *testing.T, prefix string) {
 	t.Helper()
 	var first string
@@ -121,7 +157,7 @@ func (m *testManager) awaitMore(t *testing.T, prefix string) {
 			if !strings.HasPrefix(line, prefix) {
 				continue
 			}
-			if strings.HasPrefix(prefix, "fusegate_guard") || first != "" && first != line {
+			if !strings.HasPrefix(prefix, "fusegate_canary") || first != "" && first != line {
 				return nil
 			}
 			first = line

@@ -60,6 +60,7 @@ Exit codes: 0 all passed; 1 a case failed; 2 something could not be run.`,
 	flags.DurationVar(&v.timeout, "timeout", suite.DefaultTimeout, "how long one case may take")
 	flags.StringVarP(&v.output, "output", "o", "text", "output format: "+strings.Join(verifyOutputs, ", "))
 	flags.BoolVar(&v.watch, "watch", false, "run the suites again whose files change, until interrupted")
+	offline(cmd)
 	return cmd
 }
 
@@ -68,7 +69,7 @@ var verifyOutputs = []string{"text", "json", "junit"}
 func (v *verify) main(ctx context.Context, args []string) error {
 	runner, err := v.runner()
 	if err != nil {
-		return exit{exitBroken, err}
+		return err
 	}
 	if len(args) == 0 {
 		args = []string{"./..."}
@@ -122,7 +123,7 @@ func (v *verify) write(ctx context.Context, runner *suite.Runner, all []*suite.S
 		outcome = suite.Broken
 	}
 	var errs []error
-	err := runner.Run(ctx, all, func(r *suite.SuiteResult) {
+	err := runner.Run(ctx, all, func(r *suite.Result) {
 		outcome = max(outcome, r.Outcome())
 		errs = append(errs, w.Suite(r))
 	})

@@ -109,6 +109,16 @@ func TestAlerts(t *testing.T) {
 			fires:  at{0: `fusegate_audit_drift_total{group="",kind="Pod"} 0`, time.Minute: `fusegate_audit_drift_total{group="",kind="Pod"} 50`},
 			quiet:  at{0: `fusegate_audit_drift_total{group="",kind="Pod"} 0`, time.Minute: `fusegate_audit_drift_total{group="",kind="Pod"} 1`},
 		},
+		"FusegateInventoryIncomplete": {
+			reason: "in one process",
+			fires:  at{0: "fusegate_inventory_complete{kind=\"Pod\",pod=\"a\"} 1\nfusegate_inventory_complete{kind=\"Pod\",pod=\"b\"} 0"},
+			quiet:  at{0: "fusegate_inventory_complete{kind=\"Pod\",pod=\"a\"} 1\nfusegate_inventory_complete{kind=\"Pod\",pod=\"b\"} 1"},
+		},
+		"FusegateInventoryStale": {
+			reason: "in one process",
+			fires:  at{0: "fusegate_inventory_current{kind=\"Pod\",pod=\"a\"} 1\nfusegate_inventory_current{kind=\"Pod\",pod=\"b\"} 0"},
+			quiet:  at{0: "fusegate_inventory_current{kind=\"Pod\",pod=\"a\"} 1\nfusegate_inventory_current{kind=\"Pod\",pod=\"b\"} 1"},
+		},
 		"FusegateReportsOmitted": {reason: "any", fires: at{0: `fusegate_reports_omitted{format="openreports"} 3`}, quiet: at{0: `fusegate_reports_omitted{format="openreports"} 0`}},
 		"FusegateReportErrors": {
 			reason: "a count that grows",

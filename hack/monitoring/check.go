@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -176,7 +176,7 @@ func (c *checker) grouping(expr parser.Expr) error {
 			return nil
 		})
 		for _, l := range a.Grouping {
-			if l != labels.MetricName && !anyHas(below, l) {
+			if l != model.MetricNameLabel && !anyHas(below, l) {
 				errs = append(errs, fmt.Errorf("%s groups by the label %s, which is not there", a, l))
 			}
 		}

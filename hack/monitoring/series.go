@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
@@ -115,7 +116,7 @@ func (d *data) put(l labels.Labels, at time.Time, value float64) {
 // named returns the series of a metric.
 func (d *data) named(metric string) (out []*series) {
 	for _, s := range d.series {
-		if s.labels.Get(labels.MetricName) == metric {
+		if s.labels.Get(model.MetricNameLabel) == metric {
 			out = append(out, s)
 		}
 	}

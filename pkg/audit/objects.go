@@ -3,6 +3,8 @@ package audit
 import (
 	"context"
 	"maps"
+	"slices"
+	"unique"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -63,8 +65,28 @@ type objectRef struct {
 // lock.
 func (k *kind) moved(key objectKey) {
 	if k.a.o.Objects != nil {
-		k.a.changedObjects[objectRef{k.gvk.GroupKind(), key}] = struct{}{}
+		k.a.changedObjects[objectRef{k.gvk.GroupKind(), key.clone()}] = struct{}{}
 	}
+}
+
+// held stands for constraints that wait for data, of an object with which
+// something else is wrong, or by which something was found before: it was not
+// found to be right.
+func (k *kind) held(before, now *record, result policy.Result) (out []finding) {
+	if before == nil {
+		before = &record{}
+	}
+	for _, f := range result.Faults {
+		c := k.a.known[name{f.Constraint.Kind, f.Constraint.Name}]
+		found := func(x finding) bool { return x.by == c }
+		if f.Cause != policy.CauseInventory || c == nil || !k.constraints[c] {
+			continue
+		}
+		if len(now.findings) > 0 || slices.ContainsFunc(before.findings, found) || slices.ContainsFunc(before.held, found) {
+			out = append(out, finding{by: c, message: unique.Make(cut(string(f.Cause) + ": " + f.Summary())), fault: true})
+		}
+	}
+	return out
 }
 
 // publishObjects hands objects to their sink until ctx ends.
@@ -110,7 +132,7 @@ func (a *Auditor) object(ref objectRef) Object {
 		return out
 	}
 	out.UID, out.Exempt = r.uid, r.exempt
-	for _, f := range r.findings {
+	for _, f := range slices.Concat(r.findings, r.held) {
 		out.Findings = append(out.Findings, Finding{Constraint: f.by.scope.Constraint, Message: f.message.Value(), Fault: f.fault})
 	}
 	return out
@@ -134,6 +156,9 @@ func (a *Auditor) settled() func(schema.GroupKind) bool {
 	kinds, unserved := map[schema.GroupKind]bool{}, maps.Clone(a.unserved)
 	for gk, k := range a.kinds {
 		kinds[gk] = !k.sweptAt.IsZero() && k.swept >= k.wanted
+		for c := range k.constraints {
+			kinds[gk] = kinds[gk] && c.scope.Withheld == nil
+		}
 	}
 	return func(gk schema.GroupKind) bool {
 		if settled, known := kinds[gk]; known {

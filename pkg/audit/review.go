@@ -103,10 +103,11 @@ func (k *kind) record(r *reading, u *unstructured.Unstructured, sequence uint64,
 		return true
 	}
 	now := &record{exempt: k.exempt(key), findings: k.findings(result)}
+	before := k.records[key]
 	if k.a.o.Objects != nil {
 		now.uid = types.UID(strings.Clone(string(u.GetUID())))
+		now.held = k.held(before, now, result)
 	}
-	before := k.records[key]
 	if r != nil {
 		now.reading = r.id
 		now.keep(before, r.only)
@@ -114,7 +115,7 @@ func (k *kind) record(r *reading, u *unstructured.Unstructured, sequence uint64,
 			r.changed[key.clone()] = true
 		}
 	}
-	if len(now.findings) > 0 {
+	if !now.empty() {
 		key = key.clone() // a map takes over the key each time
 	}
 	k.put(key, now)
@@ -161,14 +162,16 @@ func (r *record) keep(before *record, asked map[*constraint]bool) {
 	if before == nil || asked == nil {
 		return
 	}
-	r.findings = append(before.without(asked).findings, r.findings...)
+	kept := before.without(asked)
+	r.findings, r.held = append(kept.findings, r.findings...), append(kept.held, r.held...)
 	slices.SortStableFunc(r.findings, compareFindings)
 }
 
 // without is the record but for what some constraints found.
 func (r *record) without(some map[*constraint]bool) *record {
 	out := *r
-	out.findings = slices.DeleteFunc(slices.Clone(r.findings), func(f finding) bool { return some[f.by] })
+	drop := func(f finding) bool { return some[f.by] }
+	out.findings, out.held = slices.DeleteFunc(slices.Clone(r.findings), drop), slices.DeleteFunc(slices.Clone(r.held), drop)
 	return &out
 }
 

@@ -16,8 +16,12 @@ type record struct {
 	// reading is the latest that has seen the object.
 	reading  uint64
 	exempt   bool
-	uid      types.UID // only if there is an ObjectSink
 	findings []finding
+	// uid and held are for an ObjectSink, and empty if there is none. held
+	// stands for what was found by constraints that are withheld now: it is in
+	// no count.
+	uid  types.UID
+	held []finding
 }
 
 // finding is one violation, or a verdict that could not be had.
@@ -70,7 +74,7 @@ func (k *kind) put(key objectKey, now *record) {
 		k.count(before, -1)
 		k.moved(key)
 	}
-	if now == nil || len(now.findings) == 0 {
+	if now.empty() {
 		delete(k.records, key)
 		return
 	}
@@ -112,8 +116,8 @@ func (k *kind) forget(c *constraint) {
 	k.a.touch(c)
 	for key, r := range k.records {
 		k.moved(key)
-		r.findings = slices.DeleteFunc(slices.Clone(r.findings), func(f finding) bool { return f.by == c })
-		if len(r.findings) == 0 {
+		*r = *r.without(map[*constraint]bool{c: true})
+		if r.empty() {
 			delete(k.records, key)
 		}
 	}
@@ -128,6 +132,8 @@ func (k *kind) forgetAll() {
 	k.tally = newTally()
 	k.constraints = nil
 }
+
+func (r *record) empty() bool { return r == nil || len(r.findings) == 0 && len(r.held) == 0 }
 
 func (r *record) same(other *record) bool {
 	if r == nil || other == nil {

@@ -24,7 +24,12 @@ type Trace struct {
 	// Steps is the interpreter's account, empty unless it was asked for. It
 	// quotes the object.
 	Steps string
+	// Fired are the rules for violations whose body held, with their values.
+	Fired []Fired
 }
+
+// Fired is a rule for violations whose body held.
+type Fired = rego.Fired
 
 // Trace judges r as Review does, and tells how each constraint that was
 // evaluated came to its verdict, in the order of kind and name. All is done by
@@ -45,6 +50,6 @@ type tracer struct {
 
 func (t *tracer) evaluate(ctx context.Context, v *review, x *entry) ([]rego.Finding, *rego.Failure) {
 	found, trace, failure := x.program.Trace(ctx, v.data, v.input, x.parameters, t.Steps)
-	t.traces = append(t.traces, Trace{Constraint: x.at[v.place], Prints: trace.Prints, Steps: trace.Steps})
+	t.traces = append(t.traces, Trace{Constraint: x.at[v.place], Prints: trace.Prints, Steps: trace.Steps, Fired: trace.Fired})
 	return found, failure
 }

@@ -48,6 +48,7 @@ func (m *inventoryMetrics) show(gvk schema.GroupVersionKind, objects int, bytes 
 func (m *inventoryMetrics) state(gvk schema.GroupVersionKind, complete, current bool) {
 	m.complete.WithLabelValues(labelsOf(gvk)...).Set(number(complete))
 	m.current.WithLabelValues(labelsOf(gvk)...).Set(number(current))
+	m.errors.WithLabelValues(labelsOf(gvk)...) // there from the start: a rate sees no first event otherwise
 }
 
 func number(b bool) float64 {

@@ -35,6 +35,9 @@ type decoding struct {
 
 // document decodes one, which may hold several JSON values one after the other.
 func (d *decoding) document(doc document) bool {
+	if d.unwanted(doc) {
+		return true
+	}
 	if doc.text[0] != '{' && doc.text[0] != '[' {
 		return d.yaml(doc)
 	}
@@ -57,6 +60,15 @@ func (d *decoding) document(doc document) bool {
 			return false
 		}
 	}
+}
+
+// unwanted leaves out a document that nobody asked for. It does count.
+func (d *decoding) unwanted(doc document) bool {
+	if d.Want == nil || d.Want(doc.text) {
+		return false
+	}
+	d.objects++
+	return true
 }
 
 func lines(text []byte) int { return bytes.Count(text, []byte("\n")) }

@@ -19,6 +19,9 @@ type texts struct {
 func (d *decoding) list(l texts) bool {
 	d.objects++
 	for _, item := range l.items {
+		if d.unwanted(item) {
+			continue
+		}
 		decode := toJSON(d, item)
 		if l.json {
 			decode = fromJSON(d, item)
@@ -51,6 +54,9 @@ var (
 // splitList takes a list apart line by line if it is written as kubectl writes
 // one: its items at the margin, and no anchors.
 func splitList(doc document) (texts, bool) {
+	if !bytes.Contains(doc.text, []byte("items:")) {
+		return texts{}, false
+	}
 	kind, version := listKind.FindSubmatch(doc.text), listVersion.FindSubmatch(doc.text)
 	at := listItems.FindIndex(doc.text)
 	if kind == nil || version == nil || at == nil || anchored.Match(doc.text) {

@@ -36,6 +36,10 @@ type Options struct {
 	Kustomize []string
 	// Stdin is standard input; needed only if Paths asks for it.
 	Stdin io.Reader
+	// Want tells by the text of a document, or of an item of a list, whether it is
+	// to be decoded at all; nil decodes everything. What is not wanted is neither
+	// yielded nor checked.
+	Want func(text []byte) bool
 	// Note is told of what was left out, or taken as it is, and is no error: a
 	// document in a folder that is no Kubernetes object, a name given twice. Nil
 	// leaves it untold.

@@ -33,6 +33,21 @@ func (o Object) FieldLine(path ...string) int {
 	return o.source.child(path...).start()
 }
 
+// IsBlock tells whether a field is text written line by line, the first of them
+// on the line after FieldLine.
+func (o Object) IsBlock(path ...string) bool {
+	if o.source == nil {
+		return false
+	}
+	root := o.source.parse()
+	if root == nil {
+		return false
+	}
+	path = append(slices.Clone(o.source.path), path...)
+	_, n := descend(root, path)
+	return n.Kind == yaml.ScalarNode && n.Style&yaml.LiteralStyle != 0
+}
+
 // source is the text of a document and the path of a value in it.
 type source struct {
 	text []byte

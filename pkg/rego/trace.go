@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/topdown/print"
 )
@@ -17,6 +18,16 @@ type Trace struct {
 	// Steps is the interpreter's account of each of its steps, of many lines;
 	// empty unless it was asked for.
 	Steps string
+	// Fired are the rules for violations whose body held, in order.
+	Fired []Fired
+}
+
+// Fired is a rule for violations whose body held once.
+type Fired struct {
+	// Location is where the rule stands, as in "rego:3".
+	Location string
+	// Values are those of its variables, as Rego writes them, by name.
+	Values map[string]string
 }
 
 // Trace judges as Judge does, by the interpreter, and tells how. The code is
@@ -42,6 +53,7 @@ func (p *Program) trace(ctx context.Context, e *Data, in *Input, params *Paramet
 	account := topdown.NewBufferTracer()
 	found, err = talking.evaluate(ctx, e, in, params, func(q *topdown.Query) {
 		q.WithPrintHook(printer{t})
+		q.WithQueryTracer(watcher{t})
 		if steps {
 			q.WithQueryTracer(account)
 		}
@@ -69,4 +81,40 @@ func (p printer) Print(at print.Context, text string) error {
 		p.Prints = append(p.Prints, "more was printed")
 	}
 	return nil
+}
+
+const (
+	// maxFired is how many rules are kept, and maxValue how long a value may be.
+	maxFired = 100
+	maxValue = 1000
+)
+
+// watcher keeps which rules fire.
+type watcher struct{ *Trace }
+
+// Enabled implements topdown.QueryTracer.
+func (watcher) Enabled() bool { return true }
+
+// Config implements topdown.QueryTracer.
+func (watcher) Config() topdown.TraceConfig { return topdown.TraceConfig{PlugLocalVars: true} }
+
+// TraceEvent implements topdown.QueryTracer.
+func (w watcher) TraceEvent(e topdown.Event) {
+	rule, ok := e.Node.(*ast.Rule)
+	if !ok || e.Op != topdown.ExitOp || string(rule.Head.Name) != entryRule || len(w.Fired) == maxFired {
+		return
+	}
+	f := Fired{Values: map[string]string{}}
+	if rule.Location != nil {
+		f.Location = fmt.Sprintf("%s:%d", rule.Location.File, rule.Location.Row)
+	}
+	e.Locals.Iter(func(name, value ast.Value) bool {
+		v, _ := name.(ast.Var)
+		if known, ok := e.LocalMetadata[v]; ok && !known.Name.IsGenerated() && !known.Name.IsWildcard() {
+			text := value.String()
+			f.Values[string(known.Name)] = text[:min(len(text), maxValue)]
+		}
+		return false
+	})
+	w.Fired = append(w.Fired, f)
 }

@@ -15,13 +15,16 @@ import (
 type Assertion struct {
 	// Line is where the assertion begins in the suite's file.
 	Line int
-	// message matches part of the messages that count; all count if it is nil.
-	message         *regexp.Regexp
-	atLeast, atMost int
+	// Message matches some part of the messages that count; all count if it is
+	// nil.
+	Message *regexp.Regexp
+	// AtLeast and AtMost bound how many there are: 1 and Unlimited for yes, 0
+	// and 0 for no.
+	AtLeast, AtMost int
 }
 
-// unlimited is the atMost of "yes".
-const unlimited = math.MaxInt
+// Unlimited is AtMost where there is no bound.
+const Unlimited = math.MaxInt
 
 var errViolations = errors.New(`want yes, no, or a number that is not negative`)
 
@@ -38,14 +41,14 @@ func (a *Assertion) want(n *yaml.Node) error {
 	case "yes", "true":
 		return nil
 	case "no", "false":
-		a.atLeast, a.atMost = 0, 0
+		a.AtLeast, a.AtMost = 0, 0
 		return nil
 	}
 	count, err := strconv.ParseInt(n.Value, 10, 32)
 	if err != nil || count < 0 {
 		return fmt.Errorf("got %q: %w", n.Value, errViolations)
 	}
-	a.atLeast, a.atMost = int(count), int(count)
+	a.AtLeast, a.AtMost = int(count), int(count)
 	return nil
 }
 
@@ -58,17 +61,17 @@ func (a *Assertion) match(n *yaml.Node) error {
 		return nil
 	}
 	expression, err := regexp.Compile(n.Value)
-	a.message = expression
+	a.Message = expression
 	return err
 }
 
 // check compares what was found with the assertion.
 func (a *Assertion) check(f findings) error {
-	got := f.count(a.message)
-	if got >= a.atLeast && got <= a.atMost {
+	got := f.count(a.Message)
+	if got >= a.AtLeast && got <= a.AtMost {
 		return nil
 	}
-	return fmt.Errorf("got %s, want %s%s", violations(got, a.message), a.wanted(), f.list())
+	return fmt.Errorf("got %s, want %s%s", violations(got, a.Message), a.wanted(), f.list())
 }
 
 func violations(n int, message *regexp.Regexp) string {
@@ -83,13 +86,13 @@ func violations(n int, message *regexp.Regexp) string {
 }
 
 func (a *Assertion) wanted() string {
-	switch {
-	case a.atMost == unlimited:
-		return "at least " + strconv.Itoa(a.atLeast)
-	case a.atMost == 0:
+	switch a.AtMost {
+	case Unlimited:
+		return "at least " + strconv.Itoa(a.AtLeast)
+	case 0:
 		return "none"
 	}
-	return strconv.Itoa(a.atLeast)
+	return strconv.Itoa(a.AtLeast)
 }
 
 // findings are what the constraint had to say about a case's object.

@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/fusegate/fusegate/pkg/output"
 )
 
 // Printer writes outcomes as go test does.
@@ -16,7 +18,7 @@ type Printer struct {
 }
 
 // Suite writes the outcome of a suite and returns the first error of Out.
-func (p *Printer) Suite(r *SuiteResult) error {
+func (p *Printer) Suite(r *Result) error {
 	for i := range r.Tests {
 		p.test(&r.Tests[i])
 	}
@@ -76,14 +78,22 @@ func word(skipped, failed bool) string {
 }
 
 func (p *Printer) reason(margin string, err error) {
-	if err != nil {
-		p.line("%s%s", margin, strings.ReplaceAll(err.Error(), "\n", "\n"+margin))
+	if err == nil {
+		return
+	}
+	for line := range strings.Lines(err.Error()) {
+		p.line("%s%s", margin, strings.TrimSuffix(line, "\n"))
 	}
 }
 
 func (p *Printer) line(format string, args ...any) {
 	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.Out, format+"\n", args...)
+		// Messages quote objects, and columns are set by tabs.
+		fields := strings.Split(fmt.Sprintf(format, args...), "\t")
+		for i, f := range fields {
+			fields[i] = output.Harmless(f)
+		}
+		_, p.err = fmt.Fprintln(p.Out, strings.Join(fields, "\t"))
 	}
 }
 

@@ -2,8 +2,8 @@ package suite
 
 import "time"
 
-// SuiteResult is the outcome of a suite.
-type SuiteResult struct {
+// Result is the outcome of a suite.
+type Result struct {
 	*Suite
 	Skipped bool
 	// Elapsed is the time that its tests took, those run side by side added.
@@ -55,7 +55,7 @@ func outcomeOf(err error) Outcome {
 }
 
 // Outcome of the suite is the worst of its tests.
-func (r *SuiteResult) Outcome() Outcome {
+func (r *Result) Outcome() Outcome {
 	worst := Passed
 	for i := range r.Tests {
 		worst = max(worst, r.Tests[i].Outcome())
@@ -76,7 +76,7 @@ func (r *TestResult) Outcome() Outcome {
 func (r *CaseResult) Outcome() Outcome { return outcomeOf(r.Err) }
 
 // ran tells whether any case of the suite, or a test without cases, was run.
-func (r *SuiteResult) ran() bool {
+func (r *Result) ran() bool {
 	for i := range r.Tests {
 		if !r.Tests[i].Skipped {
 			return true

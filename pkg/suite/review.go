@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -45,13 +44,13 @@ var (
 )
 
 func requestReview(u *unstructured.Unstructured) (*policy.Review, error) {
-	request, _ := u.Object["request"].(map[string]any)
-	if request == nil {
-		return nil, errNoRequest
-	}
 	typed := &admissionv1.AdmissionReview{}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(u.Object, typed, true); err != nil {
 		return nil, fmt.Errorf("reading the AdmissionReview: %w", err)
+	}
+	request, _ := u.Object["request"].(map[string]any)
+	if request == nil {
+		return nil, errNoRequest
 	}
 	r, err := withObjects(request)
 	if err != nil {
@@ -142,14 +141,14 @@ func found(result policy.Result) findings {
 		f.violations = append(f.violations, v.Message)
 	}
 	for _, fault := range result.Faults {
-		text := "the policy failed on this object: " + fault.Err.Error()
-		if fault.Cause == policy.CauseMatch {
-			text = "the constraint could not be matched: " + fault.Err.Error()
-		}
-		if strings.Contains(text, "namespace") && fault.Cause == policy.CauseMatch {
-			text += "; add the Namespace to the case's inventory"
-		}
-		f.faults = append(f.faults, text)
+		f.faults = append(f.faults, faultText(fault))
 	}
 	return f
+}
+
+func faultText(f policy.Fault) string {
+	if f.Cause == policy.CauseMatch {
+		return fmt.Sprintf("the constraint could not be matched: %v (missing Namespace: add it to the inventory of the case)", f.Err)
+	}
+	return fmt.Sprintf("the policy failed on this object: %v", f.Err)
 }

@@ -27,13 +27,13 @@ type Runner struct {
 // Run runs the suites' tests, at most Parallel at once and each with an engine
 // of its own, and calls done with each suite's outcome, in the order of suites,
 // as soon as all before it are through. It returns an error if ctx ends first.
-func (r *Runner) Run(ctx context.Context, suites []*Suite, done func(*SuiteResult)) error {
+func (r *Runner) Run(ctx context.Context, suites []*Suite, done func(*Result)) error {
 	slots := make(chan struct{}, r.parallel())
-	ready := make([]chan *SuiteResult, len(suites))
+	ready := make([]chan *Result, len(suites))
 	var running sync.WaitGroup
 	defer running.Wait()
 	for i, s := range suites {
-		ready[i] = make(chan *SuiteResult, 1)
+		ready[i] = make(chan *Result, 1)
 		running.Go(func() { ready[i] <- r.suite(ctx, slots, s) })
 	}
 	for _, result := range ready {
@@ -54,8 +54,8 @@ func (r *Runner) parallel() int {
 	return runtime.GOMAXPROCS(0)
 }
 
-func (r *Runner) suite(ctx context.Context, slots chan struct{}, s *Suite) *SuiteResult {
-	result := &SuiteResult{Suite: s, Skipped: s.Skip}
+func (r *Runner) suite(ctx context.Context, slots chan struct{}, s *Suite) *Result {
+	result := &Result{Suite: s, Skipped: s.Skip}
 	if s.Skip {
 		return result
 	}

@@ -115,6 +115,9 @@ func (r *reader) test(n *yaml.Node, at string) Test {
 			t.Cases = append(t.Cases, r.testCase(n, at))
 		}),
 	})
+	if t.Expansion != "" {
+		r.warn(n, "%s.expansion: objects are expanded here only; in the cluster nobody does, and what they imply is judged when it is created", at)
+	}
 	if t.Invalid && len(t.Cases) > 0 {
 		r.warn(n, "%s has cases and invalid: true: the cases are not run", at)
 	}
@@ -140,7 +143,7 @@ func (r *reader) testCase(n *yaml.Node, at string) Case {
 }
 
 func (r *reader) assertion(n *yaml.Node, at string) Assertion {
-	a := Assertion{Line: n.Line, atLeast: 1, atMost: unlimited}
+	a := Assertion{Line: n.Line, AtLeast: 1, AtMost: Unlimited}
 	r.mapping(n, at, map[string]func(*yaml.Node, string){
 		"violations": func(n *yaml.Node, at string) {
 			if err := a.want(n); err != nil {

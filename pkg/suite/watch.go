@@ -2,6 +2,7 @@ package suite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -26,7 +27,7 @@ func Watch(ctx context.Context, targets []string, run func([]*Suite, error) erro
 		return fmt.Errorf("watching files: %w", err)
 	}
 	defer func() { _ = notify.Close() }()
-	w := &watcher{notify: notify, targets: targets, run: run, watched: map[string]bool{}}
+	w := &watcher{notify: notify, targets: targets, run: run, watched: map[string]bool{}, known: map[string]bool{}}
 	if err := w.again(nil); err != nil {
 		return err
 	}
@@ -46,20 +47,23 @@ type watcher struct {
 	targets []string
 	run     func([]*Suite, error) error
 	watched map[string]bool
+	// known are the paths of the suites that were found before.
+	known map[string]bool
 	// failed tells that something could not be read the last time.
 	failed bool
 }
 
-// again finds the suites and runs those that changed concern, all if it is nil.
+// again finds the suites and runs those that are new or that changed concerns.
 func (w *watcher) again(changed map[string]bool) error {
 	suites, unread := w.find()
 	var concerned []*Suite
 	for _, s := range suites {
 		files := absolute(s)
 		w.watch(files)
-		if changed == nil || w.failed || touches(files, changed) {
+		if !w.known[s.Path] || w.failed || touches(files, changed) {
 			concerned = append(concerned, s)
 		}
+		w.known[s.Path] = true
 	}
 	w.failed = unread != nil
 	if len(concerned) == 0 && unread == nil {
@@ -70,16 +74,13 @@ func (w *watcher) again(changed map[string]bool) error {
 
 func (w *watcher) find() ([]*Suite, error) {
 	var out []*Suite
-	var failed error
+	var errs []error
 	for _, target := range w.targets {
 		w.watchTarget(target)
 		suites, err := Find(Disk{}, target)
-		if err != nil {
-			failed = fmt.Errorf("%w", err)
-		}
-		out = append(out, suites...)
+		out, errs = append(out, suites...), append(errs, err)
 	}
-	return out, failed
+	return out, errors.Join(errs...)
 }
 
 // watchTarget watches the folders in which suites may come and go.
