@@ -92,6 +92,10 @@ SCALE ?= 10000
 bench-audit: controlplane build ## Measure the audit of SCALE Pods on a real API server.
 	go run ./hack/bench-audit -binary $(BIN)/fusegate -pods $(SCALE)
 
+.PHONY: bench-audit-load
+bench-audit-load: controlplane build ## Measure what an audit of SCALE Pods does to the webhook of another process.
+	go run ./hack/bench-audit -binary $(BIN)/fusegate -pods $(SCALE) -load 5 -idle 10s
+
 .PHONY: replay
 replay: controlplane ## Replay the outage: an API server that starts while a webhook hangs; ten minutes.
 	go run ./hack/replay

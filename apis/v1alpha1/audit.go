@@ -67,8 +67,8 @@ type AuditReportStatus struct {
 	Constraints int64         `json:"constraints"`
 	Kinds       []AuditedKind `json:"kinds,omitempty"`
 	Gaps        []AuditGap    `json:"gaps,omitempty"`
-	// NotAuditable are constraints, as in kind/name, whose policy reads what
-	// only a request has.
+	// NotAuditable are constraints, as in kind/name, that ask for what only a
+	// request has.
 	NotAuditable []NotAuditable `json:"notAuditable,omitempty"`
 }
 
@@ -79,6 +79,9 @@ type AuditedKind struct {
 	Kind    string `json:"kind"`
 	// Objects is how many there are.
 	Objects int64 `json:"objects"`
+	// Followed tells whether changes are known at once. Kinds that change all
+	// the time and that no constraint names are read at every full read only.
+	Followed bool `json:"followed"`
 	// Violations are those of its objects, by action, exempt ones aside.
 	Violations       map[string]int64 `json:"violations,omitempty"`
 	ExemptViolations int64            `json:"exemptViolations,omitempty"`
@@ -100,6 +103,17 @@ type AuditGap struct {
 // NotAuditable is a constraint that audit cannot judge, or only in part.
 type NotAuditable struct {
 	Constraint string `json:"constraint"`
+	// Extent is ExtentFull or ExtentPart.
+	Extent string `json:"extent"`
 	// Reads are the fields of a request that its policy reads.
-	Reads []string `json:"reads"`
+	Reads []string `json:"reads,omitempty"`
+	// Operations are those of its template that leave nothing to look at.
+	Operations []string `json:"operations,omitempty"`
 }
+
+// How much of a constraint cannot be audited.
+const (
+	// ExtentFull is for what asks only for operations that leave nothing.
+	ExtentFull = "Full"
+	ExtentPart = "Part"
+)

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
@@ -36,7 +37,7 @@ const (
 
 // addAudit adds the audit, which runs on the leader.
 func (p *parts) addAudit() error {
-	sink := &auditSink{client: p.mgr.GetClient(), resync: p.settings.AuditResync, settled: map[string]settledAudit{}}
+	sink := newAuditSink(p.mgr.GetClient(), p.mgr.GetEventRecorder("fusegate"), p.settings.AuditResync)
 	objects, err := p.newReporter(sink)
 	if err != nil {
 		return err
@@ -85,14 +86,24 @@ func (s settings) checkAudit() error {
 type auditSink struct {
 	client client.Client
 	resync time.Duration
+	news   *auditNews
 
 	mu sync.Mutex
 	// settled holds, by constraint, what was last compared or written.
 	settled  map[string]settledAudit
+	rounds   int
 	report   v1alpha1.AuditReportStatus
 	reported time.Time
 	// reporter writes report objects; nil if none are asked for.
 	reporter *reporting.Reporter
+}
+
+// compareEvery is every how many rounds constraints are looked at of which audit
+// has nothing new, in case somebody else has changed what it wrote.
+const compareEvery = 10
+
+func newAuditSink(c client.Client, recorder events.EventRecorder, resync time.Duration) *auditSink {
+	return &auditSink{client: c, resync: resync, news: newAuditNews(recorder), settled: map[string]settledAudit{}}
 }
 
 // settledAudit is an outcome that needs no more writing as long as the
@@ -108,7 +119,11 @@ func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) 
 	errs := make([]error, len(outcomes))
 	var tasks sync.WaitGroup
 	slots := make(chan struct{}, auditWriters)
+	s.rounds++
 	for i, o := range outcomes {
+		if s.rounds%compareEvery != 0 && s.knows(o) {
+			continue
+		}
 		slots <- struct{}{}
 		tasks.Go(func() {
 			defer func() { <-slots }()
@@ -139,14 +154,27 @@ func (s *auditSink) constraint(ctx context.Context, o *audit.Outcome) error {
 		return err
 	}
 	now := settledAudit{o, u.GetResourceVersion()}
-	if u.GetUID() != o.UID || u.GetGeneration() != o.Generation || s.isSettled(now) {
+	if u.GetUID() != o.UID || u.GetGeneration() != o.Generation {
+		return nil
+	}
+	s.news.meet(u)
+	if s.isSettled(now) {
+		s.news.tell(u, o)
 		return nil
 	}
 	if _, err := status.Audited(ctx, s.client, u, finding(o), s.resync/2); err != nil {
 		return err
 	}
 	s.settle(now)
+	s.news.tell(u, o)
 	return nil
+}
+
+// knows tells whether an outcome was compared or written before.
+func (s *auditSink) knows(o *audit.Outcome) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settled[o.Constraint.String()].outcome == o
 }
 
 // served tells whether the constraints of a kind are in the cache: asking for
@@ -196,6 +224,7 @@ func (s *auditSink) forget(outcomes []*audit.Outcome) {
 		present[o.Constraint.String()] = true
 	}
 	maps.DeleteFunc(s.settled, func(key string, _ settledAudit) bool { return !present[key] })
+	s.news.forget(present)
 }
 
 // Report implements audit.Sink. It is written when it changes, but not for the

@@ -3,15 +3,22 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/pkg/controlplane"
+	"github.com/fusegate/fusegate/pkg/engine"
 )
 
 // within is how soon a change must show in the status of constraints.
@@ -75,7 +82,7 @@ func (c *testCluster) awaitAudit(t *testing.T, constraint string, want auditStat
 }
 
 // split runs Fusegate as two processes: the leader, and the webhook.
-func (c *testCluster) split(t *testing.T) (leader func(name string) *testManager) {
+func (c *testCluster) split(t *testing.T) (leader func(name string, args ...string) *testManager) {
 	t.Helper()
 	if err := c.manager.end(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -84,8 +91,8 @@ func (c *testCluster) split(t *testing.T) (leader func(name string) *testManager
 	c.manager = c.serve(t, "webhook", "--roles=webhook", "--kubeconfig", kubeconfig,
 		"--listen", fmt.Sprintf("127.0.0.1:%d", c.port), "--cert-dir", c.dir)
 	c.manager.awaitReady(t)
-	return func(name string) *testManager {
-		m := c.serve(t, name, "--roles=controller", "--kubeconfig", kubeconfig)
+	return func(name string, args ...string) *testManager {
+		m := c.serve(t, name, append(args, "--roles=controller", "--kubeconfig", kubeconfig)...)
 		m.awaitReady(t)
 		return m
 	}
@@ -133,6 +140,16 @@ func TestAudit(t *testing.T) {
 	expect("area", "deny")
 
 	t.Run("written while the webhook is away", func(t *testing.T) { c.whileAway(t, expect) })
+	t.Run("the leader dies in the middle of a pass", c.takeover)
+	t.Run("events", func(t *testing.T) {
+		await(t, "an Event about violations", func() error {
+			got := c.must(t, "", "get", "events.events.k8s.io", "-A", "-o", `jsonpath={range .items[*]}{.reason} {.regarding.kind}/{.regarding.name}: {.note}{"\n"}{end}`)
+			if !strings.Contains(got, "Violated AuditLabels/owners: ") {
+				return fmt.Errorf("got %s", got)
+			}
+			return nil
+		})
+	})
 	t.Run("the report", func(t *testing.T) {
 		c.must(t, "", "wait", "--for=condition=Complete", "ar/cluster", "--timeout=30s")
 		c.must(t, "", "wait", "--for=condition=Current", "ar/cluster", "--timeout=30s")
@@ -206,4 +223,120 @@ func (c *testCluster) whileAway(t *testing.T, expect func(string, string, ...str
 func auditTimes(u *unstructured.Unstructured) string {
 	out, _, _ := unstructured.NestedString(u.Object, "status", "auditTimestamp")
 	return out
+}
+
+// takeover has one of two leaders killed while it reads everything, and objects
+// come and go while there is none.
+func (c *testCluster) takeover(t *testing.T) {
+	const many, lost, added = 200, 10, 5
+	cl, err := client.NewWithWatch(c.cp.Config(controlplane.Admin), client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.must(t, "", "create", "namespace", "audit-many")
+	c.awaitRoots(t, "audit-many")
+	object := func(i int) *corev1.ConfigMap {
+		return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "audit-many", Name: fmt.Sprintf("m-%03d", i)}}
+	}
+	for i := range many {
+		if err := cl.Create(t.Context(), object(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.must(t, constraint("AuditLabels", "many", "dryrun", "area",
+		`{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-many], name: "m-*"}`), "apply", "-f", "-")
+	lead := c.split(t)
+	leader := lead("first-of-two", "--audit-resync", "1s")
+	awaitTotal := func(want int64) {
+		t.Helper()
+		await(t, fmt.Sprintf("a total of %d", want), func() error {
+			if got := c.auditStatus(t, "auditlabels/many"); got.Total != want || got.Audited != auditKnown {
+				return fmt.Errorf("got %d (%s)", got.Total, got.Audited)
+			}
+			return nil
+		})
+	}
+	awaitTotal(many)
+	second := lead("second-of-two")
+	totals := watchTotals(t, cl, "AuditLabels", "many")
+	reviewed := leader.counter(t, "fusegate_audit_objects_reviewed_total")
+	await(t, "a pass to begin", func() error {
+		if now := leader.counter(t, "fusegate_audit_objects_reviewed_total"); now == reviewed {
+			return fmt.Errorf("%v reviews as before", now)
+		}
+		return nil
+	})
+	if err := leader.end(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for i := range lost {
+		if err := cl.Delete(t.Context(), object(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range added {
+		if err := cl.Create(t.Context(), object(many+i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	awaitTotal(many - lost + added)
+	if seen := totals(); len(seen) == 0 || slices.Min(seen) < many-lost {
+		t.Errorf("the totals in between were %v, want none below %d", seen, many-lost)
+	}
+	if err := second.end(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if err := c.manager.end(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	c.manager = c.run(t, "together-again", c.port)
+	c.manager.awaitReady(t)
+}
+
+// watchTotals follows the total of a constraint; what it returns ends that and
+// gives all that were seen, -1 for a status without one.
+func watchTotals(t *testing.T, cl client.WithWatch, kind, name string) func() []int64 {
+	t.Helper()
+	list := &unstructured.UnstructuredList{}
+	list.SetAPIVersion(engine.ConstraintGroup + "/v1beta1")
+	list.SetKind(kind + "List")
+	w, err := cl.Watch(t.Context(), list, client.MatchingFields{"metadata.name": name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var totals []int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for e := range w.ResultChan() {
+			u, ok := e.Object.(*unstructured.Unstructured)
+			if !ok {
+				continue
+			}
+			n, found, _ := unstructured.NestedInt64(u.Object, "status", "totalViolations")
+			if !found {
+				n = -1
+			}
+			totals = append(totals, n)
+		}
+	}()
+	return func() []int64 { w.Stop(); <-done; return totals }
+}
+
+// counter adds up the samples of a metric.
+func (m *testManager) counter(t *testing.T, name string) (total float64) {
+	t.Helper()
+	_, body, err := fetch("http://" + m.metrics + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(body + "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, metric := range families[name].GetMetric() {
+		total += metric.GetCounter().GetValue()
+	}
+	return total
 }

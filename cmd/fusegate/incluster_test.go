@@ -66,6 +66,7 @@ func TestInCluster(t *testing.T) {
 	c.must(t, "", "wait", "--for=condition=Audited", "podlabels/owner", "--timeout="+patience.String())
 	c.must(t, "", "wait", "--for=condition=Complete", "ar/cluster", "--timeout="+patience.String())
 	c.awaitReports(t)
+	c.referential(t)
 	c.must(t, "", "delete", "constrainttemplate", "podlabels")
 	c.awaitCreate(t, configMap("default", "bare"), "")
 	for _, m := range []*testManager{controller, webhook} {

@@ -7,6 +7,11 @@
 //
 //	make bench-audit
 //
+// or, for what it does to the latency of a webhook in another process that is
+// asked for a quarter of what it can answer,
+//
+//	make bench-audit-load
+//
 // Progress goes to standard error, the figures to standard output.
 package main
 
@@ -26,7 +31,8 @@ func main() {
 	flag.IntVar(&o.pods, "pods", 10000, "how many Pods there are, in 50 namespaces")
 	flag.IntVar(&o.constraints, "constraints", 49, "how many constraints there are at least")
 	flag.IntVar(&o.onPods, "on-pods", 33, "how many of them match Pods at least")
-	flag.DurationVar(&o.idle, "idle", 30*time.Second, "how long to watch it doing nothing")
+	flag.DurationVar(&o.idle, "idle", 30*time.Second, "how long to watch it doing nothing, or with -load how long a side of a round takes")
+	flag.IntVar(&o.loadRounds, "load", 0, "in how many rounds to measure what an audit does to the webhook of another process, instead of the audit; 0 for not")
 	flag.StringVar(&o.logLevel, "log-level", "error", "what the fusegate logs to standard error: error, info, debug")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -41,6 +47,7 @@ func main() {
 type options struct {
 	binary, logLevel          string
 	pods, constraints, onPods int
+	loadRounds                int
 	idle                      time.Duration
 }
 
@@ -56,6 +63,9 @@ func run(ctx context.Context, o options) (err error) {
 	}()
 	if err := s.populate(ctx); err != nil {
 		return err
+	}
+	if o.loadRounds > 0 {
+		return s.measureLoad(ctx)
 	}
 	return s.measure(ctx)
 }

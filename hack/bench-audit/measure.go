@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -30,16 +29,18 @@ type process struct {
 
 // serve starts the controller, which audits.
 func (s *stage) serve(ctx context.Context) (*process, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	return s.start(ctx, "--roles=controller")
+}
+
+// start starts a process of fusegate serve.
+func (s *stage) start(ctx context.Context, args ...string) (*process, error) {
+	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	p := &process{metrics: listener.Addr().String(), started: time.Now()}
-	if err := listener.Close(); err != nil {
-		return nil, err
-	}
-	p.cmd = exec.CommandContext(ctx, s.binary, "serve", "--roles=controller", "--log-level="+s.logLevel,
-		"--health-listen=0", "--metrics-listen", p.metrics)
+	p := &process{metrics: address, started: time.Now()}
+	args = append([]string{"serve", "--log-level=" + s.logLevel, "--health-listen=0", "--metrics-listen", address}, args...)
+	p.cmd = exec.CommandContext(ctx, s.binary, args...)
 	p.cmd.Env = append(os.Environ(), "KUBECONFIG="+s.plane.Kubeconfig("admin"))
 	p.cmd.Stderr = os.Stderr
 	return p, p.cmd.Start()

@@ -79,6 +79,8 @@ const (
 	DefaultResync  = time.Hour
 	DefaultWorkers = 2
 	DefaultQPS     = 50
+	// DefaultCheckRights has a revoked right show within a minute.
+	DefaultCheckRights = 45 * time.Second
 	// MaxLimit is the most violations that may be listed in a status.
 	MaxLimit = 500
 )
@@ -112,6 +114,10 @@ type Options struct {
 	// Resync is how often every kind is read anew as a whole, give or take a
 	// tenth.
 	Resync time.Duration
+	// CheckRights is how often to ask whether what is watched may still be
+	// read, give or take a tenth: the API server lets a watch go on whose right
+	// is gone.
+	CheckRights time.Duration
 	// Workers is how many objects are reviewed at a time.
 	Workers int
 	// QPS bounds the requests to the API server in a second, of which a page of
@@ -130,6 +136,7 @@ func (o Options) withDefaults() Options {
 	o.QPS = cmp.Or(o.QPS, DefaultQPS)
 	o.Resync = cmp.Or(o.Resync, DefaultResync)
 	o.Workers = cmp.Or(o.Workers, DefaultWorkers)
+	o.CheckRights = cmp.Or(o.CheckRights, DefaultCheckRights)
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
@@ -234,6 +241,7 @@ func (a *Auditor) Start(ctx context.Context) error {
 	}
 	a.tasks.Go(func() { a.namespaces.run(ctx) })
 	a.tasks.Go(func() { a.publish(ctx) })
+	a.tasks.Go(func() { a.watchRights(ctx) })
 	if a.o.Objects != nil {
 		a.tasks.Go(func() { a.publishObjects(ctx) })
 	}

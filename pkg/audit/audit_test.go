@@ -3,6 +3,7 @@ package audit_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,7 +92,7 @@ func TestLimit(t *testing.T) {
 
 // TestLosses takes from the auditor what it relies on, while objects change.
 func TestLosses(t *testing.T) {
-	w := newWorld(t, audit.Options{})
+	w := newWorld(t, audit.Options{CheckRights: 200 * time.Millisecond})
 	w.namespace("audit-loss")
 	w.template("Wants", "lacks")
 	w.object("ConfigMap", "audit-loss", "kept")
@@ -146,7 +147,6 @@ func TestLosses(t *testing.T) {
 func (w *world) loseRight(secret []string) {
 	w.t.Helper()
 	w.grant("configmaps")
-	w.wire.cut("/secrets", false)
 	w.await("a revoked right", map[string][]string{
 		"maps": {"ConfigMap audit-loss/kept lacks owner", "ConfigMap audit-loss/newer lacks owner"}, "secrets": append(slices.Clone(secret), "Gap"),
 	})
@@ -221,4 +221,67 @@ func drift(t *testing.T, from prometheus.Gatherer) (total float64) {
 		}
 	}
 	return total
+}
+
+// TestExtent tells what cannot be audited, and how much of it.
+func TestExtent(t *testing.T) {
+	w := newWorld(t, audit.Options{})
+	w.namespace("audit-extent")
+	w.object("ConfigMap", "audit-extent", "one")
+	cases := map[string]struct {
+		reason     string
+		operations string
+		lines      []string
+		extent     string
+	}{
+		"Always":  {reason: "a template without operations is for all", operations: "[]", lines: []string{"ConfigMap audit-extent/one lacks owner"}},
+		"Written": {reason: "what is written is there", operations: "[CREATE, UPDATE]", lines: []string{"ConfigMap audit-extent/one lacks owner"}},
+		"Partly":  {reason: "deletion leaves nothing", operations: "[CREATE, DELETE]", lines: []string{"ConfigMap audit-extent/one lacks owner"}, extent: "Part [DELETE]"},
+		"Gone":    {reason: "nothing is left to look at", operations: "[DELETE, CONNECT]", lines: []string{"ConfigMap audit-extent/one lacks owner", "NotAuditable"}, extent: "Full [DELETE CONNECT]"},
+	}
+	want := map[string][]string{}
+	for kind, tc := range cases {
+		w.templateFor(kind, "lacks", tc.operations)
+		w.constraint(kind, strings.ToLower(kind), "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-extent], name: one}`)
+		want[strings.ToLower(kind)] = tc.lines
+	}
+	w.await("all of them", want)
+	got := map[string]string{}
+	for _, n := range w.auditor.Report().NotAuditable {
+		got[n.Constraint] = fmt.Sprint(n.Extent, " ", n.Operations)
+	}
+	for kind, tc := range cases {
+		if extent := got[kind+"/"+strings.ToLower(kind)]; extent != tc.extent {
+			t.Errorf("%s: got %q, want %q: %s", kind, extent, tc.extent, tc.reason)
+		}
+	}
+	w.remove(configMaps, "audit-extent", "one")
+}
+
+// TestOnlyTheNew has what exists judged by a new constraint, and not again by
+// those that are there.
+func TestOnlyTheNew(t *testing.T) {
+	w := newWorld(t, audit.Options{})
+	w.namespace("audit-new")
+	w.template("Wants", "lacks")
+	w.object("ConfigMap", "audit-new", "one")
+	match := `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-new], name: one}`
+	w.constraint("Wants", "first", "owner", match)
+	w.await("the first", map[string][]string{"first": {"ConfigMap audit-new/one lacks owner"}})
+	lists, watches := w.wire.listed("/configmaps"), w.wire.watched("/configmaps")
+	w.judged.Store(0)
+	w.constraint("Wants", "second", "team", match)
+	w.await("the second", map[string][]string{"first": {"ConfigMap audit-new/one lacks owner"}, "second": {"ConfigMap audit-new/one lacks team"}})
+	if got := w.wire.listed("/configmaps") - lists; got != 1 {
+		t.Errorf("ConfigMaps were listed %d times for a new constraint, want once", got)
+	}
+	if got := w.wire.watched("/configmaps") - watches; got != 0 {
+		t.Errorf("the watch was made anew %d times for a new constraint", got)
+	}
+	if n := w.judged.Load(); n != 0 {
+		t.Errorf("%d objects were judged by all constraints for a new one", n)
+	}
+	w.object("ConfigMap", "audit-new", "one", "team: x")
+	w.await("a change", map[string][]string{"first": {"ConfigMap audit-new/one lacks owner"}, "second": {}})
+	w.remove(configMaps, "audit-new", "one")
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/audit"
 	"github.com/fusegate/fusegate/pkg/controlplane"
 	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 const (
@@ -73,7 +75,20 @@ type world struct {
 	engine *engine.Engine
 	wire   *wire
 	config *rest.Config
+	// judged counts reviews by all constraints.
+	judged atomic.Int64
 	*run
+}
+
+// counting is an engine that counts.
+type counting struct {
+	*engine.Engine
+	judged *atomic.Int64
+}
+
+func (c counting) Review(ctx context.Context, r *policy.Review) policy.Result {
+	c.judged.Add(1)
+	return c.Engine.Review(ctx, r)
 }
 
 // run is one life of an auditor.
@@ -110,7 +125,7 @@ func newWorld(t *testing.T, o audit.Options) *world {
 func (w *world) start(o audit.Options) {
 	w.t.Helper()
 	r := &run{sink: &memory{}, done: make(chan error, 1)}
-	o.Config, o.Reviewer, o.Sink = w.config, w.engine, r.sink
+	o.Config, o.Reviewer, o.Sink = w.config, counting{w.engine, &w.judged}, r.sink
 	var err error
 	if r.auditor, err = audit.New(o); err != nil {
 		w.t.Fatal(err)
@@ -186,6 +201,12 @@ func (w *world) object(kind, namespace, name string, labels ...string) {
 // An object labelled "broken" is one on which it fails.
 func (w *world) template(kind, word string) {
 	w.t.Helper()
+	w.templateFor(kind, word, "[]")
+}
+
+// templateFor is a template that lists operations.
+func (w *world) templateFor(kind, word, operations string) {
+	w.t.Helper()
 	t, err := engine.ParseTemplate(parse(w.t, fmt.Sprintf(`
 apiVersion: templates.gatekeeper.sh/v1
 kind: ConstraintTemplate
@@ -194,6 +215,7 @@ spec:
   crd: {spec: {names: {kind: %s}, validation: {openAPIV3Schema: {type: object, properties: {label: {type: string}}}}}}
   targets:
   - target: admission.k8s.gatekeeper.sh
+    operations: %s
     rego: |
       package labels
       state = 1 { input.review.object.metadata.labels.broken }
@@ -203,7 +225,7 @@ spec:
         not input.review.object.metadata.labels[input.parameters.label]
         msg := sprintf("%s %%v", [input.parameters.label])
       }
-`, strings.ToLower(kind), kind, word)))
+`, strings.ToLower(kind), kind, operations, word)))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -337,10 +359,13 @@ type wire struct {
 	mu     sync.Mutex
 	open   map[*cuttable]bool
 	refuse string // watches whose path ends so fail
-	lists  map[string]int
+	// lists and watches count requests by path.
+	lists, watches map[string]int
 }
 
-func newWire() *wire { return &wire{open: map[*cuttable]bool{}, lists: map[string]int{}} }
+func newWire() *wire {
+	return &wire{open: map[*cuttable]bool{}, lists: map[string]int{}, watches: map[string]int{}}
+}
 
 type roundTripper func(*http.Request) (*http.Response, error)
 
@@ -351,7 +376,9 @@ func (w *wire) wrap(next http.RoundTripper) http.RoundTripper {
 		watching := r.URL.Query().Has("watch")
 		w.mu.Lock()
 		refused := watching && w.refuse != "" && strings.HasSuffix(r.URL.Path, w.refuse)
-		if !watching {
+		if watching {
+			w.watches[r.URL.Path]++
+		} else {
 			w.lists[r.URL.Path]++
 		}
 		w.mu.Unlock()
@@ -386,11 +413,15 @@ func (w *wire) cut(resource string, hold bool) {
 	}
 }
 
-func (w *wire) listed(suffix string) int {
+func (w *wire) listed(suffix string) int { return w.count(w.lists, suffix) }
+
+func (w *wire) watched(suffix string) int { return w.count(w.watches, suffix) }
+
+func (w *wire) count(of map[string]int, suffix string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := 0
-	for path, count := range w.lists {
+	for path, count := range of {
 		if strings.HasSuffix(path, suffix) {
 			n += count
 		}

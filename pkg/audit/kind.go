@@ -191,6 +191,10 @@ func (k *kind) session(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	var tasks sync.WaitGroup
 	defer func() { cancel(); tasks.Wait(); k.broken() }()
+	select { // what was said of the last session does not count any more
+	case <-k.lost:
+	default:
+	}
 	events, done := make(chan event, buffered), make(chan error, 1)
 	first := k.begin("", nil)
 	tasks.Go(func() {
@@ -284,15 +288,15 @@ func (k *kind) next(due bool) *reading {
 	return nil
 }
 
-// wants are the constraints that have changed since the kind was read, or else
-// a namespace that has.
+// wants are the constraints that have changed since the kind was read, or whose
+// data has, or else a namespace that has changed.
 func (k *kind) wants() (only map[*constraint]bool, namespace string) {
 	k.a.mu.Lock()
 	defer k.a.mu.Unlock()
 	if k.wanted > k.swept {
 		only = map[*constraint]bool{}
 		for c := range k.constraints {
-			if c.since > k.swept {
+			if max(c.since, c.data) > k.swept {
 				only[c] = true
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
@@ -25,7 +26,12 @@ type namespaces struct {
 	byName map[string]*knownNamespace
 	// missed are those that a review looked for in vain.
 	missed map[string]bool
+	// problem is why they cannot be read.
+	problem error
 }
+
+// namespaceKind is that of Namespaces.
+var namespaceKind = schema.GroupKind{Kind: "Namespace"}
 
 // knownNamespace is a Namespace as of one time. It never changes: a change is
 // another one.
@@ -55,6 +61,24 @@ func (n *namespaces) get(name string) *knownNamespace {
 	return found
 }
 
+// troubled notes why namespaces cannot be read, or that they have been. Without
+// the right to read them, what does not look at them is audited all the same.
+func (n *namespaces) troubled(err error) {
+	if err != nil && !lasting(err) {
+		return
+	}
+	n.mu.Lock()
+	n.problem = err
+	n.mu.Unlock()
+	n.once.Do(func() { close(n.listed) })
+}
+
+func (n *namespaces) trouble() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.problem
+}
+
 // await waits for the first list.
 func (n *namespaces) await(ctx context.Context) bool {
 	select {
@@ -72,6 +96,7 @@ func (n *namespaces) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		n.troubled(err)
 		n.source.erred(err)
 		if !passing(err) || retry == firstRetry {
 			n.a.o.Log.Error(err, "namespaces not followed; trying again")
@@ -90,7 +115,7 @@ func (n *namespaces) session(parent context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.once.Do(func() { close(n.listed) })
+	n.troubled(nil)
 	events := make(chan event)
 	tasks.Go(func() { n.source.follow(ctx, version, events) })
 	return n.take(ctx, events)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/policy"
@@ -44,6 +45,7 @@ func (a *Auditor) isPlanned() bool {
 func (a *Auditor) outcomes() []*Outcome {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.tellBlind()
 	changed := map[*constraint]*lists{}
 	for c := range a.dirty {
 		if known, _ := a.readable(c); known {
@@ -122,8 +124,37 @@ func (a *Auditor) outcome(c *constraint, l *lists) *Outcome {
 		return out.withheld(c)
 	}
 	_, gaps := a.readable(c)
-	out.explain(gaps, faults, l, c.scope.Reads.Request)
+	out.explain(c, gaps, a.unsettled(c), faults, l)
 	return out
+}
+
+// short is how long changes may be missed until that is said: a watch that is
+// made anew at once is nothing to tell.
+const short = 5 * time.Second
+
+// unsettled says where objects came and went without being seen, "" if nowhere.
+func (a *Auditor) unsettled(c *constraint) string {
+	for _, k := range a.sortedKinds() {
+		switch {
+		case !k.constraints[c]:
+		case k.blindSaid:
+			return fmt.Sprintf("since %s changes of %s have been missed, and all of them are being read again", k.blind.UTC().Format(time.RFC3339), k.gvr.GroupResource())
+		case a.once && k.ragged:
+			return fmt.Sprintf("%s came and went while they were listed", k.gvr.GroupResource())
+		}
+	}
+	return ""
+}
+
+// tellBlind has the outcomes say where changes have been missed for a while.
+// The caller holds the lock.
+func (a *Auditor) tellBlind() {
+	for _, k := range a.kinds {
+		if !k.blind.IsZero() && !k.blindSaid && a.o.Clock.Since(k.blind) > short {
+			k.blindSaid = true
+			k.touchAll()
+		}
+	}
 }
 
 // withheld is the outcome of a constraint that is not judged by: what was found
@@ -137,7 +168,9 @@ func (o *Outcome) withheld(c *constraint) *Outcome {
 	return o
 }
 
-func (o *Outcome) explain(gaps []string, faults int64, l *lists, request []string) {
+func (o *Outcome) explain(c *constraint, gaps []string, unsettled string, faults int64, l *lists) {
+	request := c.scope.Reads.Request
+	extent, operations := c.extent()
 	switch {
 	case len(gaps) > 0:
 		o.Complete, o.Reason = false, v1alpha1.ReasonGap
@@ -145,14 +178,22 @@ func (o *Outcome) explain(gaps []string, faults int64, l *lists, request []strin
 		if more := len(gaps) - 3; more > 0 {
 			o.Message += fmt.Sprintf("; and %d more", more)
 		}
+	case unsettled != "":
+		o.Complete, o.Reason, o.Message = false, v1alpha1.ReasonReading, "the counts are lower bounds: "+unsettled
 	case faults > 0:
 		o.Complete, o.Reason = false, v1alpha1.ReasonFaults
 		o.Message = fmt.Sprintf("the counts are lower bounds: the policy failed on %d objects, first on %s", faults, l.fault)
+	case extent == v1alpha1.ExtentFull:
+		o.Complete, o.Reason = false, v1alpha1.ReasonNotAuditable
+		o.Message = fmt.Sprintf("the template is for %s only, which leave nothing to look at: the counts say nothing about them", strings.Join(operations, " and "))
 	case len(request) > 0:
 		o.Complete, o.Reason = false, v1alpha1.ReasonNotAuditable
 		o.Message = fmt.Sprintf("the policy reads %s of a request, which what exists does not have: the counts may be wrong", strings.Join(request, ", "))
 	default:
 		o.Message = "every object that it matches is reviewed"
+		if extent == v1alpha1.ExtentPart {
+			o.Message += fmt.Sprintf("; %s is judged at admission only", strings.Join(operations, " and "))
+		}
 	}
 }
 

@@ -2,7 +2,10 @@ package audit
 
 import (
 	"context"
+	"slices"
 	"time"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/fusegate/fusegate/pkg/engine"
 )
@@ -66,7 +69,7 @@ func (a *Auditor) refresh(ctx context.Context) time.Duration {
 		return settle
 	}
 	a.metrics.requests.WithLabelValues(verbDiscover).Inc()
-	resources, failed := discoverResources(a.discovery)
+	discovered, failed := discoverResources(a.discovery)
 	for group := range failed {
 		a.metrics.errors.WithLabelValues(group, "", verbDiscover).Inc()
 	}
@@ -74,6 +77,7 @@ func (a *Auditor) refresh(ctx context.Context) time.Duration {
 	scopes := a.o.Reviewer.AuditScopes()
 
 	a.mu.Lock()
+	resources := calm(discovered, scopes)
 	gone := a.update(ctx, scopes, resources, failed)
 	soon := len(failed) > 0 || a.asksForUnserved(resources)
 	if a.firstPlan.IsZero() {
@@ -87,6 +91,33 @@ func (a *Auditor) refresh(ctx context.Context) time.Duration {
 		return servedSoon
 	}
 	return served
+}
+
+// restless are kinds of which there is news all the time, and of which nobody
+// waits for the news: the heartbeats of nodes and leaders, and records of what
+// happened.
+var restless = map[schema.GroupKind]bool{
+	{Group: "coordination.k8s.io", Kind: "Lease"}: true,
+	{Kind: "Event"}:                         true,
+	{Group: "events.k8s.io", Kind: "Event"}: true,
+}
+
+// calm has restless kinds read now and then only, unless a constraint names
+// them.
+func calm(resources []resource, scopes []engine.AuditScope) []resource {
+	named := map[string]bool{}
+	for _, s := range scopes {
+		for _, k := range s.Match.Kinds() {
+			for _, kind := range k.Kinds {
+				named[kind] = true
+			}
+		}
+	}
+	out := slices.Clone(resources)
+	for i, r := range out {
+		out[i].watched = r.watched && (!restless[r.gvk.GroupKind()] || named[r.gvk.Kind])
+	}
+	return out
 }
 
 // update returns the kinds that are not followed any more, for the caller to

@@ -81,6 +81,7 @@ func (k *kind) read(ctx context.Context, r *reading, began func(version string))
 	texts := make(chan *bytes.Buffer, ahead)
 	for range cap(k.a.workers) {
 		tasks.Go(func() {
+			stepBack()
 			for text := range texts {
 				k.reviewListed(ctx, r, text)
 			}

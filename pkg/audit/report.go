@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 // maxGaps bounds the gaps that a report names one by one.
@@ -35,7 +37,7 @@ func (a *Auditor) report(uid string) v1alpha1.AuditReportStatus {
 	oldest := a.firstPlan
 	for _, k := range a.sortedKinds() {
 		out.Kinds = append(out.Kinds, k.report(&out))
-		if k.swept < k.wanted {
+		if k.swept < k.wanted || k.sweptAt.IsZero() || !k.blind.IsZero() {
 			waiting++
 		}
 		if oldest.IsZero() || k.sweptAt.Before(oldest) || oldest.Equal(a.firstPlan) {
@@ -53,6 +55,17 @@ func (a *Auditor) report(uid string) v1alpha1.AuditReportStatus {
 	return out
 }
 
+// unfollowed are the kinds that are meant to be read now and then only.
+func (a *Auditor) unfollowed() []string {
+	var out []string
+	for _, k := range a.sortedKinds() {
+		if !k.watched {
+			out = append(out, k.gvk.GroupKind().String())
+		}
+	}
+	return out
+}
+
 func (a *Auditor) sortedKinds() []*kind {
 	out := make([]*kind, 0, len(a.kinds))
 	for _, k := range a.kinds {
@@ -66,7 +79,7 @@ func (a *Auditor) sortedKinds() []*kind {
 
 // report adds the kind's findings to the totals and returns its entry.
 func (k *kind) report(totals *v1alpha1.AuditReportStatus) v1alpha1.AuditedKind {
-	out := v1alpha1.AuditedKind{Group: k.gvk.Group, Version: k.gvk.Version, Kind: k.gvk.Kind, Objects: k.objects}
+	out := v1alpha1.AuditedKind{Group: k.gvk.Group, Version: k.gvk.Version, Kind: k.gvk.Kind, Objects: k.objects, Followed: k.followed}
 	for c, n := range k.counts {
 		if n.violations > 0 {
 			if out.Violations == nil {
@@ -85,11 +98,14 @@ func (k *kind) report(totals *v1alpha1.AuditReportStatus) v1alpha1.AuditedKind {
 // gaps are what could not be seen, sorted, the first of them.
 func (a *Auditor) gaps() []v1alpha1.AuditGap {
 	var out []v1alpha1.AuditGap
+	if err := a.namespaces.trouble(); err != nil {
+		out = append(out, v1alpha1.AuditGap{Kind: "Namespace", Reason: "NotListed", Message: err.Error()})
+	}
 	for group, err := range a.unserved {
 		out = append(out, v1alpha1.AuditGap{Group: group, Reason: "NotDiscovered", Message: err.Error()})
 	}
 	for _, k := range a.kinds {
-		if k.problem != nil {
+		if k.problem != nil && (k.gvk.GroupKind() != namespaceKind || a.namespaces.trouble() == nil) {
 			out = append(out, v1alpha1.AuditGap{Group: k.gvk.Group, Kind: k.gvk.Kind, Reason: "NotListed", Message: k.problem.Error()})
 		}
 		out = append(out, k.faulty()...)
@@ -130,12 +146,37 @@ func (k *kind) faulty() []v1alpha1.AuditGap {
 func (a *Auditor) notAuditable() []v1alpha1.NotAuditable {
 	var out []v1alpha1.NotAuditable
 	for _, c := range a.known {
-		if reads := c.scope.Reads.Request; len(reads) > 0 {
-			out = append(out, v1alpha1.NotAuditable{Constraint: c.name.kind + "/" + c.name.name, Reads: reads})
+		extent, operations := c.extent()
+		if extent == "" {
+			continue
 		}
+		out = append(out, v1alpha1.NotAuditable{
+			Constraint: c.name.kind + "/" + c.name.name, Extent: extent, Reads: c.scope.Reads.Request, Operations: operations,
+		})
 	}
 	slices.SortFunc(out, func(x, y v1alpha1.NotAuditable) int { return cmp.Compare(x.Constraint, y.Constraint) })
 	return out
+}
+
+// extent says how much of the constraint cannot be audited, "" if nothing, and
+// which operations of its template leave nothing to look at.
+func (c *constraint) extent() (extent string, operations []string) {
+	leaves := len(c.scope.Operations) == 0
+	for _, op := range c.scope.Operations {
+		switch op {
+		case policy.Delete, policy.Connect:
+			operations = append(operations, string(op))
+		default:
+			leaves = true
+		}
+	}
+	switch {
+	case !leaves:
+		return v1alpha1.ExtentFull, operations
+	case len(operations) > 0 || len(c.scope.Reads.Request) > 0:
+		return v1alpha1.ExtentPart, operations
+	}
+	return "", nil
 }
 
 func complete(r v1alpha1.AuditReportStatus, waiting int) metav1.Condition {
@@ -146,7 +187,7 @@ func complete(r v1alpha1.AuditReportStatus, waiting int) metav1.Condition {
 	case waiting > 0:
 		out.Reason, out.Message = v1alpha1.ReasonReading, fmt.Sprintf("%d of %d kinds have not been read to the end", waiting, len(r.Kinds))
 	case len(r.NotAuditable) > 0:
-		out.Reason, out.Message = v1alpha1.ReasonNotAuditable, fmt.Sprintf("%d constraints read what only a request has", len(r.NotAuditable))
+		out.Reason, out.Message = v1alpha1.ReasonNotAuditable, fmt.Sprintf("%d constraints ask for what only a request has", len(r.NotAuditable))
 	default:
 		out.Status, out.Reason, out.Message = metav1.ConditionTrue, v1alpha1.ReasonAudited, "every object of every kind that a constraint matches is reviewed"
 	}
@@ -171,6 +212,9 @@ func (a *Auditor) current(waiting int) metav1.Condition {
 		out.Reason, out.Message = v1alpha1.ReasonReading, fmt.Sprintf("%d kinds are being read", waiting)
 	default:
 		out.Status, out.Reason, out.Message = metav1.ConditionTrue, "Watching", "every kind is followed"
+		if rare := a.unfollowed(); len(rare) > 0 {
+			out.Message += fmt.Sprintf(" but %s, which are read every %v", strings.Join(rare, ", "), a.o.Resync)
+		}
 	}
 	return out
 }

@@ -207,8 +207,10 @@ func TestRights(t *testing.T) {
 		"Certificate":        {authorizationv1.ResourceAttributes{Verb: "update", Resource: "secrets", Namespace: own, Name: install.CertSecretName}, []string{controller}},
 		"ReadSecrets":        {authorizationv1.ResourceAttributes{Verb: "get", Resource: "secrets", Namespace: own, Name: install.CertSecretName}, []string{controller}},
 		"CreateSecrets":      {authorizationv1.ResourceAttributes{Verb: "create", Resource: "secrets", Namespace: own}, nil},
-		"OtherSecrets":       {authorizationv1.ResourceAttributes{Verb: "get", Resource: "secrets", Namespace: "kube-system"}, nil},
-		"AllSecrets":         {authorizationv1.ResourceAttributes{Verb: "list", Resource: "secrets"}, nil},
+		"OtherSecrets":       {authorizationv1.ResourceAttributes{Verb: "get", Resource: "secrets", Namespace: "kube-system"}, []string{controller}}, // audit reads what constraints match
+		"AllSecrets":         {authorizationv1.ResourceAttributes{Verb: "list", Resource: "secrets"}, []string{controller}},
+		"WriteSecrets":       {authorizationv1.ResourceAttributes{Verb: "update", Resource: "secrets", Namespace: "kube-system"}, nil},
+		"WriteAnything":      {authorizationv1.ResourceAttributes{Verb: "patch", Group: "apps", Resource: "deployments", Namespace: "default"}, nil},
 		"Events":             {authorizationv1.ResourceAttributes{Verb: "create", Group: "events.k8s.io", Resource: "events", Namespace: "default"}, []string{controller}},
 		"Pods":               {authorizationv1.ResourceAttributes{Verb: "create", Resource: "pods", Namespace: own}, nil},
 		"TemplateFinalizers": {authorizationv1.ResourceAttributes{Verb: "update", Group: "templates.gatekeeper.sh", Resource: "constrainttemplates", Subresource: "finalizers"}, []string{controller}},

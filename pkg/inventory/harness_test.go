@@ -92,7 +92,7 @@ func newWorld(t *testing.T, o inventory.Options) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, admin: admin, metrics: prometheus.NewRegistry(), wire: &wire{open: map[*cuttable]bool{}, lists: map[string]int{}}}
+	w := &world{t: t, admin: admin, wire: &wire{open: map[*cuttable]bool{}, lists: map[string]int{}}}
 	w.grant("*")
 	w.start(o)
 	t.Cleanup(func() { w.stop() })
@@ -110,6 +110,7 @@ func (w *world) start(o inventory.Options) {
 		w.t.Fatal(err)
 	}
 	w.engine.AwaitInventory()
+	w.metrics = prometheus.NewRegistry()
 	o.Engine, o.Metrics, o.ConfigNamespaces = w.engine, w.metrics, []string{home}
 	o.Client, o.Discovery = clientsOf(w.t, config)
 	if w.inventory, err = inventory.New(o); err != nil {
@@ -396,4 +397,44 @@ func (w *wire) listed(suffix string) int {
 type cuttable struct {
 	io.ReadCloser
 	path string
+}
+
+// definition has a cluster-scoped kind served.
+func (w *world) definition(group, kind, plural string) {
+	w.t.Helper()
+	w.apply(crds, parse(w.t, fmt.Sprintf(`
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: %[3]s.%[1]s}
+spec:
+  group: %[1]s
+  scope: Cluster
+  names: {kind: %[2]s, plural: %[3]s}
+  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]
+`, group, kind, plural)))
+	await(w.t, kind+" to be served", func() error {
+		_, err := w.admin.Resource(schema.GroupVersionResource{Group: group, Version: "v1", Resource: plural}).List(w.t.Context(), metav1.ListOptions{})
+		return err
+	})
+}
+
+// metric returns an error unless a gauge of a kind has this value.
+func (w *world) metric(name, kind string, want float64) error {
+	w.t.Helper()
+	families, err := w.metrics.Gather()
+	if err != nil {
+		return err
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() != name || m.GetLabel()[1].GetValue() != kind {
+				continue
+			}
+			if got := m.GetGauge().GetValue(); got != want {
+				return fmt.Errorf("got %v for %s of %s, want %v", got, name, kind, want)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("there is no %s of %s", name, kind)
 }

@@ -1,7 +1,5 @@
 package inventory
 
-import "encoding/json"
-
 const (
 	// maxInterned bounds how many texts an interner keeps, and internable how
 	// long they may be.
@@ -60,34 +58,49 @@ func (n *interner) value(v any) any {
 	return v
 }
 
-// What a value takes in memory beside its text, on machines of 64 bits: an
-// interface and a text's header, and what Go's maps take per entry.
+// What values take in memory on machines of 64 bits: an interface, a slice's
+// header, and a map with its slots, of which there are eight at least.
 const (
 	valueBytes = 16
+	sliceBytes = 24
 	mapBytes   = 48
-	entryBytes = 40
+	slotBytes  = 33
+	fewSlots   = 8
 )
 
 // size estimates how many bytes of memory a value takes. Texts that are shared
-// count everywhere.
-func size(v any) int64 {
+// do not count, as far as that can be told.
+func (n *interner) size(v any) int64 {
 	switch v := v.(type) {
 	case string:
-		return valueBytes + int64(len(v))
-	case json.Number:
-		return valueBytes + int64(len(v))
+		return valueBytes + n.own(v)
 	case map[string]any:
 		total := int64(valueBytes + mapBytes)
+		slots := fewSlots
+		for slots*7/8 < len(v) && len(v) > fewSlots {
+			slots *= 2
+		}
+		if len(v) > 0 {
+			total += int64(slots) * slotBytes
+		}
 		for key, e := range v {
-			total += entryBytes + int64(len(key)) + size(e)
+			total += n.own(key) + n.size(e) - valueBytes
 		}
 		return total
 	case []any:
-		total := int64(valueBytes + 24)
+		total := int64(valueBytes + sliceBytes)
 		for _, e := range v {
-			total += size(e)
+			total += n.size(e)
 		}
 		return total
 	}
 	return valueBytes
+}
+
+// own is what a text takes if its memory is not shared.
+func (n *interner) own(s string) int64 {
+	if _, shared := n.known[s]; shared {
+		return 0
+	}
+	return int64(len(s)) + valueBytes
 }

@@ -115,7 +115,7 @@ func (k *kind) swap(byNamespace map[string]map[string]any) {
 		edits = append(edits, engine.DataEdit{Path: k.below(namespace), Objects: objects})
 		k.counts[namespace] = len(objects)
 		for _, o := range objects {
-			k.bytes += size(o)
+			k.bytes += k.strings.size(o)
 		}
 	}
 	k.failed(k.i.o.Engine.UpdateData(edits))
@@ -151,9 +151,9 @@ func (k *kind) put(u *unstructured.Unstructured) {
 	path := k.path(u)
 	before, had := k.i.o.Engine.GetData(path)
 	k.failed(k.i.o.Engine.AddData(context.Background(), path, u.Object))
-	k.bytes += size(u.Object)
+	k.bytes += k.strings.size(u.Object)
 	if had {
-		k.bytes -= size(before)
+		k.bytes -= k.strings.size(before)
 	} else {
 		k.counts[u.GetNamespace()]++
 	}
@@ -170,7 +170,7 @@ func (k *kind) remove(u *unstructured.Unstructured) {
 		return
 	}
 	k.failed(k.i.o.Engine.UpdateData([]engine.DataEdit{{Path: path}}))
-	k.bytes -= size(before)
+	k.bytes -= k.strings.size(before)
 	namespace := u.GetNamespace()
 	if k.counts[namespace]--; k.counts[namespace] == 0 {
 		delete(k.counts, namespace)

@@ -63,7 +63,7 @@ func TestWithheld(t *testing.T) {
 	r.stop()
 	w.namespace("withheld-too")
 	w.constraint("too", "deny", "owner", matching("withheld-too"))
-	r = w.start(policyReport)
+	w.start(policyReport)
 	w.configMap("withheld", "other")
 	seen := map[string]string{}
 	for _, name := range []string{"one", "two", "three"} { // each takes a round

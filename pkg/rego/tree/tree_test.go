@@ -116,3 +116,43 @@ func TestView(t *testing.T) {
 		}
 	}
 }
+
+// TestApply replaces objects at several places at once, or nowhere.
+func TestApply(t *testing.T) {
+	tr := tree.New()
+	put(t, tr, "v", "ns", "a", "Pod", "x")
+	put(t, tr, int64(1), "number")
+	apply := func(edits ...tree.Edit) error { return tr.Apply(edits) }
+	objects := func(names ...string) map[string]any {
+		out := map[string]any{}
+		for _, n := range names {
+			out[n] = "w"
+		}
+		return out
+	}
+	if err := apply(tree.Edit{Path: []string{"ns", "a", "Pod"}, Objects: objects("y")}, tree.Edit{Path: []string{"ns", "b", "Pod"}, Objects: objects("z")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := tr.Root().Term().String(); got != `{"ns": {"a": {"Pod": {"y": "w"}}, "b": {"Pod": {"z": "w"}}}, "number": 1}` {
+		t.Errorf("got %s", got)
+	}
+	for reason, path := range map[string][]string{"no path": nil, "below a number": {"number", "x"}} {
+		if err := apply(tree.Edit{Path: []string{"ns", "a"}}, tree.Edit{Path: path, Objects: objects("y")}); err == nil {
+			t.Errorf("%s: got no error", reason)
+		}
+	}
+	if err := apply(tree.Edit{Path: []string{"ns", "a", "Pod"}}, tree.Edit{Path: []string{"ns", "c", "Pod"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := tr.Root().Term().String(); got != `{"ns": {"b": {"Pod": {"z": "w"}}}, "number": 1}` {
+		t.Errorf("after what was there is removed, and what was not: got %s", got)
+	}
+	if v, found := tr.Get([]string{"ns", "b", "Pod", "z"}); !found || v != "w" {
+		t.Errorf("got %v, %v", v, found)
+	}
+	for _, path := range [][]string{{"ns", "a"}, {"number", "x"}, {"ns", "b", "Pod", "z", "z"}} {
+		if v, found := tr.Get(path); found {
+			t.Errorf("at %v: got %v, want nothing", path, v)
+		}
+	}
+}

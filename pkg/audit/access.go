@@ -1,0 +1,48 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// rightsTimeout bounds a question about a right.
+const rightsTimeout = 5 * time.Second
+
+var errRevoked = errors.New("the right to list it has been revoked")
+
+// watchRights has kinds that may not be read any more become gaps.
+func (a *Auditor) watchRights(ctx context.Context) {
+	for a.sleep(ctx, jitter(a.o.CheckRights)) {
+		a.mu.Lock()
+		kinds := a.sortedKinds()
+		a.mu.Unlock()
+		for _, k := range kinds {
+			k.checkRight(ctx)
+		}
+	}
+}
+
+// checkRight asks the API server whether the kind may be listed. If that cannot
+// be found out nothing is done: the watch will end some time.
+func (k *kind) checkRight(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, rightsTimeout)
+	defer cancel()
+	k.a.metrics.requests.WithLabelValues(verbReview).Inc()
+	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+		ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Verb: "list", Group: k.gvr.Group, Version: k.gvr.Version, Resource: k.gvr.Resource,
+		},
+	}}
+	err := k.a.client.Post().AbsPath("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").Body(review).Do(ctx).Into(review)
+	if err != nil || review.Status.Allowed {
+		return
+	}
+	select {
+	case k.lost <- k.source.failure(verbList, apierrors.NewForbidden(k.gvr.GroupResource(), "", errRevoked)):
+	default:
+	}
+}
