@@ -120,7 +120,7 @@ test: controlplane test-hack ## Run all tests, against a real control plane.
 	echo "test: passed in $$((SECONDS - start)) s"
 
 .PHONY: conformance
-conformance: ## Run OPA's conformance cases compiled, and compare 240,000 evaluations with the interpreter.
+conformance: ## Run OPA's conformance cases compiled, and compare 290,000 evaluations with the interpreter.
 	go test -count=1 -run TestConformance -v ./pkg/rego/exec
 	go test -count=1 -timeout $(TEST_TIMEOUT) -run 'TestLibrary|TestExotic|TestShuffled' -v ./pkg/rego -evaluations 240000
 

@@ -53,16 +53,16 @@ func (p *parts) addAudit() error {
 	return p.mgr.Add(a)
 }
 
-// controllerGC is how much the heap of a controller may grow, in percent of what
-// is alive, until garbage is collected (GOGC).
-const controllerGC = 50
+// collectAt is how much the heap may grow, in percent of what is alive, until
+// garbage is collected (GOGC).
+const collectAt = 50
 
-// spareMemory has the garbage of a process without a webhook collected early.
-// What is alive is little, so that it costs next to no time, and what audit lets
-// go makes up most of the heap.
-func (s settings) spareMemory() {
-	if os.Getenv("GOGC") == "" && !s.serves(roleWebhook) {
-		debug.SetGCPercent(controllerGC)
+// spareMemory has garbage collected early. What is alive is little, so that it
+// costs next to no time, and what audit and compilers let go makes up most of
+// the heap.
+func spareMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAt)
 	}
 }
 

@@ -117,7 +117,7 @@ func serve(ctx context.Context, s settings, logs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s.spareMemory()
+	spareMemory()
 	ctrl.SetLogger(log)
 	klog.SetLogger(log)
 	if s.PodName == "" {
