@@ -38,7 +38,7 @@ func (k *kind) checkRight(ctx context.Context) {
 		return
 	}
 	select {
-	case k.lost <- k.source.failure(verbList, apierrors.NewForbidden(k.gvr.GroupResource(), "", errRevoked)):
+	case k.lost <- k.failure(verbList, apierrors.NewForbidden(k.gvr.GroupResource(), "", errRevoked)):
 	default:
 	}
 }

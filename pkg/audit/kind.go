@@ -139,7 +139,7 @@ func (k *kind) failed(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	k.source.erred(err)
+	k.erred(err)
 	if apierrors.IsNotFound(err) {
 		k.a.lookAgain()
 	}
@@ -166,7 +166,7 @@ func (k *kind) broken() {
 
 func (k *kind) recovered(err error) {
 	if err != nil {
-		k.source.erred(err)
+		k.erred(err)
 		k.a.o.Log.V(1).Info("reading a kind anew", "kind", k.gvk.String(), "reason", err.Error())
 	}
 }
@@ -192,7 +192,8 @@ func (k *kind) session(parent context.Context) error {
 	var tasks sync.WaitGroup
 	defer func() { cancel(); tasks.Wait(); k.broken() }()
 	select { // what was said of the last session does not count any more
-	case <-k.lost:
+	case old := <-k.lost:
+		k.a.o.Log.V(1).Info("reading a kind anew", "kind", k.gvk.String(), "reason", old.Error())
 	default:
 	}
 	events, done := make(chan event, buffered), make(chan error, 1)

@@ -98,7 +98,7 @@ func (k *kind) read(ctx context.Context, r *reading, began func(version string))
 	case err != nil:
 		return err
 	case r.err != nil:
-		return k.source.failure(verbList, r.err)
+		return k.failure(verbList, r.err)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
