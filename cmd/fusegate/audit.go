@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -63,6 +64,17 @@ const collectAt = 50
 func spareMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectAt)
+	}
+}
+
+// spare leaves memory, and if no requests are served processors too, to others.
+func (s settings) spare(log logr.Logger) {
+	spareMemory()
+	if s.serves(roleWebhook) {
+		return
+	}
+	if err := stepBack(); err != nil {
+		log.Info("running at the priority of others", "reason", err.Error())
 	}
 }
 

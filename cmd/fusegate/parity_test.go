@@ -52,6 +52,7 @@ func TestParity(t *testing.T) {
 	}
 	c.must(t, constraints, "apply", "-f", "-")
 	c.must(t, "", "wait", "--for=condition=Enforced", "paritylabels/owner", "paritylabels/team", "parityseen/seen", "--timeout="+patience.String())
+	defer c.must(t, policies, "delete", "-f", "-")
 	file := filepath.Join(t.TempDir(), "policies.yaml")
 	if err := os.WriteFile(file, []byte(policies+"---"+constraints+"---\n"+namespace), 0o600); err != nil {
 		t.Fatal(err)

@@ -16,8 +16,9 @@ const failurePolicyRefusal = "failurePolicy is not a setting: Fusegate's webhook
 	"since a webhook that fails closed can stop the control plane; for a rule that must never be skipped " +
 	"use a ValidatingAdmissionPolicy, which runs inside the API server"
 
-const topKeys = "the keys are apiServers, caBundle, caFile, certDir, context, controllerReplicas, exempt, healthListen, image, kubeconfig, listen, " +
-	"logDenies, logFormat, logLevel, metricsListen, namespace, podName, roles, rotateCerts, servicePort, timeoutSeconds, webhookReplicas, webhookURL"
+const topKeys = "the keys are apiServers, auditLimit, auditResync, auditWorkers, caBundle, caFile, certDir, checkEvery, context, " +
+	"controllerReplicas, exempt, healthListen, image, inventorySecrets, kubeconfig, listen, logDenies, logFormat, logLevel, " +
+	"metricsListen, namespace, podName, reportLimit, reports, roles, rotateCerts, servicePort, timeoutSeconds, webhookReplicas, webhookURL"
 
 const exemptKeys = "the keys of exempt are controllers, groups, kubeSystemAccounts, namespaces, ownNamespace, ownServiceAccounts, provider, serviceAccounts, users"
 

@@ -117,7 +117,7 @@ func serve(ctx context.Context, s settings, logs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	spareMemory()
+	s.spare(log)
 	ctrl.SetLogger(log)
 	klog.SetLogger(log)
 	if s.PodName == "" {

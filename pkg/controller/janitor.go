@@ -78,7 +78,7 @@ func (j *Janitor) round(ctx context.Context) error {
 func (j *Janitor) pods(ctx context.Context) (map[string]bool, error) {
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(templateGVK().GroupVersion().WithKind("ConstraintTemplateList"))
-	if err := j.client.List(ctx, list); err != nil {
+	if err := j.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing ConstraintTemplates: %w", err)
 	}
 	pods := map[string]bool{}

@@ -72,7 +72,7 @@ func (p Plan) Apply(ctx context.Context, c client.Client, o ApplyOptions) ([]Cha
 		}
 	}
 	for _, u := range p.Objects {
-		if err := a.apply(ctx, u); err != nil {
+		if err := a.applyOrKeep(ctx, u); err != nil {
 			return a.changes, err
 		}
 	}

@@ -92,7 +92,7 @@ func explain(ref Ref, err error) error {
 func (a *applier) checkCRDs(ctx context.Context) error {
 	var errs []error
 	for _, u := range a.plan.Objects {
-		if u.GetKind() != crdKind {
+		if u.GetKind() != crdKind || a.keeps(u) {
 			continue
 		}
 		live, err := get(ctx, a.client, refOf(u))
@@ -104,6 +104,30 @@ func (a *applier) checkCRDs(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// readOnly are the CRDs of kinds that Fusegate reads and never writes, status
+// included: anybody's definition of them will do.
+var readOnly = map[string]bool{"configs.config.gatekeeper.sh": true, "syncsets.syncset.gatekeeper.sh": true}
+
+// keeps tells whether somebody else's object stays as it is, should there be
+// one.
+func (a *applier) keeps(u *unstructured.Unstructured) bool {
+	return u.GetKind() == crdKind && readOnly[u.GetName()] && !a.plan.Config.TakeOverCRDs
+}
+
+func (a *applier) applyOrKeep(ctx context.Context, u *unstructured.Unstructured) error {
+	if a.keeps(u) {
+		live, err := get(ctx, a.client, refOf(u))
+		if err != nil {
+			return err
+		}
+		if live != nil && !ours(live) {
+			a.record(Change{Object: refOf(u), Action: Kept})
+			return nil
+		}
+	}
+	return a.apply(ctx, u)
 }
 
 // ours tells whether an object was installed by Fusegate.

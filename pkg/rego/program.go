@@ -106,6 +106,7 @@ func translate(ctx context.Context, c *ast.Compiler) (*exec.Program, error) {
 	if err != nil {
 		return nil, err
 	}
+	yield()
 	return exec.Translate(planned, exec.Options{Capabilities: capabilities()})
 }
 

@@ -2,6 +2,7 @@ package rego
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -35,6 +36,11 @@ var capabilities = sync.OnceValue(func() *ast.Capabilities {
 	return caps
 })
 
+// yield lets whatever waits for a processor go first. A template takes
+// milliseconds to compile, and a goroutine keeps its processor for up to ten:
+// reviews would wait behind it.
+func yield() { runtime.Gosched() }
+
 // compileSource parses the template's Rego, checks that it stays inside the
 // sandbox and compiles it, without its calls of print unless they are asked
 // for. The entry rule is then data.template.violation.
@@ -51,6 +57,12 @@ func compileSource(src *schema.Source, prints bool) (*ast.Compiler, error) {
 		return nil, err
 	}
 	c := ast.NewCompiler().WithCapabilities(capabilities()).WithEnablePrintStatements(prints)
+	for _, stage := range ast.AllStages() {
+		c.WithStageAfterID(stage, ast.CompilerStageDefinition{Name: "Yield", MetricName: "yield", Stage: func(*ast.Compiler) *ast.Error {
+			yield()
+			return nil
+		}})
+	}
 	c.Compile(modules)
 	if c.Failed() {
 		return nil, diagnose(c.Errors)
@@ -99,6 +111,7 @@ func parse(src *schema.Source) (*ast.Module, []*ast.Module, error) {
 }
 
 func parseModule(name, text string, opts ast.ParserOptions) (*ast.Module, error) {
+	yield()
 	m, err := ast.ParseModuleWithOpts(name, text, opts)
 	if err != nil {
 		return nil, diagnose(err)

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/ir"
@@ -88,6 +89,7 @@ func Translate(p *ir.Policy, opts Options) (*Program, error) {
 	t.declare(p.Funcs.Funcs)
 	sharer := newSharer(p)
 	for i, fn := range p.Funcs.Funcs {
+		runtime.Gosched() // reviews first
 		t.program.funcs[i].shared = sharer.identify(fn.Name)
 		if err := t.function(t.program.funcs[i], fn); err != nil {
 			return nil, fmt.Errorf("translating %s: %w", fn.Name, err)
