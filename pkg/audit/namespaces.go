@@ -125,7 +125,6 @@ func (n *namespaces) session(parent context.Context) error {
 func (n *namespaces) list(ctx context.Context) (version string, err error) {
 	present := map[string]bool{}
 	_, err = n.source.list(ctx, metav1.NamespaceAll, reader{
-		limit: pageSize,
 		began: func(v string) { version = v },
 		each: func(text []byte) error {
 			u, err := n.source.object(text)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"sync"
-	"time"
 )
 
 // ahead is how many objects may be read ahead of their reviews.
@@ -34,14 +33,6 @@ type reading struct {
 	compare bool
 	changed map[objectKey]bool
 	err     error // an object that could not be decoded
-
-	// The fields below are for the goroutine that lists.
-
-	// holds tells that it has a turn.
-	holds bool
-	// calm readings only prove what is known, and rest between pages.
-	calm   bool
-	turned time.Time
 }
 
 // arrival is that of an object, or with a negative n its departure.
@@ -66,7 +57,6 @@ func (k *kind) begin(namespace string, only map[*constraint]bool) *reading {
 	if r.whole() {
 		// What changes is followed, and nothing else is on its way.
 		r.compare = k.followed && k.swept == r.sequence && len(k.reread) == 0
-		r.calm = r.compare
 		clear(k.reread) // all of them are read
 	}
 	k.active[r] = true
@@ -83,11 +73,10 @@ func (k *kind) end(r *reading) {
 // is.
 func (k *kind) read(ctx context.Context, r *reading, began func(version string)) error {
 	defer k.end(r)
-	if r.holds = k.a.enter(ctx); !r.holds {
+	if !k.a.enter(ctx) {
 		return ctx.Err()
 	}
-	defer func() { k.a.leave(r) }()
-	r.turned = k.a.o.Clock.Now()
+	defer func() { <-k.a.listings }()
 	var tasks sync.WaitGroup
 	texts := make(chan *bytes.Buffer, ahead)
 	for range cap(k.a.workers) {
@@ -98,10 +87,9 @@ func (k *kind) read(ctx context.Context, r *reading, began func(version string))
 		})
 	}
 	ragged, err := k.list(ctx, r.namespace, reader{
-		limit: r.page(),
 		began: func(version string) { k.dated(r, version); began(version) },
 		each:  func(text []byte) error { return queue(ctx, texts, text) },
-		page:  func(n int64) { k.turn(ctx, r, n) },
+		page:  func(n int64) { k.turned(r, n) },
 	})
 	close(texts)
 	tasks.Wait()
@@ -118,14 +106,6 @@ func (k *kind) read(ctx context.Context, r *reading, began func(version string))
 	return nil
 }
 
-// page is how many objects are asked for at a time.
-func (r *reading) page() int {
-	if r.calm {
-		return calmPage
-	}
-	return pageSize
-}
-
 // enter waits for a turn to read a kind.
 func (a *Auditor) enter(ctx context.Context) bool {
 	select {
@@ -133,14 +113,6 @@ func (a *Auditor) enter(ctx context.Context) bool {
 		return false
 	case a.listings <- struct{}{}:
 		return true
-	}
-}
-
-// leave gives the turn of a reading to another.
-func (a *Auditor) leave(r *reading) {
-	if r.holds {
-		r.holds = false
-		<-a.listings
 	}
 }
 
@@ -188,22 +160,12 @@ func (k *kind) dated(r *reading, version string) {
 	r.version = number(version)
 }
 
-// restShare is how many times as long as a page took a calm reading rests after
-// it: nobody waits for its result, and requests may wait for a processor.
-const restShare = 4
-
-// turn notes the end of a page.
-func (k *kind) turn(ctx context.Context, r *reading, n int64) {
+// turned notes the end of a page.
+func (k *kind) turned(r *reading, n int64) {
 	k.a.mu.Lock()
 	r.listed += n
 	k.a.mu.Unlock()
 	k.a.progressed(0, n)
-	if r.calm {
-		k.a.leave(r)
-		k.a.sleep(ctx, restShare*k.a.o.Clock.Since(r.turned))
-		r.holds = k.a.enter(ctx)
-		r.turned = k.a.o.Clock.Now()
-	}
 }
 
 // complete ends a reading that came to the end: what it has not seen is gone.

@@ -27,9 +27,6 @@ const (
 	// pageSize is how many objects are asked for at a time, and leastPage how
 	// many where a page takes longer than the API server gives it.
 	pageSize, leastPage = 500, 8
-	// calmPage is for readings that are in no hurry: the API server makes a
-	// page in one go, and requests wait for a processor meanwhile.
-	calmPage = 100
 	// listBuffer and watchBuffer are how much is read at a time.
 	listBuffer, watchBuffer = 32 << 10, 4 << 10
 )
@@ -98,8 +95,6 @@ func (s source) request(verb, namespace string) *rest.Request {
 
 // reader takes what is listed.
 type reader struct {
-	// limit is how many objects to ask for at a time.
-	limit int
 	// began is called with the version as of which the list is, before its
 	// second page.
 	began func(version string)
@@ -115,7 +110,7 @@ type reader struct {
 // the rest of the list is then newer than its beginning (ragged), which a watch
 // makes up for. A page that breaks off is asked for again, in smaller ones.
 func (s source) list(ctx context.Context, namespace string, to reader) (ragged bool, err error) {
-	began, offered, limit := false, false, to.limit
+	began, offered, limit := false, false, pageSize
 	for token := ""; ; {
 		n, head, err := s.page(ctx, namespace, token, limit, to.each)
 		f := (*failure)(nil)
