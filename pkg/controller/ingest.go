@@ -172,14 +172,17 @@ func (i *Ingest) SetupWithManager(mgr manager.Manager) error {
 	)
 }
 
-func (i *Ingest) reconcile(ctx context.Context, k key) (reconcile.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+func (i *Ingest) reconcile(stop context.Context, k key) (reconcile.Result, error) {
+	ctx, cancel := context.WithTimeout(stop, readTimeout)
 	defer cancel()
 	var err error
 	if k.kind == "" {
 		err = i.template(ctx, k)
 	} else {
 		err = i.constraint(ctx, k)
+	}
+	if stop.Err() != nil {
+		return reconcile.Result{}, nil // what is cut off is no failure
 	}
 	if errors.Is(err, errNotYet) || apimeta.IsNoMatchError(err) {
 		i.log.V(1).Info("waiting for the API server to serve a kind", "object", k.String(), "reason", err.Error())

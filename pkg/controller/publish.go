@@ -103,8 +103,17 @@ func (p *Publisher) everyTemplate(ctx context.Context, _ client.Object) []reconc
 	return out
 }
 
-// Reconcile publishes one template.
+// Reconcile publishes one template. What is cut off since the process stops is
+// no failure.
 func (p *Publisher) Reconcile(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
+	out, err := p.reconcile(ctx, r)
+	if ctx.Err() != nil {
+		return reconcile.Result{}, nil
+	}
+	return out, err
+}
+
+func (p *Publisher) reconcile(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
 	u := newObject(templateGVK())
 	err := p.client.Get(ctx, r.NamespacedName, u)
 	if apierrors.IsNotFound(err) {
