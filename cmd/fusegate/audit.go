@@ -44,7 +44,7 @@ func (p *parts) addAudit() error {
 		return err
 	}
 	a, err := audit.New(audit.Options{
-		Config: p.mgr.GetConfig(), Reviewer: p.engine, Perimeter: p.perimeter, Sink: sink, Objects: objects,
+		Config: p.mgr.GetConfig(), Discovery: p.catalog, Reviewer: p.engine, Perimeter: p.perimeter, Sink: sink, Objects: objects,
 		Ready: p.inventory.Err, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
 		Metrics: metrics.Registry, Log: p.log.WithName("audit"),
 	})
@@ -103,16 +103,16 @@ type auditSink struct {
 	mu sync.Mutex
 	// settled holds, by constraint, what was last compared or written.
 	settled  map[string]settledAudit
-	rounds   int
+	compared time.Time
 	report   v1alpha1.AuditReportStatus
 	reported time.Time
 	// reporter writes report objects; nil if none are asked for.
 	reporter *reporting.Reporter
 }
 
-// compareEvery is every how many rounds constraints are looked at of which audit
-// has nothing new, in case somebody else has changed what it wrote.
-const compareEvery = 10
+// compareEvery is how often constraints are looked at of which audit has nothing
+// new, in case somebody else has changed what it wrote.
+const compareEvery = 10 * time.Second
 
 func newAuditSink(c client.Client, recorder events.EventRecorder, resync time.Duration) *auditSink {
 	return &auditSink{client: c, resync: resync, news: newAuditNews(recorder), settled: map[string]settledAudit{}}
@@ -131,9 +131,12 @@ func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) 
 	errs := make([]error, len(outcomes))
 	var tasks sync.WaitGroup
 	slots := make(chan struct{}, auditWriters)
-	s.rounds++
+	compare := time.Since(s.compared) >= compareEvery
+	if compare {
+		s.compared = time.Now()
+	}
 	for i, o := range outcomes {
-		if s.rounds%compareEvery != 0 && s.knows(o) {
+		if !compare && s.knows(o) {
 			continue
 		}
 		slots <- struct{}{}

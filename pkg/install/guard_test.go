@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -91,7 +92,7 @@ func arm(t *testing.T, wrap func(client.Client) client.Client, prepare func(*arm
 	}
 	guard, err := install.NewGuard(install.GuardOptions{
 		Client: writer, Live: c, Discovery: a, Config: config, Ready: a.isReady, Subjects: a.all, Changed: a.changed,
-		Touched: a.watch(t), Namespaces: a.namespaces, Announce: a.announce,
+		Touched: a.watch(t), Namespaces: a.namespaces, Renamed: a.renamed, Announce: a.announce,
 		Log: funcr.New(func(_, line string) {
 			if !strings.Contains(line, `"level"=`) {
 				a.errors.Add(1)
@@ -190,6 +191,18 @@ func (a *armory) announced() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.events)
+}
+
+// renamed is another number when names or labels of namespaces are others.
+func (a *armory) renamed() uint64 {
+	list, err := a.namespaces(context.Background())
+	if err != nil {
+		return 0
+	}
+	slices.SortFunc(list, func(x, y intercept.Namespace) int { return strings.Compare(x.Name, y.Name) })
+	h := fnv.New64()
+	fmt.Fprint(h, list)
+	return h.Sum64()
 }
 
 func (a *armory) namespaces(ctx context.Context) ([]intercept.Namespace, error) {
