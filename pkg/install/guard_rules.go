@@ -32,6 +32,10 @@ func (g *Guard) discover() error {
 	if err != nil && !partial {
 		return fmt.Errorf("discovering what the cluster serves: %w", err)
 	}
+	// They come in any order.
+	served = slices.SortedFunc(slices.Values(served), func(a, b *metav1.APIResourceList) int {
+		return strings.Compare(a.GroupVersion, b.GroupVersion)
+	})
 	groups := []string{}
 	for gv := range failed {
 		groups = append(groups, gv.Group)

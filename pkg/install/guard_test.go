@@ -45,6 +45,8 @@ type armory struct {
 	changed  chan struct{}
 	errors   atomic.Int64 // lines of log that are errors
 	asked    atomic.Int64 // probes that reached the backend
+	looked   atomic.Int64 // looks at what the cluster serves
+	counted  atomic.Int64 // looks at the constraints
 	mu       sync.Mutex
 	ready    error
 	needs    []intercept.Need
@@ -148,6 +150,7 @@ func (a *armory) isReady() error {
 func (a *armory) all() []install.Subject {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.counted.Add(1)
 	out := make([]install.Subject, len(a.needs))
 	for i, n := range a.needs {
 		out[i] = install.Subject{Identity: subject(i), Need: n}
@@ -219,6 +222,7 @@ func (a *armory) namespaces(ctx context.Context) ([]intercept.Namespace, error) 
 
 // ServerGroupsAndResources answers as the API server, and then as discover does.
 func (a *armory) ServerGroupsAndResources() ([]*metav1.APIGroup, []*metav1.APIResourceList, error) {
+	defer a.looked.Add(1)
 	groups, lists, err := a.ServerResourcesInterface.ServerGroupsAndResources()
 	a.mu.Lock()
 	defer a.mu.Unlock()
