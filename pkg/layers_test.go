@@ -49,6 +49,7 @@ var layers = map[string]row{
 	"pkg/output":    {},
 	"pkg/rawjson":   {},
 	"pkg/manifest":  {},
+	"pkg/machine":   {},
 
 	// Pure functions.
 	"pkg/match":  {imports: []string{"pkg/policy"}},
