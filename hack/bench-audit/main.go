@@ -33,6 +33,7 @@ func main() {
 	flag.IntVar(&o.onPods, "on-pods", 33, "how many of them match Pods at least")
 	flag.DurationVar(&o.idle, "idle", 30*time.Second, "how long to watch it doing nothing, or with -load how long a side of a round takes")
 	flag.IntVar(&o.loadRounds, "load", 0, "in how many rounds to measure what an audit does to the webhook of another process, instead of the audit; 0 for not")
+	flag.BoolVar(&o.timeline, "timeline", false, "with -load, tell for each quarter of a second the slowest answer and what each process took")
 	flag.StringVar(&o.logLevel, "log-level", "error", "what the fusegate logs to standard error: error, info, debug")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -48,6 +49,7 @@ type options struct {
 	binary, logLevel          string
 	pods, constraints, onPods int
 	loadRounds                int
+	timeline                  bool
 	idle                      time.Duration
 }
 

@@ -97,6 +97,8 @@ const (
 	reviewTimeout = 10 * time.Second
 	// listings is how many kinds are read at a time: each holds a page.
 	listings = 2
+	// leisure is how many more may be read at leisure.
+	leisure = 1
 )
 
 // Options are what an Auditor needs. Config, Reviewer and Sink are required; for
@@ -129,6 +131,10 @@ type Options struct {
 	// QPS bounds the requests to the API server in a second, of which a page of
 	// objects is one; twice as many may come at once.
 	QPS float32
+	// Crowded tells whether others want the processors: what is listed then is
+	// listed slowly, at a twentieth of the time. What is new or has changed is
+	// reviewed at once all the same. Nil stands for never.
+	Crowded func() bool
 	// Progress is called by Once after every page and every kind, never twice
 	// at the same time. It must not take long.
 	Progress func(Progress)
@@ -146,6 +152,9 @@ func (o Options) withDefaults() Options {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
+	if o.Crowded == nil {
+		o.Crowded = func() bool { return false }
+	}
 	if o.Ready == nil {
 		o.Ready = func() error { return nil }
 	}
@@ -162,6 +171,7 @@ type Auditor struct {
 	namespaces *namespaces
 	workers    chan struct{}
 	listings   chan struct{}
+	leisure    chan struct{}
 	discover   chan struct{} // asks for another look at what is served
 	tasks      sync.WaitGroup
 	planned    planned // Start's
@@ -203,7 +213,7 @@ func newAuditor(o Options) (*Auditor, error) {
 	}
 	o = o.withDefaults()
 	a := &Auditor{
-		o: o, workers: make(chan struct{}, o.Workers), listings: make(chan struct{}, listings),
+		o: o, workers: make(chan struct{}, o.Workers), listings: make(chan struct{}, listings), leisure: make(chan struct{}, leisure),
 		discover: make(chan struct{}, 1),
 		known:    map[name]*constraint{}, kinds: map[schema.GroupKind]*kind{}, unserved: map[string]error{},
 		dirty: map[*constraint]bool{}, changedObjects: map[objectRef]struct{}{},
