@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"reflect"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -103,10 +105,13 @@ type auditSink struct {
 
 	mu sync.Mutex
 	// settled holds, by constraint, what was last compared or written.
-	settled  map[string]settledAudit
-	rounds   int
-	report   v1alpha1.AuditReportStatus
-	reported time.Time
+	settled map[string]settledAudit
+	rounds  int
+	// refreshes is how many more may be written for their time alone in this
+	// round.
+	refreshes atomic.Int64
+	report    v1alpha1.AuditReportStatus
+	reported  time.Time
 	// reporter writes report objects; nil if none are asked for.
 	reporter *reporting.Reporter
 }
@@ -114,6 +119,10 @@ type auditSink struct {
 // compareEvery is every how many rounds constraints are looked at of which audit
 // has nothing new, in case somebody else has changed what it wrote.
 const compareEvery = 10
+
+// refreshWithin is in how many rounds statuses in which only the time is old are
+// written: those of all constraints become old at once.
+const refreshWithin = 600
 
 func newAuditSink(c client.Client, recorder events.EventRecorder, resync time.Duration) *auditSink {
 	return &auditSink{client: c, resync: resync, news: newAuditNews(recorder), settled: map[string]settledAudit{}}
@@ -133,6 +142,7 @@ func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) 
 	var tasks sync.WaitGroup
 	slots := make(chan struct{}, auditWriters)
 	s.rounds++
+	s.refreshes.Store(int64(1 + len(outcomes)/refreshWithin))
 	for i, o := range outcomes {
 		if s.rounds%compareEvery != 0 && s.knows(o) {
 			continue
@@ -175,7 +185,13 @@ func (s *auditSink) constraint(ctx context.Context, o *audit.Outcome) error {
 		s.news.tell(u, o)
 		return nil
 	}
-	if _, err := status.Audited(ctx, s.client, u, finding(o), s.resync/2); err != nil {
+	fresh := s.resync / 2
+	later := status.Stale(u, o.Read, fresh) && s.refreshes.Add(-1) < 0
+	if later {
+		fresh = math.MaxInt64 // what has changed is written all the same
+	}
+	written, err := status.Audited(ctx, s.client, u, finding(o), fresh)
+	if err != nil || later && !written {
 		return err
 	}
 	s.settle(now)
