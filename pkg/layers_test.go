@@ -49,6 +49,7 @@ var layers = map[string]row{
 	"pkg/output":    {},
 	"pkg/rawjson":   {},
 	"pkg/manifest":  {},
+	"pkg/catalog":   {},
 	"pkg/machine":   {},
 
 	// Pure functions.

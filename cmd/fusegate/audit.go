@@ -47,7 +47,7 @@ func (p *parts) addAudit() error {
 		return err
 	}
 	a, err := audit.New(audit.Options{
-		Config: p.mgr.GetConfig(), Reviewer: p.engine, Perimeter: p.perimeter, Sink: sink, Objects: objects,
+		Config: p.mgr.GetConfig(), Discovery: p.catalog, Reviewer: p.engine, Perimeter: p.perimeter, Sink: sink, Objects: objects,
 		Ready: p.inventory.Err, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
 		Crowded: machine.NewMeter().Crowded, Metrics: metrics.Registry, Log: p.log.WithName("audit"),
 	})
@@ -105,8 +105,8 @@ type auditSink struct {
 
 	mu sync.Mutex
 	// settled holds, by constraint, what was last compared or written.
-	settled map[string]settledAudit
-	rounds  int
+	settled  map[string]settledAudit
+	compared time.Time
 	// refreshes is how many more may be written for their time alone in this
 	// round.
 	refreshes atomic.Int64
@@ -116,13 +116,13 @@ type auditSink struct {
 	reporter *reporting.Reporter
 }
 
-// compareEvery is every how many rounds constraints are looked at of which audit
-// has nothing new, in case somebody else has changed what it wrote.
-const compareEvery = 10
+// compareEvery is how often constraints are looked at of which audit has nothing
+// new, in case somebody else has changed what it wrote.
+const compareEvery = 10 * time.Second
 
 // refreshWithin is in how many rounds statuses in which only the time is old are
-// written: those of all constraints become old at once.
-const refreshWithin = 600
+// written, at least: those of all constraints become old at once.
+const refreshWithin = 20
 
 func newAuditSink(c client.Client, recorder events.EventRecorder, resync time.Duration) *auditSink {
 	return &auditSink{client: c, resync: resync, news: newAuditNews(recorder), settled: map[string]settledAudit{}}
@@ -141,10 +141,13 @@ func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) 
 	errs := make([]error, len(outcomes))
 	var tasks sync.WaitGroup
 	slots := make(chan struct{}, auditWriters)
-	s.rounds++
 	s.refreshes.Store(int64(1 + len(outcomes)/refreshWithin))
+	compare := time.Since(s.compared) >= compareEvery
+	if compare {
+		s.compared = time.Now()
+	}
 	for i, o := range outcomes {
-		if s.rounds%compareEvery != 0 && s.knows(o) {
+		if !compare && s.knows(o) {
 			continue
 		}
 		slots <- struct{}{}

@@ -41,8 +41,9 @@ type Reviewer interface {
 	Changed() <-chan struct{}
 }
 
-// Sink takes results. It is called about once a second with everything, from
-// one goroutine, and finds out by itself what is new.
+// Sink takes results. It is called with everything, from one goroutine, and finds
+// out by itself what is new: about once a second while there is news and for ten
+// seconds after, and every ten seconds otherwise.
 type Sink interface {
 	// Constraints is given the outcome of every constraint that is known in
 	// full, or cannot be known in full. An outcome must not be changed.
@@ -88,8 +89,10 @@ const (
 const (
 	// settle is how long to wait for more changes of constraints.
 	settle = 200 * time.Millisecond
-	// round is how often results are handed to the sink.
+	// round is how often results are handed to the sink. Without news for quiet
+	// rounds, they are as seldom.
 	round = time.Second
+	quiet = 10
 	// reviewTimeout bounds one review.
 	reviewTimeout = 10 * time.Second
 	// listings is how many kinds are read at a time: each holds a page.
@@ -103,7 +106,10 @@ const (
 type Options struct {
 	// Config says how to reach the API server. It is copied; its rate limit is
 	// not used.
-	Config    *rest.Config
+	Config *rest.Config
+	// Discovery tells what is served; by default it is asked for by Config. One
+	// that returns the same values as long as nothing changes saves work.
+	Discovery discovery.ServerResourcesInterface
 	Reviewer  Reviewer
 	Perimeter exempt.Perimeter
 	Sink      Sink
@@ -168,6 +174,7 @@ type Auditor struct {
 	leisure    chan struct{}
 	discover   chan struct{} // asks for another look at what is served
 	tasks      sync.WaitGroup
+	planned    planned // Start's
 
 	progressing sync.Mutex // guards progress
 	progress    Progress
@@ -232,6 +239,9 @@ func (a *Auditor) connect() (err error) {
 	if a.client, err = rest.UnversionedRESTClientFor(cfg); err != nil {
 		return fmt.Errorf("creating the client of audit: %w", err)
 	}
+	if a.discovery = a.o.Discovery; a.discovery != nil {
+		return nil
+	}
 	if a.discovery, err = discovery.NewDiscoveryClientForConfig(cfg); err != nil {
 		return fmt.Errorf("creating the discovery client of audit: %w", err)
 	}
@@ -255,10 +265,10 @@ func (a *Auditor) Start(ctx context.Context) error {
 	if a.o.Objects != nil {
 		a.tasks.Go(func() { a.publishObjects(ctx) })
 	}
-	for ctx.Err() == nil {
+	for news := true; ctx.Err() == nil; {
 		changed := a.o.Reviewer.Changed()
-		again := a.refresh(ctx)
-		a.pause(ctx, changed, again)
+		again := a.refresh(ctx, news)
+		news = a.pause(ctx, changed, again)
 	}
 	return nil
 }
@@ -274,18 +284,20 @@ func (a *Auditor) awaitReady(ctx context.Context) bool {
 }
 
 // pause waits until there may be something new: constraints, or after a while
-// what is served.
-func (a *Auditor) pause(ctx context.Context, changed <-chan struct{}, again time.Duration) {
+// what is served. It tells whether it was more than time that passed.
+func (a *Auditor) pause(ctx context.Context, changed <-chan struct{}, again time.Duration) (news bool) {
 	timer := a.o.Clock.NewTimer(again)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-timer.C():
+		return false
 	case <-a.discover:
 		a.sleep(ctx, settle)
 	case <-changed:
 		a.sleep(ctx, settle)
 	}
+	return true
 }
 
 // sleep waits for d and tells whether ctx has not ended.
