@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"os"
 	"reflect"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -57,22 +55,13 @@ func (p *parts) addAudit() error {
 	return p.mgr.Add(a)
 }
 
-// collectAt is how much the heap may grow, in percent of what is alive, until
-// garbage is collected (GOGC).
-const collectAt = 50
-
-// spareMemory has garbage collected early. What is alive is little, so that it
-// costs next to no time, and what audit and compilers let go makes up most of
-// the heap.
-func spareMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAt)
-	}
-}
-
 // spare leaves memory, and if no requests are served processors too, to others.
 func (s settings) spare(log logr.Logger) {
-	spareMemory()
+	percent := collectAt
+	if !s.serves(roleController) {
+		percent = collectAtStart
+	}
+	spareMemory(percent, log)
 	if s.serves(roleWebhook) {
 		return
 	}
