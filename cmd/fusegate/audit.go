@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
+	"math"
 	"reflect"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -55,22 +55,13 @@ func (p *parts) addAudit() error {
 	return p.mgr.Add(a)
 }
 
-// collectAt is how much the heap may grow, in percent of what is alive, until
-// garbage is collected (GOGC).
-const collectAt = 50
-
-// spareMemory has garbage collected early. What is alive is little, so that it
-// costs next to no time, and what audit and compilers let go makes up most of
-// the heap.
-func spareMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAt)
-	}
-}
-
 // spare leaves memory, and if no requests are served processors too, to others.
 func (s settings) spare(log logr.Logger) {
-	spareMemory()
+	percent := collectAt
+	if !s.serves(roleController) {
+		percent = collectAtStart
+	}
+	spareMemory(percent, log)
 	if s.serves(roleWebhook) {
 		return
 	}
@@ -105,8 +96,11 @@ type auditSink struct {
 	// settled holds, by constraint, what was last compared or written.
 	settled  map[string]settledAudit
 	compared time.Time
-	report   v1alpha1.AuditReportStatus
-	reported time.Time
+	// refreshes is how many more may be written for their time alone in this
+	// round.
+	refreshes atomic.Int64
+	report    v1alpha1.AuditReportStatus
+	reported  time.Time
 	// reporter writes report objects; nil if none are asked for.
 	reporter *reporting.Reporter
 }
@@ -114,6 +108,10 @@ type auditSink struct {
 // compareEvery is how often constraints are looked at of which audit has nothing
 // new, in case somebody else has changed what it wrote.
 const compareEvery = 10 * time.Second
+
+// refreshWithin is in how many rounds statuses in which only the time is old are
+// written, at least: those of all constraints become old at once.
+const refreshWithin = 20
 
 func newAuditSink(c client.Client, recorder events.EventRecorder, resync time.Duration) *auditSink {
 	return &auditSink{client: c, resync: resync, news: newAuditNews(recorder), settled: map[string]settledAudit{}}
@@ -132,6 +130,7 @@ func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) 
 	errs := make([]error, len(outcomes))
 	var tasks sync.WaitGroup
 	slots := make(chan struct{}, auditWriters)
+	s.refreshes.Store(int64(1 + len(outcomes)/refreshWithin))
 	compare := time.Since(s.compared) >= compareEvery
 	if compare {
 		s.compared = time.Now()
@@ -178,7 +177,13 @@ func (s *auditSink) constraint(ctx context.Context, o *audit.Outcome) error {
 		s.news.tell(u, o)
 		return nil
 	}
-	if _, err := status.Audited(ctx, s.client, u, finding(o), s.resync/2); err != nil {
+	fresh := s.resync / 2
+	later := status.Stale(u, o.Read, fresh) && s.refreshes.Add(-1) < 0
+	if later {
+		fresh = math.MaxInt64 // what has changed is written all the same
+	}
+	written, err := status.Audited(ctx, s.client, u, finding(o), fresh)
+	if err != nil || later && !written {
 		return err
 	}
 	s.settle(now)

@@ -119,11 +119,13 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 
 // cacheOptions keep out of memory what nobody reads.
 func cacheOptions(namespace string) cache.Options {
+	shared := &words{known: map[string]string{}}
 	return cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
+		DefaultTransform: shared.strip,
 		ByObject: map[client.Object]cache.ByObject{
 			&apiextensionsv1.CustomResourceDefinition{}: {
-				Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelConstraintCRD: "yes"}),
+				Label:     labels.SelectorFromSet(labels.Set{v1alpha1.LabelConstraintCRD: "yes"}),
+				Transform: stripDefinition,
 			},
 			&admissionregistrationv1.ValidatingWebhookConfiguration{}: {
 				Field: fields.OneTermEqualSelector("metadata.name", install.ConfigurationName),
@@ -165,6 +167,7 @@ func (p *parts) addIngest() error {
 		p.mgr.Add(controller.NewSurvey(p.mgr.GetAPIReader(), p.readiness, p.log.WithName("survey"))),
 		p.ingest.SetupWithManager(p.mgr),
 		p.mgr.Add(checker(p.check)),
+		p.mgr.Add(thrift{engine: p.engine, log: p.log.WithName("memory")}),
 	)
 }
 

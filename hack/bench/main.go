@@ -20,6 +20,7 @@ func main() {
 	budget := flag.Duration("time", time.Second, "how long one side is measured in one round for one review")
 	alone := flag.Bool("scale", false, "only measure many templates and constraints")
 	server := flag.Bool("server", false, "only measure the creation of Pods through a real API server")
+	binary := flag.String("serve", "", "only measure the memory of this `fusegate` with many templates and constraints, on a real API server")
 	flag.Parse()
 	part := func(ctx context.Context) error { return run(ctx, *rounds, *budget) }
 	switch {
@@ -27,6 +28,8 @@ func main() {
 		part = scale
 	case *server:
 		part = throughServer
+	case *binary != "":
+		part = func(ctx context.Context) error { return serving(ctx, *binary) }
 	}
 	if err := part(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)

@@ -19,6 +19,8 @@ import (
 const (
 	manyTemplates   = 200
 	manyConstraints = 1000
+	// servesAt is the GOGC that fusegate serve sets.
+	servesAt = 50
 )
 
 // scale adds many templates and constraints to an engine of its own and prints
@@ -32,6 +34,9 @@ func scale(ctx context.Context) error {
 	e, err := engine.New()
 	if err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(servesAt)
 	}
 	templates, constraints := l.many()
 	runtime.GC()
@@ -54,7 +59,7 @@ func scale(ctx context.Context) error {
 	fmt.Printf("constraint add median: %s, p99 %s\n", percentile(constraintAdds, 50).Round(time.Microsecond), percentile(constraintAdds, 99).Round(time.Microsecond))
 	peak := resident()
 	debug.FreeOSMemory()
-	fmt.Printf("resident memory: %d MB, %d MB before the first, %d MB after the last before the collector ran\n", resident(), before, peak)
+	fmt.Printf("rss: %d MB, %d MB before the first, %d MB after the last before the collector ran\n", resident(), before, peak)
 	runtime.KeepAlive(e)
 	runtime.KeepAlive(templates)
 	return nil
@@ -67,14 +72,21 @@ func (l library) many() (templates []*engine.Template, constraints []*unstructur
 		kind := fmt.Sprintf("%sX%d", t.Spec.CRD.Spec.Names.Kind, i)
 		t.Spec.CRD.Spec.Names.Kind, t.Name = kind, strings.ToLower(kind)
 		templates = append(templates, t)
-		for j := range manyConstraints / manyTemplates {
-			c := l.constraints[i%len(l.constraints)].DeepCopy()
-			c.SetKind(kind)
-			c.SetName(fmt.Sprintf("%s-%d", c.GetName(), j))
-			constraints = append(constraints, c)
-		}
+		constraints = append(constraints, renamed(l.constraints[i%len(l.constraints)], kind)...)
 	}
 	return templates, constraints
+}
+
+// renamed is a template's share of the constraints: one of another kind, several
+// times over.
+func renamed(c *unstructured.Unstructured, kind string) (out []*unstructured.Unstructured) {
+	for j := range manyConstraints / manyTemplates {
+		u := c.DeepCopy()
+		u.SetKind(kind)
+		u.SetName(fmt.Sprintf("%s-%d", c.GetName(), j))
+		out = append(out, u)
+	}
+	return out
 }
 
 // changed is a template with another text.

@@ -33,7 +33,8 @@ func (e *Engine) CheckConstraint(c *unstructured.Unstructured) error {
 	if checkReserved(c.GetKind()) != nil {
 		return ErrNoTemplate
 	}
-	return reword(e.client.ValidateConstraint(c))
+	_, err := e.kinds.check(c)
+	return reword(err)
 }
 
 // AddConstraint checks c and adds it, or replaces the one with its kind and
@@ -46,16 +47,17 @@ func (e *Engine) AddConstraint(ctx context.Context, c *unstructured.Unstructured
 }
 
 func (e *Engine) addConstraint(ctx context.Context, c *unstructured.Unstructured) error {
-	if _, err := e.client.AddConstraint(ctx, c.DeepCopy()); err != nil {
+	held := c.DeepCopy()
+	crd, err := e.kinds.check(held)
+	if err != nil {
 		return reword(err)
 	}
-	held, err := e.client.GetConstraint(c)
-	if err != nil {
-		return fmt.Errorf("reading back constraint %s: %w", c.GetName(), err)
+	if err := complete(held, crd); err != nil {
+		return err
 	}
-	// The client keeps the first of those that differ in metadata only.
-	held.SetUID(c.GetUID())
-	held.SetGeneration(c.GetGeneration())
+	if err := e.driver.AddConstraint(ctx, held); err != nil {
+		return err
+	}
 	x, err := newEntry(held)
 	if err != nil {
 		return err
@@ -74,7 +76,10 @@ func (e *Engine) RemoveConstraint(ctx context.Context, kind, name string) error 
 	c.SetAPIVersion(ConstraintGroup + "/v1beta1")
 	c.SetKind(kind)
 	c.SetName(name)
-	if _, err := e.client.RemoveConstraint(ctx, c); err != nil {
+	if err := checkIdentity(c); err != nil {
+		return err
+	}
+	if err := e.driver.RemoveConstraint(ctx, c); err != nil {
 		return err
 	}
 	e.registry.removeConstraint(kind, name)

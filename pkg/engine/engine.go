@@ -22,8 +22,9 @@ import (
 // concurrently with everything; the methods that add and remove must not be
 // called concurrently with each other for the same template.
 type Engine struct {
-	client   *client.Client
+	client   *client.Client // makes CRDs, and is told of nothing
 	driver   *rego.Driver
+	kinds    *kinds
 	registry *registry
 	observer Observer
 	checks   atomic.Pointer[checks]
@@ -47,7 +48,7 @@ func with(driver *rego.Driver) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating the constraint client: %w", err)
 	}
-	e := &Engine{client: c, driver: driver, registry: newRegistry(), observer: unobserved{}}
+	e := &Engine{client: c, driver: driver, kinds: newKinds(), registry: newRegistry(), observer: unobserved{}}
 	return e, e.addCanary(context.Background())
 }
 

@@ -35,8 +35,9 @@ func readsOf(t *Template) Reads {
 		case use[2] == "namespaceObject", use[2] == "":
 			out.Namespace = true // input or input.review as a whole, too
 		}
-		if slices.Contains(requestFields, use[2]) {
-			out.Request = append(out.Request, use[2])
+		// The match would keep all of the text.
+		if n := slices.Index(requestFields, use[2]); n >= 0 {
+			out.Request = append(out.Request, requestFields[n])
 		}
 	}
 	slices.Sort(out.Request)

@@ -88,6 +88,13 @@ func (r *registry) addTemplate(t *Template, program *rego.Program, timer func(ti
 	r.notify()
 }
 
+// has tells whether there are constraints of a template.
+func (r *registry) has(template string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.entries[template]) > 0
+}
+
 func (r *registry) removeTemplate(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -36,7 +36,9 @@ func (target) HandleReview(obj any) (bool, any, error) {
 func (target) ProcessData(any) (bool, []string, any, error) { return false, nil, nil, nil }
 
 // ValidateConstraint checks what the schema cannot.
-func (target) ValidateConstraint(c *unstructured.Unstructured) error {
+func (target) ValidateConstraint(c *unstructured.Unstructured) error { return checkTarget(c) }
+
+func checkTarget(c *unstructured.Unstructured) error {
 	if _, err := compileMatch(c); err != nil {
 		return err
 	}

@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	templatesv1 "github.com/open-policy-agent/frameworks/constraint/pkg/apis/templates/v1"
 	templatesv1alpha1 "github.com/open-policy-agent/frameworks/constraint/pkg/apis/templates/v1alpha1"
 	templatesv1beta1 "github.com/open-policy-agent/frameworks/constraint/pkg/apis/templates/v1beta1"
-	clienterrors "github.com/open-policy-agent/frameworks/constraint/pkg/client/errors"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -160,12 +159,7 @@ func (e *Engine) AddTemplate(ctx context.Context, t *Template) error {
 
 func (e *Engine) addTemplate(ctx context.Context, t *Template) error {
 	defer e.yield(ctx, time.Now())
-	_, err := e.client.AddTemplate(ctx, t.DeepCopy())
-	if errors.Is(err, clienterrors.ErrNoDriver) {
-		return fmt.Errorf("ConstraintTemplate %q has no code for an engine that Fusegate has: add Rego to spec.targets[0] (its engines: %s)",
-			t.Name, strings.Join(engines(t), ", "))
-	}
-	if err != nil {
+	if err := e.addKind(ctx, t.DeepCopy()); err != nil {
 		return reword(err)
 	}
 	kind := t.Spec.CRD.Spec.Names.Kind
@@ -187,6 +181,9 @@ func (e *Engine) yield(ctx context.Context, start time.Time) {
 	}
 }
 
+// runs tells whether a template has code for the driver.
+func (e *Engine) runs(t *Template) bool { return slices.Contains(engines(t), e.driver.Name()) }
+
 func engines(t *Template) []string {
 	var out []string
 	for _, target := range t.Spec.Targets {
@@ -206,10 +203,13 @@ func (e *Engine) RemoveTemplate(ctx context.Context, name string) error {
 	if checkReserved(name) != nil {
 		return nil // it was never added
 	}
-	t := &Template{}
-	t.Name = name
-	if _, err := e.client.RemoveTemplate(ctx, t); err != nil {
-		return err
+	if k := e.kinds.of(name); k != nil {
+		t := &Template{}
+		t.Name, t.Spec.CRD.Spec.Names.Kind = name, k.name
+		if err := e.driver.RemoveTemplate(ctx, t); err != nil {
+			return err
+		}
+		e.kinds.remove(name)
 	}
 	e.registry.removeTemplate(name)
 	e.observer.Forget(name)
