@@ -49,6 +49,8 @@ var layers = map[string]row{
 	"pkg/output":    {},
 	"pkg/rawjson":   {},
 	"pkg/manifest":  {},
+	"pkg/catalog":   {},
+	"pkg/machine":   {},
 
 	// Pure functions.
 	"pkg/match":  {imports: []string{"pkg/policy"}},

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -23,6 +25,7 @@ import (
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/audit"
 	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/machine"
 	reporting "github.com/fusegate/fusegate/pkg/report"
 	"github.com/fusegate/fusegate/pkg/status"
 )
@@ -42,9 +45,9 @@ func (p *parts) addAudit() error {
 		return err
 	}
 	a, err := audit.New(audit.Options{
-		Config: p.mgr.GetConfig(), Reviewer: p.engine, Perimeter: p.perimeter, Sink: sink, Objects: objects,
+		Config: p.mgr.GetConfig(), Discovery: p.catalog, Reviewer: p.engine, Perimeter: p.perimeter, Sink: sink, Objects: objects,
 		Ready: p.inventory.Err, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
-		Metrics: metrics.Registry, Log: p.log.WithName("audit"),
+		Crowded: machine.NewMeter().Crowded, Metrics: metrics.Registry, Log: p.log.WithName("audit"),
 	})
 	if err != nil {
 		return err
@@ -92,16 +95,23 @@ type auditSink struct {
 	mu sync.Mutex
 	// settled holds, by constraint, what was last compared or written.
 	settled  map[string]settledAudit
-	rounds   int
-	report   v1alpha1.AuditReportStatus
-	reported time.Time
+	compared time.Time
+	// refreshes is how many more may be written for their time alone in this
+	// round.
+	refreshes atomic.Int64
+	report    v1alpha1.AuditReportStatus
+	reported  time.Time
 	// reporter writes report objects; nil if none are asked for.
 	reporter *reporting.Reporter
 }
 
-// compareEvery is every how many rounds constraints are looked at of which audit
-// has nothing new, in case somebody else has changed what it wrote.
-const compareEvery = 10
+// compareEvery is how often constraints are looked at of which audit has nothing
+// new, in case somebody else has changed what it wrote.
+const compareEvery = 10 * time.Second
+
+// refreshWithin is in how many rounds statuses in which only the time is old are
+// written, at least: those of all constraints become old at once.
+const refreshWithin = 20
 
 func newAuditSink(c client.Client, recorder events.EventRecorder, resync time.Duration) *auditSink {
 	return &auditSink{client: c, resync: resync, news: newAuditNews(recorder), settled: map[string]settledAudit{}}
@@ -120,9 +130,13 @@ func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) 
 	errs := make([]error, len(outcomes))
 	var tasks sync.WaitGroup
 	slots := make(chan struct{}, auditWriters)
-	s.rounds++
+	s.refreshes.Store(int64(1 + len(outcomes)/refreshWithin))
+	compare := time.Since(s.compared) >= compareEvery
+	if compare {
+		s.compared = time.Now()
+	}
 	for i, o := range outcomes {
-		if s.rounds%compareEvery != 0 && s.knows(o) {
+		if !compare && s.knows(o) {
 			continue
 		}
 		slots <- struct{}{}
@@ -163,7 +177,13 @@ func (s *auditSink) constraint(ctx context.Context, o *audit.Outcome) error {
 		s.news.tell(u, o)
 		return nil
 	}
-	if _, err := status.Audited(ctx, s.client, u, finding(o), s.resync/2); err != nil {
+	fresh := s.resync / 2
+	later := status.Stale(u, o.Read, fresh) && s.refreshes.Add(-1) < 0
+	if later {
+		fresh = math.MaxInt64 // what has changed is written all the same
+	}
+	written, err := status.Audited(ctx, s.client, u, finding(o), fresh)
+	if err != nil || later && !written {
 		return err
 	}
 	s.settle(now)

@@ -219,8 +219,10 @@ func (l *logBuffer) String() string {
 	return l.buf.String()
 }
 
-// end stops the manager with a signal and waits for it.
+// end stops the manager with a signal and waits for it. That it was told to stop
+// is nothing for it to log as an error.
 func (m *testManager) end(sig os.Signal) error {
+	before := len(m.log.String())
 	if err := m.cmd.Process.Signal(sig); err != nil {
 		return fmt.Errorf("stopping manager %s: %w", m.name, err)
 	}
@@ -230,6 +232,11 @@ func (m *testManager) end(sig os.Signal) error {
 	}
 	if err != nil {
 		return fmt.Errorf("manager %s did not end well: %w\n%s", m.name, err, m.log)
+	}
+	for line := range strings.Lines(m.log.String()[before:]) {
+		if strings.Contains(line, "\tERROR\t") && strings.Contains(line, context.Canceled.Error()) {
+			return fmt.Errorf("manager %s ended well and logged an error all the same: %s", m.name, line)
+		}
 	}
 	return nil
 }

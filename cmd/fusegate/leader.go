@@ -4,17 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"sync/atomic"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/discovery"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/fusegate/fusegate/pkg/canary"
+	"github.com/fusegate/fusegate/pkg/catalog"
 	"github.com/fusegate/fusegate/pkg/controller"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/intercept"
@@ -25,7 +27,8 @@ func (p *parts) addController() error {
 	if !p.settings.serves(roleController) {
 		return nil
 	}
-	guard, err := p.newGuard()
+	stated := func() {} // is set below, before anything runs
+	guard, err := p.newGuard(func() { stated() })
 	if err != nil {
 		return err
 	}
@@ -33,17 +36,24 @@ func (p *parts) addController() error {
 	if err != nil {
 		return err
 	}
+	census := controller.NewCensus()
+	if err := census.Watch(context.Background(), p.mgr.GetCache()); err != nil {
+		return err
+	}
 	enforcement, err := controller.NewEnforcement(controller.EnforcementOptions{
-		Client: p.mgr.GetClient(), Namespace: p.settings.Namespace, Webhook: path{guard, prober}, Ready: p.settled(guard),
+		Client: p.mgr.GetClient(), Census: census, Webhook: path{guard, prober}, Ready: p.settled(guard),
 		Recorder: p.mgr.GetEventRecorder("fusegate"), Metrics: metrics.Registry, Log: p.log.WithName("enforcement"),
 	})
 	if err != nil {
 		return err
 	}
+	stated = func() { prober.Look(); enforcement.Touch() }
+	prober.Tell(enforcement.Touch)
+	p.ingest.Tell(enforcement.Touch)
 	c, live, ns := p.mgr.GetClient(), p.mgr.GetAPIReader(), p.settings.Namespace
 	return errors.Join(
 		controller.NewPublisher(p.engine, ns, p.log.WithName("publisher")).SetupWithManager(p.mgr),
-		p.mgr.Add(controller.NewJanitor(c, live, ns, p.log.WithName("janitor"))),
+		p.mgr.Add(controller.NewJanitor(c, live, ns, census, p.log.WithName("janitor"))),
 		p.mgr.Add(guard),
 		p.mgr.Add(prober),
 		p.mgr.Add(enforcement),
@@ -52,22 +62,23 @@ func (p *parts) addController() error {
 	)
 }
 
-func (p *parts) newGuard() (*install.Guard, error) {
-	disco, err := discovery.NewDiscoveryClientForConfig(p.mgr.GetConfig())
-	if err != nil {
-		return nil, fmt.Errorf("creating the discovery client: %w", err)
+func (p *parts) newGuard(stated func()) (*install.Guard, error) {
+	var err error
+	if p.catalog, err = catalog.New(p.mgr.GetConfig()); err != nil {
+		return nil, err
 	}
 	touched, err := p.watchConfiguration()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.mgr.GetCache().GetInformer(context.Background(), &corev1.Namespace{}); err != nil {
-		return nil, fmt.Errorf("watching namespaces: %w", err)
+	renamed, err := p.watchNamespaces()
+	if err != nil {
+		return nil, err
 	}
 	return install.NewGuard(install.GuardOptions{
-		Client: p.mgr.GetClient(), Live: p.mgr.GetAPIReader(), Discovery: disco, Config: p.settings.Config,
+		Client: p.mgr.GetClient(), Live: p.mgr.GetAPIReader(), Discovery: p.catalog, Config: p.settings.Config,
 		Ready: p.readiness.Err, Subjects: p.subjects, Changed: p.ingest.Changed(), Touched: touched,
-		Namespaces: p.namespaces, Announce: p.announce(), Metrics: metrics.Registry, Log: p.log.WithName("guard"),
+		Namespaces: p.namespaces, Renamed: renamed, Announce: p.announce(), Stated: stated, Metrics: metrics.Registry, Log: p.log.WithName("guard"),
 	})
 }
 
@@ -92,6 +103,29 @@ func (p *parts) watchConfiguration() (<-chan struct{}, error) {
 		return nil, fmt.Errorf("watching the webhook configuration: %w", err)
 	}
 	return touched, nil
+}
+
+// watchNamespaces returns how often names or labels of namespaces have changed.
+func (p *parts) watchNamespaces() (changes func() uint64, err error) {
+	informer, err := p.mgr.GetCache().GetInformer(context.Background(), &corev1.Namespace{})
+	if err != nil {
+		return nil, fmt.Errorf("watching namespaces: %w", err)
+	}
+	n := &atomic.Uint64{}
+	changed := func(any) { n.Add(1) }
+	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc: changed, DeleteFunc: changed, UpdateFunc: func(before, now any) {
+			b, ok := before.(*corev1.Namespace)
+			a, ok2 := now.(*corev1.Namespace)
+			if !ok || !ok2 || !maps.Equal(b.Labels, a.Labels) {
+				changed(now)
+			}
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("watching namespaces: %w", err)
+	}
+	return n.Load, nil
 }
 
 // announce emits Events about the webhook configuration.

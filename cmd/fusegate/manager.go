@@ -33,6 +33,7 @@ import (
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/catalog"
 	"github.com/fusegate/fusegate/pkg/controller"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
@@ -59,6 +60,7 @@ type parts struct {
 	readiness *controller.Readiness
 	ingest    *controller.Ingest
 	inventory *inventory.Inventory
+	catalog   *catalog.Catalog // of the controller
 }
 
 // newManager constructs everything that a process runs, in the order in which

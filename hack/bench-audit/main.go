@@ -1,7 +1,7 @@
 // Command bench-audit measures the audit on a real API server on this machine:
 // how long the first pass over many Pods takes, how much memory the process
-// needs, what it costs when nothing happens, and how soon a change of a
-// hundredth of the Pods shows in the status of constraints.
+// needs, what it costs when nothing happens, without a webhook and with one, and
+// how soon a change of a hundredth of the Pods shows in the status of constraints.
 //
 // Run it from the root of the repository with the binary to measure:
 //
@@ -33,6 +33,7 @@ func main() {
 	flag.IntVar(&o.onPods, "on-pods", 33, "how many of them match Pods at least")
 	flag.DurationVar(&o.idle, "idle", 30*time.Second, "how long to watch it doing nothing, or with -load how long a side of a round takes")
 	flag.IntVar(&o.loadRounds, "load", 0, "in how many rounds to measure what an audit does to the webhook of another process, instead of the audit; 0 for not")
+	flag.BoolVar(&o.timeline, "timeline", false, "with -load, tell for each quarter of a second the slowest answer and what each process took")
 	flag.StringVar(&o.logLevel, "log-level", "error", "what the fusegate logs to standard error: error, info, debug")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -48,6 +49,7 @@ type options struct {
 	binary, logLevel          string
 	pods, constraints, onPods int
 	loadRounds                int
+	timeline                  bool
 	idle                      time.Duration
 }
 

@@ -41,8 +41,9 @@ type Reviewer interface {
 	Changed() <-chan struct{}
 }
 
-// Sink takes results. It is called about once a second with everything, from
-// one goroutine, and finds out by itself what is new.
+// Sink takes results. It is called with everything, from one goroutine, and finds
+// out by itself what is new: about once a second while there is news and for ten
+// seconds after, and every ten seconds otherwise.
 type Sink interface {
 	// Constraints is given the outcome of every constraint that is known in
 	// full, or cannot be known in full. An outcome must not be changed.
@@ -88,12 +89,16 @@ const (
 const (
 	// settle is how long to wait for more changes of constraints.
 	settle = 200 * time.Millisecond
-	// round is how often results are handed to the sink.
+	// round is how often results are handed to the sink. Without news for quiet
+	// rounds, they are as seldom.
 	round = time.Second
+	quiet = 10
 	// reviewTimeout bounds one review.
 	reviewTimeout = 10 * time.Second
 	// listings is how many kinds are read at a time: each holds a page.
 	listings = 2
+	// leisure is how many more may be read at leisure.
+	leisure = 1
 )
 
 // Options are what an Auditor needs. Config, Reviewer and Sink are required; for
@@ -101,7 +106,10 @@ const (
 type Options struct {
 	// Config says how to reach the API server. It is copied; its rate limit is
 	// not used.
-	Config    *rest.Config
+	Config *rest.Config
+	// Discovery tells what is served; by default it is asked for by Config. One
+	// that returns the same values as long as nothing changes saves work.
+	Discovery discovery.ServerResourcesInterface
 	Reviewer  Reviewer
 	Perimeter exempt.Perimeter
 	Sink      Sink
@@ -123,6 +131,10 @@ type Options struct {
 	// QPS bounds the requests to the API server in a second, of which a page of
 	// objects is one; twice as many may come at once.
 	QPS float32
+	// Crowded tells whether others want the processors: what is listed then is
+	// listed slowly, at a twentieth of the time. What is new or has changed is
+	// reviewed at once all the same. Nil stands for never.
+	Crowded func() bool
 	// Progress is called by Once after every page and every kind, never twice
 	// at the same time. It must not take long.
 	Progress func(Progress)
@@ -140,6 +152,9 @@ func (o Options) withDefaults() Options {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
+	if o.Crowded == nil {
+		o.Crowded = func() bool { return false }
+	}
 	if o.Ready == nil {
 		o.Ready = func() error { return nil }
 	}
@@ -156,8 +171,10 @@ type Auditor struct {
 	namespaces *namespaces
 	workers    chan struct{}
 	listings   chan struct{}
+	leisure    chan struct{}
 	discover   chan struct{} // asks for another look at what is served
 	tasks      sync.WaitGroup
+	planned    planned // Start's
 
 	progressing sync.Mutex // guards progress
 	progress    Progress
@@ -196,7 +213,7 @@ func newAuditor(o Options) (*Auditor, error) {
 	}
 	o = o.withDefaults()
 	a := &Auditor{
-		o: o, workers: make(chan struct{}, o.Workers), listings: make(chan struct{}, listings),
+		o: o, workers: make(chan struct{}, o.Workers), listings: make(chan struct{}, listings), leisure: make(chan struct{}, leisure),
 		discover: make(chan struct{}, 1),
 		known:    map[name]*constraint{}, kinds: map[schema.GroupKind]*kind{}, unserved: map[string]error{},
 		dirty: map[*constraint]bool{}, changedObjects: map[objectRef]struct{}{},
@@ -222,6 +239,9 @@ func (a *Auditor) connect() (err error) {
 	if a.client, err = rest.UnversionedRESTClientFor(cfg); err != nil {
 		return fmt.Errorf("creating the client of audit: %w", err)
 	}
+	if a.discovery = a.o.Discovery; a.discovery != nil {
+		return nil
+	}
 	if a.discovery, err = discovery.NewDiscoveryClientForConfig(cfg); err != nil {
 		return fmt.Errorf("creating the discovery client of audit: %w", err)
 	}
@@ -245,10 +265,10 @@ func (a *Auditor) Start(ctx context.Context) error {
 	if a.o.Objects != nil {
 		a.tasks.Go(func() { a.publishObjects(ctx) })
 	}
-	for ctx.Err() == nil {
+	for news := true; ctx.Err() == nil; {
 		changed := a.o.Reviewer.Changed()
-		again := a.refresh(ctx)
-		a.pause(ctx, changed, again)
+		again := a.refresh(ctx, news)
+		news = a.pause(ctx, changed, again)
 	}
 	return nil
 }
@@ -264,18 +284,20 @@ func (a *Auditor) awaitReady(ctx context.Context) bool {
 }
 
 // pause waits until there may be something new: constraints, or after a while
-// what is served.
-func (a *Auditor) pause(ctx context.Context, changed <-chan struct{}, again time.Duration) {
+// what is served. It tells whether it was more than time that passed.
+func (a *Auditor) pause(ctx context.Context, changed <-chan struct{}, again time.Duration) (news bool) {
 	timer := a.o.Clock.NewTimer(again)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-timer.C():
+		return false
 	case <-a.discover:
 		a.sleep(ctx, settle)
 	case <-changed:
 		a.sleep(ctx, settle)
 	}
+	return true
 }
 
 // sleep waits for d and tells whether ctx has not ended.

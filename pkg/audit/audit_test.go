@@ -3,6 +3,7 @@ package audit_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -203,6 +204,31 @@ func TestResync(t *testing.T) {
 	}
 	for i := 1; i < 50; i += 2 {
 		w.remove(configMaps, "audit-resync", fmt.Sprintf("o%02d", i))
+	}
+}
+
+// TestSparing has everything read in small pages, because others want the
+// processors.
+func TestSparing(t *testing.T) {
+	w := newWorld(t, audit.Options{Crowded: func() bool { return true }})
+	w.namespace("audit-sparing")
+	w.template("Wants", "lacks")
+	const n = 120
+	for i := range n {
+		w.object("ConfigMap", "audit-sparing", fmt.Sprintf("o%03d", i), fmt.Sprintf("number: %q", strconv.Itoa(i)))
+	}
+	w.constraint("Wants", "owners", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-sparing]}`)
+	await(t, "all of them", func() error {
+		if total := w.sink.total("owners"); total != n {
+			return fmt.Errorf("got %d", total)
+		}
+		return nil
+	})
+	if lists := w.wire.listed("/configmaps"); lists < 3 {
+		t.Errorf("%d objects came in %d pages", n, lists)
+	}
+	for i := range n {
+		w.remove(configMaps, "audit-sparing", fmt.Sprintf("o%03d", i))
 	}
 }
 

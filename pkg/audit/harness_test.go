@@ -324,6 +324,18 @@ func (m *memory) lines() map[string][]string {
 	return linesOf(m.outcomes)
 }
 
+// total is that of a constraint, -1 if it is not known.
+func (m *memory) total(constraint string) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, o := range m.outcomes {
+		if o.Constraint.Name == constraint {
+			return o.Total
+		}
+	}
+	return -1
+}
+
 func linesOf(outcomes []*audit.Outcome) map[string][]string {
 	out := map[string][]string{}
 	for _, o := range outcomes {

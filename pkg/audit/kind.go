@@ -206,7 +206,7 @@ func (k *kind) session(parent context.Context) error {
 			}
 		})
 	})
-	return k.loop(ctx, &tasks, events, done)
+	return k.loop(ctx, &tasks, events, first, done)
 }
 
 // found notes that the kind can be read, and is followed from here on.
@@ -222,8 +222,8 @@ func (k *kind) found() {
 }
 
 // loop takes events, and has read again what needs to be, one thing after the
-// other. done tells the end of the first reading.
-func (k *kind) loop(ctx context.Context, tasks *sync.WaitGroup, events <-chan event, done chan error) error {
+// other. done tells the end of the first reading, r.
+func (k *kind) loop(ctx context.Context, tasks *sync.WaitGroup, events <-chan event, r *reading, done chan error) error {
 	resync := k.a.o.Clock.NewTimer(jitter(k.a.o.Resync))
 	defer resync.Stop()
 	due := false
@@ -252,10 +252,10 @@ func (k *kind) loop(ctx context.Context, tasks *sync.WaitGroup, events <-chan ev
 			due = true
 		}
 		if done != nil {
+			k.hurry(r)
 			continue
 		}
-		r := k.next(due)
-		if r == nil {
+		if r = k.next(due); r == nil {
 			continue
 		}
 		if r.whole() {
@@ -284,7 +284,9 @@ func (k *kind) next(due bool) *reading {
 	case namespace != "":
 		return k.begin(namespace, nil)
 	case due:
-		return k.begin("", nil)
+		r := k.begin("", nil)
+		r.leisurely = true
+		return r
 	}
 	return nil
 }

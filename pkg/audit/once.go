@@ -49,7 +49,7 @@ func Once(ctx context.Context, o Options) (Result, error) {
 	if _, err := a.namespaces.list(ctx); err != nil {
 		return Result{}, err
 	}
-	a.refresh(ctx)
+	a.refresh(ctx, true)
 	if err := a.unserved[everyGroup]; err != nil {
 		return Result{}, fmt.Errorf("asking what the cluster serves: %w", err)
 	}

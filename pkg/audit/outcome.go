@@ -12,11 +12,18 @@ import (
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
-// publish hands results to the sink until ctx ends.
+// publish hands results to the sink until ctx ends. It goes on for a while after
+// the last news, since a sink may have reason to write later.
 func (a *Auditor) publish(ctx context.Context) {
 	said := ""
-	for a.sleep(ctx, round) {
+	for since := 0; a.sleep(ctx, round); since++ {
 		if !a.isPlanned() {
+			continue
+		}
+		if a.hasNews() {
+			since = 0
+		}
+		if since > quiet && since%quiet != 0 {
 			continue
 		}
 		err := a.o.Sink.Constraints(ctx, a.outcomes())
@@ -27,11 +34,27 @@ func (a *Auditor) publish(ctx context.Context) {
 			said = ""
 			continue
 		}
+		since = 0
 		if said != err.Error() {
 			said = err.Error()
 			a.o.Log.Error(err, "audit results not up to date; trying again")
 		}
 	}
+}
+
+// hasNews tells whether there may be something to say that was not said.
+func (a *Auditor) hasNews() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stirred || len(a.dirty) > 0 {
+		return true
+	}
+	for _, k := range a.kinds {
+		if !k.blind.IsZero() && !k.blindSaid {
+			return true
+		}
+	}
+	return false
 }
 
 func (a *Auditor) isPlanned() bool {

@@ -62,9 +62,17 @@ func (c *constraint) mayConcern(group string) bool {
 	return len(kinds) == 0
 }
 
+// planned is what the last refresh went by beside the constraints, and when to
+// look again.
+type planned struct {
+	resources []resource
+	again     time.Duration
+}
+
 // refresh brings what is followed in line with what the constraints ask and
-// the cluster serves. It returns when to look again.
-func (a *Auditor) refresh(ctx context.Context) time.Duration {
+// the cluster serves. It returns when to look again. Without news of the
+// constraints only what is served can be new.
+func (a *Auditor) refresh(ctx context.Context, news bool) time.Duration {
 	if !a.once && !a.namespaces.await(ctx) {
 		return settle
 	}
@@ -73,6 +81,10 @@ func (a *Auditor) refresh(ctx context.Context) time.Duration {
 	for group := range failed {
 		a.metrics.errors.WithLabelValues(group, "", verbDiscover).Inc()
 	}
+	if !news && a.planned.again > 0 && len(failed) == 0 && slices.Equal(discovered, a.planned.resources) {
+		return a.planned.again
+	}
+	a.planned = planned{}
 	// Read after discovery, which takes a while.
 	scopes := a.o.Reviewer.AuditScopes()
 
@@ -87,10 +99,14 @@ func (a *Auditor) refresh(ctx context.Context) time.Duration {
 	for _, k := range gone {
 		k.stop()
 	}
+	again := served
 	if soon {
-		return servedSoon
+		again = servedSoon
 	}
-	return served
+	if len(failed) == 0 {
+		a.planned = planned{discovered, again}
+	}
+	return again
 }
 
 // restless are kinds of which there is news all the time, and of which nobody

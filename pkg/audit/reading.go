@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"sync"
+	"time"
 )
 
 // ahead is how many objects may be read ahead of their reviews.
@@ -32,7 +33,12 @@ type reading struct {
 	// changed what did.
 	compare bool
 	changed map[objectKey]bool
-	err     error // an object that could not be decoded
+	// leisurely tells that nobody waits for it, until hurried is closed, as
+	// hastened says.
+	leisurely, hastened bool
+	hurried             chan struct{}
+	began               time.Time
+	err                 error // an object that could not be decoded
 }
 
 // arrival is that of an object, or with a negative n its departure.
@@ -52,7 +58,7 @@ func (k *kind) begin(namespace string, only map[*constraint]bool) *reading {
 	k.a.readings++
 	r := &reading{
 		id: k.a.readings, namespace: namespace, only: only, sequence: k.a.sequence,
-		touched: map[objectKey]bool{}, changed: map[objectKey]bool{},
+		touched: map[objectKey]bool{}, changed: map[objectKey]bool{}, hurried: make(chan struct{}), began: k.a.o.Clock.Now(),
 	}
 	if r.whole() {
 		// What changes is followed, and nothing else is on its way.
@@ -73,10 +79,14 @@ func (k *kind) end(r *reading) {
 // is.
 func (k *kind) read(ctx context.Context, r *reading, began func(version string)) error {
 	defer k.end(r)
-	if !k.a.enter(ctx) {
+	turns := k.a.listings
+	if r.leisurely {
+		turns = k.a.leisure
+	}
+	if !enter(ctx, turns) {
 		return ctx.Err()
 	}
-	defer func() { <-k.a.listings }()
+	defer func() { <-turns }()
 	var tasks sync.WaitGroup
 	texts := make(chan *bytes.Buffer, ahead)
 	for range cap(k.a.workers) {
@@ -87,9 +97,11 @@ func (k *kind) read(ctx context.Context, r *reading, began func(version string))
 		})
 	}
 	ragged, err := k.list(ctx, r.namespace, reader{
-		began: func(version string) { k.dated(r, version); began(version) },
-		each:  func(text []byte) error { return queue(ctx, texts, text) },
-		page:  func(n int64) { k.turned(r, n) },
+		began:   func(version string) { k.dated(r, version); began(version) },
+		each:    func(text []byte) error { return queue(ctx, texts, text) },
+		page:    func(n int64) { k.turned(r, n) },
+		sparing: func() bool { return k.sparing(r) },
+		lull:    func(took time.Duration, left int64) { k.lull(ctx, r, took, left) },
 	})
 	close(texts)
 	tasks.Wait()
@@ -107,11 +119,11 @@ func (k *kind) read(ctx context.Context, r *reading, began func(version string))
 }
 
 // enter waits for a turn to read a kind.
-func (a *Auditor) enter(ctx context.Context) bool {
+func enter(ctx context.Context, turns chan<- struct{}) bool {
 	select {
 	case <-ctx.Done():
 		return false
-	case a.listings <- struct{}{}:
+	case turns <- struct{}{}:
 		return true
 	}
 }

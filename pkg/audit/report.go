@@ -199,7 +199,7 @@ func (a *Auditor) current(waiting int) metav1.Condition {
 	out := metav1.Condition{Type: v1alpha1.ConditionCurrent, Status: metav1.ConditionFalse}
 	late := 0
 	for _, k := range a.kinds {
-		if !k.readable || !k.sweptAt.IsZero() && a.o.Clock.Since(k.sweptAt) > 2*a.o.Resync {
+		if !k.readable || !k.sweptAt.IsZero() && a.o.Clock.Since(k.sweptAt) > 2*a.o.Resync+sparingFor {
 			late++
 		}
 	}

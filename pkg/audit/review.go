@@ -115,6 +115,10 @@ func (k *kind) record(r *reading, u *unstructured.Unstructured, sequence uint64,
 			r.changed[key.clone()] = true
 		}
 	}
+	if now.equal(before) {
+		before.reading = max(before.reading, now.reading)
+		return true
+	}
 	if !now.empty() {
 		key = key.clone() // a map takes over the key each time
 	}

@@ -103,6 +103,11 @@ type reader struct {
 	each func(object []byte) error
 	// page is called after every page, with the number of its objects.
 	page func(n int64)
+	// sparing tells before every page whether it is to be small, and lull is
+	// called after those that were, with how long it took and how many more
+	// there may be at least. Both are nil where there is no need for that.
+	sparing func() bool
+	lull    func(took time.Duration, left int64)
 }
 
 // list reads all objects, of a namespace if one is given, as of now. A token
@@ -112,7 +117,12 @@ type reader struct {
 func (s source) list(ctx context.Context, namespace string, to reader) (ragged bool, err error) {
 	began, offered, limit := false, false, pageSize
 	for token := ""; ; {
-		n, head, err := s.page(ctx, namespace, token, limit, to.each)
+		sparing, asked := to.sparing != nil && to.sparing(), s.a.o.Clock.Now()
+		size := limit
+		if sparing {
+			size = min(limit, sparingPage)
+		}
+		n, head, err := s.page(ctx, namespace, token, size, to.each)
 		f := (*failure)(nil)
 		switch other := offeredToken(err); {
 		case err == nil:
@@ -133,6 +143,9 @@ func (s source) list(ctx context.Context, namespace string, to reader) (ragged b
 		to.page(n)
 		if token = head.Continue; token == "" {
 			return ragged, nil
+		}
+		if sparing {
+			to.lull(s.a.o.Clock.Since(asked), remaining(head)/int64(size)+1)
 		}
 	}
 }
@@ -164,8 +177,19 @@ func (s source) page(ctx context.Context, namespace, token string, limit int, ea
 	}
 	head.ResourceVersion, _ = metadata["resourceVersion"].(string)
 	head.Continue, _ = metadata["continue"].(string)
+	if n, ok := metadata["remainingItemCount"].(int64); ok {
+		head.RemainingItemCount = &n
+	}
 	_, _ = io.Copy(io.Discard, body) // or else the connection may be given up
 	return n, head, nil
+}
+
+// remaining is how many objects follow a page, 0 if that is not said.
+func remaining(head metav1.ListMeta) int64 {
+	if head.RemainingItemCount == nil {
+		return 0
+	}
+	return *head.RemainingItemCount
 }
 
 func offeredToken(err error) string {

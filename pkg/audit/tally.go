@@ -135,6 +135,12 @@ func (k *kind) forgetAll() {
 
 func (r *record) empty() bool { return r == nil || len(r.findings) == 0 && len(r.held) == 0 }
 
+// equal tells whether both are records that say the same, whichever reading saw
+// the object.
+func (r *record) equal(other *record) bool {
+	return other != nil && r.uid == other.uid && slices.Equal(r.held, other.held) && r.same(other)
+}
+
 func (r *record) same(other *record) bool {
 	if r == nil || other == nil {
 		return (r == nil || len(r.findings) == 0) && (other == nil || len(other.findings) == 0)

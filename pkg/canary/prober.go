@@ -43,6 +43,8 @@ type Prober struct {
 	revision func() string
 	metrics  *metrics
 	log      logr.Logger
+	look     chan struct{}
+	tell     func()
 
 	mu      sync.Mutex
 	records map[string]*record // by server
@@ -65,7 +67,20 @@ func NewProber(s Servers, revision func() string, reg prometheus.Registerer, log
 	if err != nil {
 		return nil, err
 	}
-	return &Prober{servers: s, revision: revision, metrics: m, log: log, records: map[string]*record{}}, nil
+	return &Prober{servers: s, revision: revision, metrics: m, log: log, look: make(chan struct{}, 1), tell: func() {}, records: map[string]*record{}}, nil
+}
+
+// Tell has f called when Proof says something else of the current revision than
+// after the round before. f must not block. It is to be called before Start, if
+// at all.
+func (p *Prober) Tell(f func()) { p.tell = f }
+
+// Look has the revision looked at, which may have changed. It does not block.
+func (p *Prober) Look() {
+	select {
+	case p.look <- struct{}{}:
+	default:
+	}
 }
 
 // Start asks until ctx ends.
@@ -73,11 +88,12 @@ func (p *Prober) Start(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var changed time.Time // when the revision did
-	last := ""
+	last, said := "", Proof{}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-p.look:
 		case <-timer.C:
 		}
 		revision := p.revision()
@@ -87,27 +103,44 @@ func (p *Prober) Start(ctx context.Context) error {
 		if p.due(revision) {
 			p.round(ctx, revision)
 		}
+		if now := p.Proof(revision); now != said {
+			said = now
+			p.tell()
+		}
 		timer.Reset(p.pause(revision, changed))
 	}
 }
 
 // due tells whether it is time to ask again.
 func (p *Prober) due(revision string) bool {
-	if revision == "" {
-		return false
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, r := range p.records {
-		if r.proven != revision || r.wrong > 0 || time.Since(r.last.At) >= interval {
-			return true
-		}
-	}
-	return len(p.records) == 0
+	return revision != "" && p.rest(revision) <= 0
 }
 
+// rest is how long no API server needs to be asked.
+func (p *Prober) rest(revision string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.records) == 0 {
+		return 0
+	}
+	out := interval
+	for _, r := range p.records {
+		if r.proven != revision || r.wrong > 0 {
+			return 0
+		}
+		out = min(out, interval-time.Since(r.last.At))
+	}
+	return out
+}
+
+// pause is how long to wait unless there is a new revision.
 func (p *Prober) pause(revision string, changed time.Time) time.Duration {
-	if revision != "" && time.Since(changed) > eagerFor && !p.proven(revision) {
+	switch {
+	case revision == "":
+		return interval
+	case p.proven(revision):
+		return max(p.rest(revision), time.Millisecond)
+	case time.Since(changed) > eagerFor:
 		return interval
 	}
 	return eager

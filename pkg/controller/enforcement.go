@@ -13,7 +13,6 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -22,9 +21,11 @@ import (
 )
 
 const (
-	// enforcementInterval is how often the conditions are compared with what
-	// is so. Nothing is written when nothing has changed.
+	// enforcementInterval is how often at most the conditions are compared with
+	// what is so, as long as there are changes, and enforcementCheck how often
+	// if nothing has told of any. Nothing is written when nothing has changed.
 	enforcementInterval = time.Second
+	enforcementCheck    = 10 * time.Second
 	// enforcementWriters is how many conditions are written at a time.
 	enforcementWriters = 8
 	// maxAnnounced bounds the Events of one round: when everything changes at
@@ -48,7 +49,8 @@ type Webhook interface {
 type Enforcement struct {
 	client   client.Client
 	webhook  Webhook
-	census   *census
+	census   *Census
+	touched  chan struct{}
 	ready    func() error
 	recorder events.EventRecorder
 	gauge    *prometheus.GaugeVec
@@ -59,9 +61,9 @@ type Enforcement struct {
 // Recorder are required.
 type EnforcementOptions struct {
 	Client client.Client
-	// Namespace is where the presence Leases lie.
-	Namespace string
-	Webhook   Webhook
+	// Census knows who is alive.
+	Census  *Census
+	Webhook Webhook
 	// Ready returns why not all constraints are known yet.
 	Ready    func() error
 	Recorder events.EventRecorder
@@ -74,12 +76,13 @@ type EnforcementOptions struct {
 func NewEnforcement(o EnforcementOptions) (*Enforcement, error) {
 	e := &Enforcement{
 		client: o.Client, webhook: o.Webhook, ready: o.Ready, recorder: o.Recorder, log: o.Log,
-		census: newCensus(o.Client, o.Namespace, time.Now),
+		census: o.Census, touched: make(chan struct{}, 1),
 		gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "fusegate_constraints",
 			Help: "Constraints by the status and reason of their condition Enforced. Only the leader knows.",
 		}, []string{"enforced", "reason"}),
 	}
+	o.Census.tell(e.Touch)
 	if o.Metrics == nil {
 		return e, nil
 	}
@@ -89,21 +92,60 @@ func NewEnforcement(o EnforcementOptions) (*Enforcement, error) {
 	return e, nil
 }
 
+// Touch has the conditions compared with what is so, since something that they
+// depend on may have changed: a constraint, a template, or what the Webhook says.
+// Who is alive needs no Touch. It does not block.
+func (e *Enforcement) Touch() {
+	select {
+	case e.touched <- struct{}{}:
+	default:
+	}
+}
+
 // Start keeps the conditions until ctx ends.
 func (e *Enforcement) Start(ctx context.Context) error {
 	said := ""
-	wait.UntilWithContext(ctx, func(ctx context.Context) {
-		err := e.round(ctx)
+	for next := time.Now(); e.await(ctx, next); {
+		began := time.Now()
+		again, err := e.round(ctx)
+		next = began.Add(again)
 		if err == nil || ctx.Err() != nil {
 			said = ""
-			return
-		}
-		if said != err.Error() {
+		} else if said != err.Error() {
 			said = err.Error()
 			e.log.Error(err, "whether constraints are enforced is not up to date; trying again")
 		}
-	}, enforcementInterval)
+		if !pause(ctx, time.Until(began.Add(enforcementInterval))) {
+			return nil
+		}
+	}
 	return nil
+}
+
+// await returns at a time, or sooner when something has changed. It tells whether
+// ctx has not ended.
+func (e *Enforcement) await(ctx context.Context, next time.Time) bool {
+	timer := time.NewTimer(time.Until(next))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+	case <-e.touched:
+	}
+	return ctx.Err() == nil
+}
+
+// pause waits for d and tells whether ctx has not ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
 }
 
 // judged is a constraint with the condition that it is to have.
@@ -112,24 +154,30 @@ type judged struct {
 	condition metav1.Condition
 }
 
-func (e *Enforcement) round(ctx context.Context) error {
-	if err := e.ready(); err != nil {
-		return nil // the conditions stay as they are
-	}
-	alive, _, err := e.census.take(ctx)
-	if err != nil {
-		return err
+// round returns when to look again although nothing seems to have changed.
+func (e *Enforcement) round(ctx context.Context) (again time.Duration, err error) {
+	alive, out, known := e.census.alive()
+	if e.ready() != nil || !known {
+		return enforcementInterval, nil // the conditions stay as they are
 	}
 	constraints, err := e.constraints(ctx)
 	if err != nil {
-		return err
+		return enforcementInterval, err
 	}
 	all := make([]judged, len(constraints))
 	for i, u := range constraints {
 		all[i] = judged{u, e.judge(u, alive)}
 	}
 	e.count(all)
-	return e.write(ctx, all)
+	again = enforcementCheck
+	if runsOut := time.Until(out) + time.Millisecond; !out.IsZero() && runsOut < again {
+		again = max(runsOut, 0)
+	}
+	settled, err := e.write(ctx, all)
+	if !settled {
+		again = enforcementInterval // what was written has to come back
+	}
+	return again, err
 }
 
 // constraints lists those of every template from the cache. They must not be
@@ -165,8 +213,9 @@ func (e *Enforcement) count(all []judged) {
 	}
 }
 
-// write brings the conditions up to date, several at a time.
-func (e *Enforcement) write(ctx context.Context, all []judged) error {
+// write brings the conditions up to date, several at a time, and tells whether
+// they were.
+func (e *Enforcement) write(ctx context.Context, all []judged) (settled bool, err error) {
 	var changed []judged
 	for _, j := range all {
 		if current(j) {
@@ -187,10 +236,10 @@ func (e *Enforcement) write(ctx context.Context, all []judged) error {
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return len(changed) == 0, nil
 }
 
 // current tells whether the constraint has the condition already.

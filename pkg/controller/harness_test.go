@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -157,6 +158,7 @@ type process struct {
 	ingest    *Ingest
 	publisher *Publisher
 	writes    atomic.Int64 // PATCH requests
+	cut       atomic.Int64 // errors logged because of the end
 	stop      func()
 }
 
@@ -165,13 +167,15 @@ type processOptions struct {
 	follower bool
 	// wrap, if set, stands between the process and its status.
 	wrap func(client.Client) client.Client
+	// hold has the API server answer no PATCH request but those about Leases.
+	hold bool
 }
 
 // run starts a process, which ends with the test at the latest.
 func run(t *testing.T, pod string, o processOptions) *process {
 	t.Helper()
 	p := &process{pod: pod, readiness: NewReadiness()}
-	mgr := p.manager(t)
+	mgr := p.manager(t, o.hold)
 	c := mgr.GetClient()
 	if o.wrap != nil {
 		c = o.wrap(c)
@@ -203,20 +207,24 @@ func run(t *testing.T, pod string, o processOptions) *process {
 	return p
 }
 
-func (p *process) manager(t *testing.T) manager.Manager {
+func (p *process) manager(t *testing.T, hold bool) manager.Manager {
 	t.Helper()
 	cfg, _ := admin(t)
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
 			if r.Method == http.MethodPatch && !strings.Contains(r.URL.Path, "/leases/") {
 				p.writes.Add(1)
+				if hold {
+					<-r.Context().Done()
+					return nil, r.Context().Err()
+				}
 			}
 			return next.RoundTrip(r)
 		})
 	})
 	mgr, err := manager.New(cfg, manager.Options{
 		Scheme:     scheme,
-		Logger:     logr.Discard(),
+		Logger:     p.logger(),
 		Metrics:    metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 		Client:     client.Options{Cache: &client.CacheOptions{Unstructured: true}},
@@ -237,6 +245,15 @@ func (p *process) manager(t *testing.T) manager.Manager {
 	return mgr
 }
 
+// logger counts errors that tell of nothing but the end of the process.
+func (p *process) logger() logr.Logger {
+	return funcr.New(func(_, line string) {
+		if !strings.Contains(line, `"level"=`) && strings.Contains(line, context.Canceled.Error()) {
+			p.cut.Add(1)
+		}
+	}, funcr.Options{})
+}
+
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
@@ -250,6 +267,9 @@ func (p *process) start(t *testing.T, mgr manager.Manager) {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("process %s: %v", p.pod, err)
+		}
+		if n := p.cut.Load(); n > 0 {
+			t.Errorf("process %s: %d errors logged since it was told to stop", p.pod, n)
 		}
 	})
 	t.Cleanup(p.stop)

@@ -83,6 +83,7 @@ type Ingest struct {
 	readiness *Readiness
 	log       logr.Logger
 	changed   chan struct{}
+	touched   func()
 
 	// The fields below belong to the reconciler's only worker.
 	queue    workqueue.TypedRateLimitingInterface[key]
@@ -117,6 +118,7 @@ func NewIngest(e *engine.Engine, w *status.Writer, r *Readiness, log logr.Logger
 	return &Ingest{
 		engine: e, reports: newReports(w, log), faults: newFaults(time.Now), readiness: r, log: log,
 		changed:  make(chan struct{}, 1),
+		touched:  func() {},
 		ingested: map[string]version{},
 		refused:  map[string]refusal{},
 		inForce:  map[key]version{},
@@ -136,6 +138,11 @@ func (i *Ingest) Refresh(template string) { i.faults.refresh(key{name: template}
 // Changed receives when the engine's templates or constraints have changed
 // since it was last received from.
 func (i *Ingest) Changed() <-chan struct{} { return i.changed }
+
+// Tell has f called on every event of a template or a constraint, which is in the
+// cache then. f must not block. It is to be called before the manager starts, if
+// at all.
+func (i *Ingest) Tell(f func()) { i.touched = f }
 
 func (i *Ingest) notify() {
 	select {
@@ -159,12 +166,15 @@ func (i *Ingest) SetupWithManager(mgr manager.Manager) error {
 	return errors.Join(
 		mgr.Add(i.reports),
 		c.Watch(source.TypedFunc[key](func(_ context.Context, q workqueue.TypedRateLimitingInterface[key]) error {
-			i.queue, i.watches = q, newWatches(i.cache, q)
+			i.queue, i.watches = q, newWatches(i.cache, q, i.touched)
 			i.faults.deliver(q.AddAfter)
 			return nil
 		})),
 		c.Watch(source.TypedKind(i.cache, newObject(templateGVK()), handler.TypedEnqueueRequestsFromMapFunc(
-			func(_ context.Context, u *unstructured.Unstructured) []key { return []key{{name: u.GetName()}} }))),
+			func(_ context.Context, u *unstructured.Unstructured) []key {
+				i.touched()
+				return []key{{name: u.GetName()}}
+			}))),
 		c.Watch(source.TypedKind(i.cache, &apiextensionsv1.CustomResourceDefinition{}, handler.TypedEnqueueRequestsFromMapFunc(
 			func(_ context.Context, crd *apiextensionsv1.CustomResourceDefinition) []key {
 				return []key{{name: strings.TrimSuffix(crd.Name, "."+engine.ConstraintGroup)}}
@@ -172,14 +182,17 @@ func (i *Ingest) SetupWithManager(mgr manager.Manager) error {
 	)
 }
 
-func (i *Ingest) reconcile(ctx context.Context, k key) (reconcile.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+func (i *Ingest) reconcile(stop context.Context, k key) (reconcile.Result, error) {
+	ctx, cancel := context.WithTimeout(stop, readTimeout)
 	defer cancel()
 	var err error
 	if k.kind == "" {
 		err = i.template(ctx, k)
 	} else {
 		err = i.constraint(ctx, k)
+	}
+	if stop.Err() != nil {
+		return reconcile.Result{}, nil // what is cut off is no failure
 	}
 	if errors.Is(err, errNotYet) || apimeta.IsNoMatchError(err) {
 		i.log.V(1).Info("waiting for the API server to serve a kind", "object", k.String(), "reason", err.Error())

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"time"
+	"slices"
 
 	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/retry"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
@@ -23,18 +24,21 @@ import (
 // Janitor runs on the leader and removes the status entries of processes that
 // are gone. Every process that ingests writes to every template, so the
 // templates tell which entries there are. Entries that Fusegate did not write,
-// such as Gatekeeper's, are not its business.
+// such as Gatekeeper's, are not its business. It looks at the cache; only when
+// somebody seems to be gone does it ask the API server.
 type Janitor struct {
-	client client.Client
-	live   client.Reader
-	census *census
-	log    logr.Logger
-	swept  map[string]bool // pods that turned out to be none of ours
+	client    client.Client
+	live      client.Reader
+	namespace string
+	census    *Census
+	log       logr.Logger
+	swept     map[string]bool // pods that turned out to be none of ours
 }
 
-// NewJanitor returns a janitor. live must not be a cache.
-func NewJanitor(c client.Client, live client.Reader, namespace string, log logr.Logger) *Janitor {
-	return &Janitor{client: c, live: live, census: newCensus(live, namespace, time.Now), log: log, swept: map[string]bool{}}
+// NewJanitor returns a janitor. live must not be a cache; namespace is where the
+// presence Leases lie, which the census knows.
+func NewJanitor(c client.Client, live client.Reader, namespace string, census *Census, log logr.Logger) *Janitor {
+	return &Janitor{client: c, live: live, namespace: namespace, census: census, log: log, swept: map[string]bool{}}
 }
 
 // Start sweeps until ctx ends.
@@ -48,20 +52,21 @@ func (j *Janitor) Start(ctx context.Context) error {
 }
 
 func (j *Janitor) round(ctx context.Context) error {
-	alive, dead, err := j.census.take(ctx)
-	if err != nil {
-		return err
-	}
 	pods, err := j.pods(ctx)
 	if err != nil {
 		return err
 	}
-	gone := map[string]bool{}
-	for _, pod := range j.census.absent(pods, alive) {
+	gone := j.census.dead()
+	for _, pod := range j.census.absent(pods) {
 		gone[pod] = !j.swept[pod]
 	}
-	for _, l := range dead {
-		gone[*l.Spec.HolderIdentity] = true
+	maps.DeleteFunc(gone, func(_ string, sweep bool) bool { return !sweep })
+	if len(gone) == 0 {
+		return nil
+	}
+	dead, err := j.confirm(ctx, gone)
+	if err != nil {
+		return err
 	}
 	if err := j.sweep(ctx, gone); err != nil {
 		return err
@@ -72,6 +77,25 @@ func (j *Janitor) round(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// confirm takes those off gone that are alive after all, by Leases that the
+// cache does not show yet, and returns the Leases of the dead.
+func (j *Janitor) confirm(ctx context.Context, gone map[string]bool) ([]coordinationv1.Lease, error) {
+	leases := &coordinationv1.LeaseList{}
+	if err := j.live.List(ctx, leases, client.InNamespace(j.namespace), client.HasLabels{v1alpha1.LabelPresence}); err != nil {
+		return nil, fmt.Errorf("listing presence Leases: %w", err)
+	}
+	for i := range leases.Items {
+		j.census.saw(&leases.Items[i])
+	}
+	still := j.census.dead()
+	for _, l := range leases.Items {
+		if pod := ptr.Deref(l.Spec.HolderIdentity, ""); !still[pod] {
+			delete(gone, pod)
+		}
+	}
+	return slices.DeleteFunc(leases.Items, func(l coordinationv1.Lease) bool { return !gone[ptr.Deref(l.Spec.HolderIdentity, "")] }), nil
 }
 
 // pods are all that have an entry, of whatever process.
@@ -99,7 +123,6 @@ func (j *Janitor) pods(ctx context.Context) (map[string]bool, error) {
 // templates, so that a sweep that was cut short is found again. Pods that have
 // written to no template are none of ours.
 func (j *Janitor) sweep(ctx context.Context, gone map[string]bool) error {
-	maps.DeleteFunc(gone, func(_ string, sweep bool) bool { return !sweep })
 	if len(gone) == 0 {
 		return nil
 	}
@@ -194,8 +217,12 @@ func (j *Janitor) forgetOne(ctx context.Context, u *unstructured.Unstructured, p
 // bury deletes a Lease that has run out, unless it has been renewed meanwhile.
 func (j *Janitor) bury(ctx context.Context, l *coordinationv1.Lease) error {
 	err := j.client.Delete(ctx, l, client.Preconditions{UID: &l.UID, ResourceVersion: &l.ResourceVersion})
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+	switch {
+	case apierrors.IsConflict(err):
+		return nil
+	case client.IgnoreNotFound(err) != nil:
 		return fmt.Errorf("deleting Lease %s: %w", l.Name, err)
 	}
+	j.census.lost(l) // the cache may be slow to tell
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -34,42 +35,50 @@ func namespace(t *testing.T, c client.Client, name string) string {
 	return name
 }
 
+// leaseAt is the Lease of a pod that was renewed at a time of the pod's clock.
+func leaseAt(pod string, renewed int64) *coordinationv1.Lease {
+	l := NewPresence(nil, "", pod, logr.Discard()).lease()
+	at := metav1.NewMicroTime(time.Unix(renewed, 0))
+	l.Spec.HolderIdentity, l.Spec.RenewTime = &pod, &at
+	return l
+}
+
 func TestCensus(t *testing.T) {
-	_, c := admin(t)
-	ns := namespace(t, c, "census")
-	p := NewPresence(c, ns, "pod", logr.Discard())
-	at := &clock{time.Unix(1e9, 0)} // far from the Lease's own time
-	census := newCensus(c, ns, at.now)
+	at := &clock{time.Unix(1e9, 0)} // far from the Leases' own time
+	census := newCensus(at.now)
+	news := 0
+	census.tell(func() { news++ })
 	check := func(step, want string) {
 		t.Helper()
-		alive, dead, err := census.take(t.Context())
-		if err != nil {
-			t.Fatal(err)
+		alive, next, _ := census.alive()
+		absent := census.absent(map[string]bool{"pod": true, "other": true})
+		left := time.Duration(0)
+		if !next.IsZero() {
+			left = next.Sub(at.at)
 		}
-		absent := census.absent(map[string]bool{"pod": true, "other": true}, alive)
-		if got := fmt.Sprintf("alive %d dead %d absent %q", len(alive), len(dead), absent); got != want {
+		if got := fmt.Sprintf("alive %d for %v dead %d absent %q news %d", len(alive), left, len(census.dead()), absent, news); got != want {
 			t.Errorf("%s: got %s, want %s", step, got, want)
 		}
 	}
-	check("without Leases", `alive 0 dead 0 absent []`)
-	if err := p.renew(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	check("the pod has shown itself", `alive 1 dead 0 absent []`)
-	at.at = at.at.Add(presenceTimeout)
-	check("just in time", `alive 1 dead 0 absent []`)
+	check("without Leases", `alive 0 for 0s dead 0 absent [] news 0`)
+	census.saw(leaseAt("pod", 1))
+	check("the pod has shown itself", `alive 1 for 20s dead 0 absent [] news 1`)
+	at.at = at.at.Add(presenceInterval)
+	census.saw(leaseAt("pod", 6))
+	check("it renews its Lease", `alive 1 for 20s dead 0 absent [] news 1`)
+	at.at = at.at.Add(presenceInterval)
+	census.saw(leaseAt("pod", 6))
+	check("its Lease is seen again", `alive 1 for 15s dead 0 absent [] news 1`)
+	at.at = at.at.Add(presenceTimeout - presenceInterval)
+	check("just in time", `alive 1 for 0s dead 0 absent ["other"] news 1`)
 	at.at = at.at.Add(time.Second)
-	check("its Lease has run out, and the other never had one", `alive 0 dead 1 absent ["other"]`)
-	if err := p.renew(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	check("it has come back", `alive 1 dead 0 absent ["other"]`)
-	if err := c.Delete(t.Context(), p.lease()); err != nil {
-		t.Fatal(err)
-	}
-	check("it took its leave", `alive 0 dead 0 absent ["other"]`)
+	check("its Lease has run out", `alive 0 for 0s dead 1 absent ["other"] news 1`)
+	census.saw(leaseAt("pod", 32))
+	check("it has come back", `alive 1 for 20s dead 0 absent ["other"] news 2`)
+	census.lost(leaseAt("pod", 32))
+	check("it took its leave", `alive 0 for 0s dead 0 absent ["other"] news 3`)
 	at.at = at.at.Add(presenceTimeout + time.Second)
-	absent := census.absent(map[string]bool{"pod": true}, nil)
+	absent := census.absent(map[string]bool{"pod": true})
 	if diff := cmp.Diff([]string{"pod"}, absent); diff != "" {
 		t.Errorf("long after (-want +got):\n%s", diff)
 	}
@@ -110,8 +119,20 @@ func TestPresence(t *testing.T) {
 	}
 }
 
-// TestJanitor has four kinds of entries: of a pod that lives, of one whose
-// Lease has run out, of one that never had any, and one of Gatekeeper's.
+// listings counts the lists that are asked for.
+type listings struct {
+	client.Reader
+	n int
+}
+
+func (l *listings) List(ctx context.Context, list client.ObjectList, o ...client.ListOption) error {
+	l.n++
+	return l.Reader.List(ctx, list, o...)
+}
+
+// TestJanitor has five kinds of entries: of a pod that lives, of one whose
+// Lease has run out, of one that never had any, of one whose Lease comes late,
+// and one of Gatekeeper's.
 func TestJanitor(t *testing.T) {
 	_, c := admin(t)
 	leader := run(t, "janitor-leader", processOptions{})
@@ -124,7 +145,7 @@ func TestJanitor(t *testing.T) {
 	for _, k := range objects {
 		awaitEntry(t, c, k, "janitor-leader", "")
 		foreignEntry(t, c, k)
-		for _, pod := range []string{"alive", "dead", "absent"} {
+		for _, pod := range []string{"alive", "dead", "absent", "late"} {
 			w, err := status.NewWriter(c, pod, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -146,13 +167,21 @@ func TestJanitor(t *testing.T) {
 
 	ns := namespace(t, c, "janitor")
 	at := &clock{time.Unix(1e9, 0)}
-	j := NewJanitor(c, c, ns, logr.Discard())
-	j.census.now = at.now
+	reader := &listings{Reader: c}
+	j := NewJanitor(c, reader, ns, newCensus(at.now), logr.Discard())
 	round := func(pods ...string) {
 		t.Helper()
 		for _, pod := range pods {
-			if err := NewPresence(c, ns, pod, logr.Discard()).renew(t.Context()); err != nil {
+			p := NewPresence(c, ns, pod, logr.Discard())
+			if err := p.renew(t.Context()); err != nil {
 				t.Fatal(err)
+			}
+			lease := &coordinationv1.Lease{}
+			if err := c.Get(t.Context(), client.ObjectKeyFromObject(p.lease()), lease); err != nil {
+				t.Fatal(err)
+			}
+			if pod != "late" {
+				j.census.saw(lease)
 			}
 		}
 		if err := j.round(t.Context()); err != nil {
@@ -171,16 +200,24 @@ func TestJanitor(t *testing.T) {
 	round("alive", "dead", "janitor-leader")
 	at.at = at.at.Add(presenceTimeout)
 	round("alive", "janitor-leader")
-	check("in time", "absent", "alive", "dead", "gatekeeper-audit-0", "janitor-leader")
+	check("in time", "absent", "alive", "dead", "gatekeeper-audit-0", "janitor-leader", "late")
+	if reader.n > 0 {
+		t.Errorf("%d lists were asked for though nobody is gone", reader.n)
+	}
 	at.at = at.at.Add(time.Second)
-	round("alive")
-	check("after the time", "alive", "gatekeeper-audit-0", "janitor-leader")
+	round("alive", "late") // whose Lease the cache does not show yet
+	check("after the time", "alive", "gatekeeper-audit-0", "janitor-leader", "late")
 	var leases coordinationv1.LeaseList
 	if err := c.List(t.Context(), &leases, client.InNamespace(ns)); err != nil {
 		t.Fatal(err)
 	}
-	if got := len(leases.Items); got != 2 {
+	if got := len(leases.Items); got != 3 {
 		t.Errorf("%d Leases, want those of the living", got)
+	}
+	asked := reader.n
+	round("alive")
+	if reader.n != asked {
+		t.Errorf("%d lists were asked for after everything was removed", reader.n-asked)
 	}
 	if !j.swept["gatekeeper-audit-0"] || len(j.swept) != 1 {
 		t.Errorf("looks again for all but %v, want Gatekeeper's pod alone", j.swept)

@@ -92,7 +92,7 @@ func request(template string) reconcile.Request {
 func (p *Publisher) everyTemplate(ctx context.Context, _ client.Object) []reconcile.Request {
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(templateGVK().GroupVersion().WithKind("ConstraintTemplateList"))
-	if err := p.client.List(ctx, list); err != nil {
+	if err := p.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 		p.log.Error(err, "templates not listed; their conditions may be late")
 		return nil
 	}
@@ -103,8 +103,17 @@ func (p *Publisher) everyTemplate(ctx context.Context, _ client.Object) []reconc
 	return out
 }
 
-// Reconcile publishes one template.
+// Reconcile publishes one template. What is cut off since the process stops is
+// no failure.
 func (p *Publisher) Reconcile(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
+	out, err := p.reconcile(ctx, r)
+	if ctx.Err() != nil {
+		return reconcile.Result{}, nil
+	}
+	return out, err
+}
+
+func (p *Publisher) reconcile(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
 	u := newObject(templateGVK())
 	err := p.client.Get(ctx, r.NamespacedName, u)
 	if apierrors.IsNotFound(err) {
@@ -191,7 +200,7 @@ func notReady(reason, message string) metav1.Condition {
 // unless it is as this edition left it.
 func (p *Publisher) bring(ctx context.Context, u *unstructured.Unstructured, e *edition) (*apiextensionsv1.CustomResourceDefinition, error) {
 	have := &apiextensionsv1.CustomResourceDefinition{}
-	err := p.client.Get(ctx, client.ObjectKey{Name: crdName(u.GetName())}, have)
+	err := p.client.Get(ctx, client.ObjectKey{Name: crdName(u.GetName())}, have, client.UnsafeDisableDeepCopy)
 	if client.IgnoreNotFound(err) != nil {
 		return nil, fmt.Errorf("reading CRD %s: %w", crdName(u.GetName()), err)
 	}
@@ -254,7 +263,8 @@ func (p *Publisher) crd(ctx context.Context, owner *unstructured.Unstructured) (
 // summary is Ready if every living process has compiled this generation.
 func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (metav1.Condition, error) {
 	leases := &coordinationv1.LeaseList{}
-	if err := p.client.List(ctx, leases, client.InNamespace(p.namespace), client.HasLabels{v1alpha1.LabelPresence}); err != nil {
+	err := p.client.List(ctx, leases, client.InNamespace(p.namespace), client.HasLabels{v1alpha1.LabelPresence}, client.UnsafeDisableDeepCopy)
+	if err != nil {
 		return metav1.Condition{}, fmt.Errorf("listing presence Leases: %w", err)
 	}
 	entries := status.Entries(u)

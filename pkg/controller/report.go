@@ -121,7 +121,11 @@ func (r *reports) next(ctx context.Context) bool {
 		r.queue.Forget(k)
 		return true
 	}
-	if err := r.write(ctx, k, what); err != nil {
+	err := r.write(ctx, k, what)
+	if ctx.Err() != nil {
+		return true // told to stop: that is no failure
+	}
+	if err != nil {
 		r.failed(k, err)
 		r.queue.AddRateLimited(k)
 		return true

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -52,4 +53,20 @@ func TestEntryAfterOverwrite(t *testing.T) {
 	if entries["other"] != nil || entries["overwrite"] == nil {
 		t.Errorf("after the pod was forgotten: got %v, want only the other pod's entry", entries)
 	}
+}
+
+// TestStopped stops a process while it writes a status and a CRD: that it was
+// cut off is no error.
+func TestStopped(t *testing.T) {
+	_, c := admin(t)
+	removeTemplate(t, c, "StoppedKind")
+	p := run(t, "stopped", processOptions{hold: true})
+	apply(t, c, template("StoppedKind", "word", "string"))
+	await(t, "both to be written", func() error {
+		if n := p.writes.Load(); n < 2 {
+			return fmt.Errorf("%d writes", n)
+		}
+		return nil
+	})
+	p.stop() // and look at its log
 }

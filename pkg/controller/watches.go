@@ -17,7 +17,9 @@ import (
 type watches struct {
 	cache cache.Cache
 	queue workqueue.TypedRateLimitingInterface[key]
-	open  map[string]watch // by template, whose name is the kind in lower case
+	// touched is called on every event.
+	touched func()
+	open    map[string]watch // by template, whose name is the kind in lower case
 }
 
 // watch is an informer of kind, as the CRD with this UID defines it.
@@ -27,8 +29,8 @@ type watch struct {
 	informer cache.Informer
 }
 
-func newWatches(c cache.Cache, q workqueue.TypedRateLimitingInterface[key]) *watches {
-	return &watches{cache: c, queue: q, open: map[string]watch{}}
+func newWatches(c cache.Cache, q workqueue.TypedRateLimitingInterface[key], touched func()) *watches {
+	return &watches{cache: c, queue: q, touched: touched, open: map[string]watch{}}
 }
 
 // kind is the kind that is watched for template, empty if none is.
@@ -62,6 +64,7 @@ func (w *watches) add(ctx context.Context, template, kind string, crd types.UID)
 		}
 		if u, ok := obj.(*unstructured.Unstructured); ok {
 			w.queue.Add(key{kind: kind, name: u.GetName()})
+			w.touched()
 		}
 	}
 	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{

@@ -59,7 +59,7 @@ func (g *Guard) arm(ctx context.Context, live *admissionregistrationv1.Validatin
 		return nil, err
 	}
 	g.Log.Info("webhook armed", "rules", len(want[exempt.PolicyEntry]), "revision", revision)
-	return g.read(ctx)
+	return g.get(ctx)
 }
 
 // backends asks whoever the entries send requests to whether they answer.

@@ -27,10 +27,16 @@ const (
 	// announced. Changes come by the hundred, and discovery is not cheap.
 	catalogAge = 5 * time.Second
 
+	// guardCheck is how often everything is compared although nothing of what
+	// that depends on seems to have changed.
+	guardCheck = time.Minute
+
 	// An obstacle is met again after guardRetry at first, and after up to
-	// guardRetryMax when it stays.
+	// guardRetryMax when it stays; that there is no configuration, which is
+	// announced when it comes, after up to guardAbsent.
 	guardRetry    = time.Second
 	guardRetryMax = 5 * time.Second
+	guardAbsent   = 30 * time.Second
 )
 
 // Subject is a constraint that can change the answer to a request.
@@ -61,10 +67,12 @@ type Guard struct {
 	truce   time.Time // when the next attempt in a fight is due
 	samples samples
 	told    map[string]string // what was announced, by what it is about
+	read    settings
+	settled settled
 }
 
-// GuardOptions are what a Guard needs; all but Touched, Announce and Metrics
-// are required.
+// GuardOptions are what a Guard needs; all but Touched, Renamed, Announce, Stated
+// and Metrics are required.
 type GuardOptions struct {
 	Client client.Client
 	// Live reads past any cache.
@@ -81,18 +89,26 @@ type GuardOptions struct {
 	// changed; Touched does when the live configuration may have.
 	Subjects         func() []Subject
 	Changed, Touched <-chan struct{}
-	// Namespaces lists the cluster's, from a cache.
+	// Namespaces lists the cluster's, from a cache, and Renamed counts how often
+	// names or labels of them have changed. Without it they are compared at
+	// every look.
 	Namespaces func(ctx context.Context) ([]intercept.Namespace, error)
+	Renamed    func() uint64
 	// Announce emits an Event about the webhook configuration.
 	Announce func(warning bool, reason, message string)
-	Metrics  prometheus.Registerer
-	Log      logr.Logger
+	// Stated is told that State returns another one. It must not block.
+	Stated  func()
+	Metrics prometheus.Registerer
+	Log     logr.Logger
 }
 
 // NewGuard returns a guard. The error is that of registering its metrics.
 func NewGuard(o GuardOptions) (*Guard, error) {
 	if o.Announce == nil {
 		o.Announce = func(bool, string, string) {}
+	}
+	if o.Stated == nil {
+		o.Stated = func() {}
 	}
 	m, err := newGuardMetrics(o.Metrics)
 	if err != nil {
@@ -115,10 +131,13 @@ func (g *Guard) Start(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-g.Changed:
-			pause = guardRetry
+			g.settled, pause = settled{}, guardRetry
 		case <-g.Touched:
 			pause = guardRetry
 		case <-tick.C:
+			if pause > guardRetryMax {
+				continue // there is nothing to look at
+			}
 		case <-retry.C:
 		}
 		err := g.round(ctx)
@@ -126,10 +145,19 @@ func (g *Guard) Start(ctx context.Context) error {
 			g.said, pause = "", guardRetry
 			continue
 		}
+		g.settled = settled{}
 		g.say(err)
 		retry.Reset(g.until(pause))
-		pause = min(2*pause, guardRetryMax)
+		pause = min(2*pause, longest(err))
 	}
+}
+
+// longest is the longest pause for an obstacle.
+func longest(err error) time.Duration {
+	if errors.Is(err, errAbsent) {
+		return guardAbsent
+	}
+	return guardRetryMax
 }
 
 // until is when to try again: after pause, or sooner if a truce ends.
@@ -139,6 +167,9 @@ func (g *Guard) until(pause time.Duration) time.Duration {
 	}
 	return pause
 }
+
+// errAbsent says that there is nothing to guard.
+var errAbsent = errors.New("is not installed: run fusegate install")
 
 // errWaiting is wrapped by obstacles that are part of every start.
 var errWaiting = errors.New("waiting")
@@ -164,11 +195,15 @@ func (g *Guard) say(err error) {
 // round looks at the live configuration once, mends it and brings its rules up
 // to date. What it found is in the State, also when it fails.
 func (g *Guard) round(ctx context.Context) error {
-	live, err := g.read(ctx)
+	live, err := g.get(ctx)
 	if err != nil {
 		return g.unarmed(err)
 	}
 	config, another := g.config(ctx)
+	basis := g.basis(live)
+	if g.unchanged(basis) {
+		return nil
+	}
 	if another {
 		err = harmless(live)
 	} else {
@@ -179,21 +214,26 @@ func (g *Guard) round(ctx context.Context) error {
 	}
 	if err := g.Ready(); err != nil {
 		err = fmt.Errorf("%w until all constraints are known: %w", errWaiting, err)
-		g.state.Store(&State{Pending: true, Reason: v1alpha1.ReasonNotArmed, Message: err.Error()})
+		g.become(&State{Pending: true, Reason: v1alpha1.ReasonNotArmed, Message: err.Error()})
 		return err
 	}
 	if live, err = g.arm(ctx, live, config); err != nil {
 		return g.unarmed(err)
 	}
-	return g.survey(ctx, live, config)
+	if err := g.survey(ctx, live, config); err != nil {
+		return err
+	}
+	basis.live = editionOf(live)
+	g.settled = settled{basis: basis, catalog: g.catalog.changes, at: time.Now()}
+	return nil
 }
 
-func (g *Guard) read(ctx context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+func (g *Guard) get(ctx context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
 	live := &admissionregistrationv1.ValidatingWebhookConfiguration{}
 	err := g.Live.Get(ctx, client.ObjectKey{Name: ConfigurationName}, live)
 	if apierrors.IsNotFound(err) {
 		g.tell(ConfigurationName, true, "NotInstalled", "ValidatingWebhookConfiguration "+ConfigurationName+" is not there: nothing is enforced")
-		return nil, fmt.Errorf("ValidatingWebhookConfiguration %s is not installed: run fusegate install", ConfigurationName)
+		return nil, fmt.Errorf("ValidatingWebhookConfiguration %s %w", ConfigurationName, errAbsent)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading ValidatingWebhookConfiguration %s: %w", ConfigurationName, err)

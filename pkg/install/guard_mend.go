@@ -26,8 +26,13 @@ func (g *Guard) config(ctx context.Context) (effective Config, another bool) {
 	ns := g.Config.withDefaults().Namespace
 	err := g.Live.Get(ctx, client.ObjectKey{Namespace: ns, Name: ConfigMapName}, cm)
 	if apierrors.IsNotFound(err) {
+		g.read = settings{}
 		return g.last, false
 	}
+	if now := editionOf(cm); err == nil && now == g.read.edition {
+		return g.read.config, g.read.another
+	}
+	g.read = settings{}
 	var c Config
 	if err == nil {
 		c, err = ParseConfig([]byte(cm.Data[ConfigKey]))
@@ -42,7 +47,8 @@ func (g *Guard) config(ctx context.Context) (effective Config, another bool) {
 	}
 	g.tell(ConfigMapName, false, "", "")
 	g.last = c
-	return c, !g.rendered(cm, c)
+	g.read = settings{editionOf(cm), c, !g.rendered(cm, c)}
+	return c, g.read.another
 }
 
 // rendered tells whether this version renders for the configuration what was
@@ -126,7 +132,7 @@ func (g *Guard) contested(ctx context.Context, live *admissionregistrationv1.Val
 // it is still not as rendered: an API server that does not know a field drops
 // it silently.
 func (g *Guard) reread(ctx context.Context, config Config) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
-	live, err := g.read(ctx)
+	live, err := g.get(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package install
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,8 @@ type catalog struct {
 	served []*metav1.APIResourceList
 	failed []string // groups that could not be discovered
 	taken  time.Time
+	// changes counts how often it was another than before.
+	changes uint64
 }
 
 // discover brings the catalog up to date.
@@ -29,6 +32,10 @@ func (g *Guard) discover() error {
 	if err != nil && !partial {
 		return fmt.Errorf("discovering what the cluster serves: %w", err)
 	}
+	// They come in any order.
+	served = slices.SortedFunc(slices.Values(served), func(a, b *metav1.APIResourceList) int {
+		return strings.Compare(a.GroupVersion, b.GroupVersion)
+	})
 	groups := []string{}
 	for gv := range failed {
 		groups = append(groups, gv.Group)
@@ -38,7 +45,11 @@ func (g *Guard) discover() error {
 	if len(groups) > 0 && !slices.Equal(groups, g.catalog.failed) {
 		g.Log.Info("some API groups cannot be discovered; their rules stay as they are", "groups", groups)
 	}
-	g.catalog = catalog{served: served, failed: groups, taken: time.Now()}
+	changes := g.catalog.changes
+	if !slices.Equal(groups, g.catalog.failed) || !reflect.DeepEqual(served, g.catalog.served) {
+		changes++
+	}
+	g.catalog = catalog{served: served, failed: groups, taken: time.Now(), changes: changes}
 	return nil
 }
 

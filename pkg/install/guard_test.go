@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -44,6 +45,8 @@ type armory struct {
 	changed  chan struct{}
 	errors   atomic.Int64 // lines of log that are errors
 	asked    atomic.Int64 // probes that reached the backend
+	looked   atomic.Int64 // looks at what the cluster serves
+	counted  atomic.Int64 // looks at the constraints
 	mu       sync.Mutex
 	ready    error
 	needs    []intercept.Need
@@ -91,7 +94,7 @@ func arm(t *testing.T, wrap func(client.Client) client.Client, prepare func(*arm
 	}
 	guard, err := install.NewGuard(install.GuardOptions{
 		Client: writer, Live: c, Discovery: a, Config: config, Ready: a.isReady, Subjects: a.all, Changed: a.changed,
-		Touched: a.watch(t), Namespaces: a.namespaces, Announce: a.announce,
+		Touched: a.watch(t), Namespaces: a.namespaces, Renamed: a.renamed, Announce: a.announce,
 		Log: funcr.New(func(_, line string) {
 			if !strings.Contains(line, `"level"=`) {
 				a.errors.Add(1)
@@ -147,6 +150,7 @@ func (a *armory) isReady() error {
 func (a *armory) all() []install.Subject {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.counted.Add(1)
 	out := make([]install.Subject, len(a.needs))
 	for i, n := range a.needs {
 		out[i] = install.Subject{Identity: subject(i), Need: n}
@@ -192,6 +196,18 @@ func (a *armory) announced() []string {
 	return slices.Clone(a.events)
 }
 
+// renamed is another number when names or labels of namespaces are others.
+func (a *armory) renamed() uint64 {
+	list, err := a.namespaces(context.Background())
+	if err != nil {
+		return 0
+	}
+	slices.SortFunc(list, func(x, y intercept.Namespace) int { return strings.Compare(x.Name, y.Name) })
+	h := fnv.New64()
+	fmt.Fprint(h, list)
+	return h.Sum64()
+}
+
 func (a *armory) namespaces(ctx context.Context) ([]intercept.Namespace, error) {
 	list := &corev1.NamespaceList{}
 	if err := a.client.List(ctx, list); err != nil {
@@ -206,6 +222,7 @@ func (a *armory) namespaces(ctx context.Context) ([]intercept.Namespace, error) 
 
 // ServerGroupsAndResources answers as the API server, and then as discover does.
 func (a *armory) ServerGroupsAndResources() ([]*metav1.APIGroup, []*metav1.APIResourceList, error) {
+	defer a.looked.Add(1)
 	groups, lists, err := a.ServerResourcesInterface.ServerGroupsAndResources()
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -2,6 +2,7 @@ package install
 
 import (
 	"errors"
+	"reflect"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -60,6 +61,15 @@ func (g *Guard) unarmed(err error) error {
 		reason = v1alpha1.ReasonContested
 	}
 	g.metrics.armed.Set(0)
-	g.state.Store(&State{Reason: reason, Message: err.Error()})
+	g.become(&State{Reason: reason, Message: err.Error()})
 	return err
+}
+
+// become publishes a state, and tells of it if it is another.
+func (g *Guard) become(s *State) {
+	if reflect.DeepEqual(g.state.Load(), s) {
+		return
+	}
+	g.state.Store(s)
+	g.Stated()
 }

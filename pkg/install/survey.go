@@ -59,7 +59,7 @@ func (g *Guard) survey(ctx context.Context, live *admissionregistrationv1.Valida
 	}
 	g.forget(state)
 	g.report(state, view)
-	g.state.Store(state)
+	g.become(state)
 	return nil
 }
 

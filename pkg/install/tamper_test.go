@@ -304,3 +304,25 @@ func TestDeletedStaysDeleted(t *testing.T) {
 		t.Errorf("got Events %q, want one that says that nothing is enforced", a.announced())
 	}
 }
+
+// TestUnchanged has a guard look on its own account: as long as nothing has
+// changed it does not go through the constraints again.
+func TestUnchanged(t *testing.T) {
+	a := arm(t, nil, func(a *armory) { a.needs = need(t, "ConfigMap.") })
+	awaitArmed(t, a.client, patience, "configmaps")
+	awaitInterception(t, a, install.Interception{Intercepted: true}, nil)
+	looks := func(n int64) (counted int64) {
+		t.Helper()
+		from := a.looked.Load()
+		await(t.Context(), t, "another look", func(context.Context) (bool, error) { return a.looked.Load() >= from+n, nil })
+		return a.counted.Load()
+	}
+	before := looks(1) // the guard has seen what it has written itself
+	if after := looks(1); after != before {
+		t.Errorf("%d looks at the constraints without a change", after-before)
+	}
+	a.rounds(t)
+	if after := a.counted.Load(); after == before {
+		t.Error("no look at the constraints although they have changed")
+	}
+}

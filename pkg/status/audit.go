@@ -99,7 +99,7 @@ func Audited(ctx context.Context, c client.Client, constraint *unstructured.Unst
 	changed := apimeta.SetStatusCondition(&conditions, a.Condition)
 	at := a.At
 	if !changed && audited(constraint, now) {
-		if at = a.Read; at.Sub(auditTime(constraint)) < fresh {
+		if at = a.Read; !Stale(constraint, at, fresh) {
 			return false, nil
 		}
 	}
@@ -119,6 +119,12 @@ func Audited(ctx context.Context, c client.Client, constraint *unstructured.Unst
 	}
 	// A field that somebody else has written does not go by an apply without it.
 	return true, overwriteAudit(ctx, c, patch, now)
+}
+
+// Stale tells whether the time that audit wrote into a constraint's status is
+// older by fresh, or more, than the last read.
+func Stale(constraint *unstructured.Unstructured, read time.Time, fresh time.Duration) bool {
+	return read.Sub(auditTime(constraint)) >= fresh
 }
 
 func withField(fields map[string]any, key string, value any) map[string]any {

@@ -1,0 +1,66 @@
+package audit
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// share is the part of the time, one in so many, that reading takes of what
+	// is read sparingly.
+	share = 20
+	// sparingPage is how many objects are asked for at a time then: the API
+	// server takes some milliseconds for so many.
+	sparingPage = 50
+	// sparingFor is how long a list may take for being read sparingly. The API
+	// server forgets after five minutes as of when it is.
+	sparingFor = 4 * time.Minute
+)
+
+// sparing tells whether a list is read at leisure, so that who waits for a
+// processor or for the API server hardly notices: one by which nobody waits for
+// anything, and any while the processors are wanted.
+func (k *kind) sparing(r *reading) bool {
+	if r.leisurely {
+		select {
+		case <-r.hurried:
+		default:
+			return true
+		}
+	}
+	return k.a.o.Crowded()
+}
+
+// lull waits after a page that was read sparingly and took a while, with pages
+// left. It returns early where somebody waits for the list.
+func (k *kind) lull(ctx context.Context, r *reading, took time.Duration, left int64) {
+	rest := took * (share - 1)
+	if most := sparingFor - k.a.o.Clock.Since(r.began); left > 0 {
+		rest = min(rest, most/time.Duration(left))
+	}
+	if rest <= 0 {
+		return
+	}
+	timer := k.a.o.Clock.NewTimer(rest)
+	defer timer.Stop()
+	hurried := r.hurried
+	if !r.leisurely {
+		hurried = nil
+	}
+	select {
+	case <-ctx.Done():
+	case <-timer.C():
+	case <-hurried:
+	}
+}
+
+// hurry has the rest of a list read at once if something else waits for it to
+// end.
+func (k *kind) hurry(r *reading) {
+	k.a.mu.Lock()
+	defer k.a.mu.Unlock()
+	if r.leisurely && !r.hastened && (k.wanted > k.swept || len(k.reread) > 0) {
+		r.hastened = true
+		close(r.hurried)
+	}
+}
