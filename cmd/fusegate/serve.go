@@ -117,6 +117,7 @@ func serve(ctx context.Context, s settings, logs io.Writer) error {
 	if err != nil {
 		return err
 	}
+	log = stopped(ctx, log)
 	s.spare(log)
 	ctrl.SetLogger(log)
 	klog.SetLogger(log)

@@ -21,6 +21,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
+// settledFor is how long nothing that was begun before may have been done for a
+// process to be idle.
+const settledFor = 30 * time.Second
+
 // process is a running fusegate.
 type process struct {
 	cmd     *exec.Cmd
@@ -111,12 +115,13 @@ func (s *stage) figures(ctx context.Context, p *process) error {
 
 // idleFor looks at what it costs when nothing happens.
 func (s *stage) idleFor(ctx context.Context, p *process, what string) error {
-	timer := time.NewTimer(10 * time.Second) // the report is the last to be written
+	if err := s.settled(ctx, p); err != nil {
+		return err
+	}
+	timer := time.NewTimer(s.idle)
 	defer timer.Stop()
-	<-timer.C
 	before, versions, requests := p.cpu(), s.versions(ctx), p.sum("fusegate_audit_requests_total")
 	all := p.sum("rest_client_requests_total")
-	timer.Reset(s.idle)
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -132,6 +137,19 @@ func (s *stage) idleFor(ctx context.Context, p *process, what string) error {
 		100*(p.cpu()-before).Seconds()/s.idle.Seconds(), written, p.sum("fusegate_audit_requests_total")-requests, s.idle,
 		float64(p.sum("rest_client_requests_total")-all)/s.idle.Minutes())
 	return nil
+}
+
+// settled waits until the report, which is the last thing that an audit writes,
+// was written long ago, and no verdict of it has been checked for a while: that is
+// done bit by bit in spare time, one in a hundred.
+func (s *stage) settled(ctx context.Context, p *process) error {
+	checks, since := -1, time.Now()
+	return s.await(ctx, func(context.Context) (bool, error) {
+		if now := p.sum("fusegate_evaluator_checks_total"); now != checks {
+			checks, since = now, time.Now()
+		}
+		return time.Since(since) > settledFor, nil
+	})
 }
 
 // idleArmed is idleFor with a webhook in another process that is asked, so that
