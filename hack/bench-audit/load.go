@@ -294,7 +294,7 @@ func (s *stage) round(ctx context.Context, l *load, hook *process, rate float64)
 		return out, err
 	}
 	began := time.Now()
-	p, err := s.start(ctx, "--roles=controller", "--audit-resync=20s")
+	p, err := s.start(ctx, "--roles=controller", "--audit-resync=1m")
 	if err != nil {
 		return out, err
 	}
