@@ -119,9 +119,8 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 
 // cacheOptions keep out of memory what nobody reads.
 func cacheOptions(namespace string) cache.Options {
-	shared := &words{known: map[string]string{}}
 	return cache.Options{
-		DefaultTransform: shared.strip,
+		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
 			&apiextensionsv1.CustomResourceDefinition{}: {
 				Label:     labels.SelectorFromSet(labels.Set{v1alpha1.LabelConstraintCRD: "yes"}),

@@ -43,6 +43,13 @@ func newCluster(ctx context.Context, plane *controlplane.ControlPlane) (*cluster
 	if c.certs, err = certify(plane.Dir()); err != nil {
 		return nil, err
 	}
+	space := &unstructured.Unstructured{}
+	space.SetAPIVersion("v1")
+	space.SetKind("Namespace")
+	space.SetName(benchSpace)
+	if err := c.apply(ctx, space); err != nil {
+		return nil, fmt.Errorf("creating the namespace: %w", err)
+	}
 	plan, err := install.Render(install.Config{Image: "fusegate"})
 	if err != nil {
 		return nil, err

@@ -6,12 +6,13 @@ import (
 )
 
 const (
-	// share is the part of the time, one in so many, that reading takes of what
-	// is read sparingly.
-	share = 20
+	// sparingShare is the part of the time, one in so many, that reading takes of
+	// what is read sparingly, and leisureShare if nobody waits for it.
+	sparingShare = 20
+	leisureShare = 50
 	// sparingPage is how many objects are asked for at a time then: the API
 	// server takes some milliseconds for so many.
-	sparingPage = 50
+	sparingPage = 25
 	// sparingFor is how long a list may take for being read sparingly. The API
 	// server forgets after five minutes as of when it is.
 	sparingFor = 4 * time.Minute
@@ -20,20 +21,28 @@ const (
 // sparing tells whether a list is read at leisure, so that who waits for a
 // processor or for the API server hardly notices: one by which nobody waits for
 // anything, and any while the processors are wanted.
-func (k *kind) sparing(r *reading) bool {
-	if r.leisurely {
-		select {
-		case <-r.hurried:
-		default:
-			return true
-		}
+func (k *kind) sparing(r *reading) bool { return r.atLeisure() || k.a.o.Crowded() }
+
+// atLeisure tells whether nobody waits for a list.
+func (r *reading) atLeisure() bool {
+	if !r.leisurely {
+		return false
 	}
-	return k.a.o.Crowded()
+	select {
+	case <-r.hurried:
+		return false
+	default:
+		return true
+	}
 }
 
 // lull waits after a page that was read sparingly and took a while, with pages
 // left. It returns early where somebody waits for the list.
 func (k *kind) lull(ctx context.Context, r *reading, took time.Duration, left int64) {
+	share, hurried := time.Duration(sparingShare), (chan struct{})(nil)
+	if r.atLeisure() {
+		share, hurried = leisureShare, r.hurried
+	}
 	rest := took * (share - 1)
 	if most := sparingFor - k.a.o.Clock.Since(r.began); left > 0 {
 		rest = min(rest, most/time.Duration(left))
@@ -43,10 +52,6 @@ func (k *kind) lull(ctx context.Context, r *reading, took time.Duration, left in
 	}
 	timer := k.a.o.Clock.NewTimer(rest)
 	defer timer.Stop()
-	hurried := r.hurried
-	if !r.leisurely {
-		hurried = nil
-	}
 	select {
 	case <-ctx.Done():
 	case <-timer.C():

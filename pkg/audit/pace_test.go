@@ -18,13 +18,15 @@ func newPaced(t *testing.T, crowded bool) (*kind, *clocktesting.FakeClock) {
 // TestLull waits between pages.
 func TestLull(t *testing.T) {
 	cases := map[string]struct {
-		reason string
-		took   time.Duration
-		passed time.Duration // since the beginning
-		left   int64
-		want   time.Duration
+		reason    string
+		leisurely bool
+		took      time.Duration
+		passed    time.Duration // since the beginning
+		left      int64
+		want      time.Duration
 	}{
 		"Share":   {reason: "a page is a twentieth of the time", took: 10 * time.Millisecond, left: 10, want: 190 * time.Millisecond},
+		"Leisure": {reason: "and a fiftieth if nobody waits", leisurely: true, took: 10 * time.Millisecond, left: 10, want: 490 * time.Millisecond},
 		"Bounded": {reason: "what is left must fit into four minutes", took: 10 * time.Millisecond, passed: 3 * time.Minute, left: 1000, want: 60 * time.Millisecond},
 		"Late":    {reason: "no rest after that", took: 10 * time.Millisecond, passed: 4 * time.Minute, left: 10},
 		"Unknown": {reason: "how much is left may not be told", took: 10 * time.Millisecond, passed: time.Hour, want: 190 * time.Millisecond},
@@ -33,6 +35,7 @@ func TestLull(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k, clock := newPaced(t, true)
 			r := k.begin("", nil)
+			r.leisurely = tc.leisurely
 			clock.Step(tc.passed)
 			done := make(chan struct{})
 			go func() { k.lull(t.Context(), r, tc.took, tc.left); close(done) }()

@@ -18,11 +18,11 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// kinds are what constraints are checked against. The framework's client could
-// keep that, but keeps with it all of each template, of its CRD in every form
-// and of its constraints: two thirds of the memory that a template takes. Here
-// it only makes the CRDs, of which the parameters' schema is kept; the rest is
-// the same for all.
+// kinds are what constraints are checked against. The framework's client would
+// keep that too, but with it the whole of each template, its CRD in two forms
+// and its constraints, which is more memory than all else that the engine holds.
+// Here it only makes the CRDs, of which the parameters' schema is kept; the rest
+// is the same for all.
 type kinds struct {
 	mu     sync.RWMutex
 	byName map[string]*kind // by template name, which is the kind in lower case
@@ -32,7 +32,7 @@ type kinds struct {
 
 // kind is a template, as constraints see it. It is immutable.
 type kind struct {
-	name string // as in Pascal case
+	name string // of the kind, as it is written
 	// spec is a digest of the template's.
 	spec [sha256.Size]byte
 	// parameters is the schema of spec.parameters; nil if there is none.

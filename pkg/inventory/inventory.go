@@ -204,6 +204,8 @@ func (i *Inventory) Err() error {
 		}
 	}
 	i.ready = true
+	// Who has waited for this must not be told of it again.
+	i.tellNow()
 	return nil
 }
 

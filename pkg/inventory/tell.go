@@ -38,14 +38,22 @@ func (i *Inventory) tell(ctx context.Context) {
 			return
 		}
 		i.mu.Lock()
-		kinds := slices.Collect(maps.Keys(i.dirty))
-		clear(i.dirty)
-		i.mu.Unlock()
-		if len(kinds) > 0 {
-			i.o.Engine.DataChanged(kinds)
+		if i.tellNow() {
 			last = i.o.Clock.Now()
 		}
+		i.mu.Unlock()
 	}
+}
+
+// tellNow passes changes on, and tells whether there were any. The caller holds
+// the lock.
+func (i *Inventory) tellNow() bool {
+	if len(i.dirty) == 0 {
+		return false
+	}
+	i.o.Engine.DataChanged(slices.Collect(maps.Keys(i.dirty)))
+	clear(i.dirty)
+	return true
 }
 
 // nextDelay is how long to gather changes, the first of which came some time

@@ -16,7 +16,7 @@ const (
 	// edge is how much more of all processors others must use than this process
 	// does to be in need of them. What this process has others do for it, as
 	// the API server that lists for it, costs about as much as what it does.
-	edge = 0.15
+	edge = 0.25
 	// room is how many processors must have nothing to do for nobody to be in
 	// need, however much others use.
 	room = 4.0
