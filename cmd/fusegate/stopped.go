@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/go-logr/logr"
 )
@@ -24,13 +25,19 @@ type stoppedSink struct {
 const leaderLost = "leader election lost"
 
 func (s stoppedSink) Error(err error, msg string, values ...any) {
-	if s.ctx.Err() == nil || err == nil || !errors.Is(err, context.Canceled) && err.Error() != leaderLost {
+	if s.ctx.Err() == nil || err == nil || !cutOff(err) && err.Error() != leaderLost {
 		s.LogSink.Error(err, msg, values...)
 		return
 	}
 	if s.Enabled(1) {
 		s.Info(1, msg, append(values, "reason", err.Error())...)
 	}
+}
+
+// cutOff tells whether an error is the end of a context. client-go keeps only the
+// text of that where an answer was cut off (rest/request.go).
+func cutOff(err error) bool {
+	return errors.Is(err, context.Canceled) || strings.Contains(err.Error(), context.Canceled.Error())
 }
 
 func (s stoppedSink) WithValues(values ...any) logr.LogSink {

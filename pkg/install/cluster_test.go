@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -98,6 +100,18 @@ func clean(t *testing.T, c client.Client) {
 	await(ctx, t, "the CRD to be gone", func(ctx context.Context) (bool, error) {
 		err := c.Get(ctx, client.ObjectKeyFromObject(crd), crd)
 		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+	})
+	letGo(ctx, c)
+}
+
+// letGo gives CRDs that are being deleted some time to be gone: the next test
+// would find them there.
+func letGo(ctx context.Context, c client.Client) {
+	_ = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 10*time.Second, true, func(ctx context.Context) (bool, error) {
+		crds := &apiextensionsv1.CustomResourceDefinitionList{}
+		err := c.List(ctx, crds)
+		leaving := slices.ContainsFunc(crds.Items, func(d apiextensionsv1.CustomResourceDefinition) bool { return d.DeletionTimestamp != nil })
+		return !leaving, err
 	})
 }
 
