@@ -19,6 +19,7 @@ func TestStopped(t *testing.T) {
 		want    bool
 	}{
 		"Cut":      {reason: "who is told to stop is cut off", err: cut},
+		"Text":     {reason: "so is who was reading an answer", err: errors.New("unexpected error when reading response body. Original error: context canceled")},
 		"Leader":   {reason: "who stops gives up its Lease", err: errors.New(leaderLost)},
 		"Running":  {reason: "while it runs that is an error", err: cut, running: true, want: true},
 		"Deposed":  {reason: "so is losing the Lease", err: errors.New(leaderLost), running: true, want: true},

@@ -18,9 +18,9 @@ const (
 	sparingFor = 4 * time.Minute
 )
 
-// sparing tells whether a list is read at leisure, so that who waits for a
-// processor or for the API server hardly notices: one by which nobody waits for
-// anything, and any while the processors are wanted.
+// sparing tells whether a list is read in small pages with rests between them,
+// so that who waits for a processor or for the API server hardly notices: one
+// that nobody waits for, and any while others want the processors.
 func (k *kind) sparing(r *reading) bool { return r.atLeisure() || k.a.o.Crowded() }
 
 // atLeisure tells whether nobody waits for a list.
@@ -64,8 +64,7 @@ func (k *kind) lull(ctx context.Context, r *reading, took time.Duration, left in
 func (k *kind) hurry(r *reading) {
 	k.a.mu.Lock()
 	defer k.a.mu.Unlock()
-	if r.leisurely && !r.hastened && (k.wanted > k.swept || len(k.reread) > 0) {
-		r.hastened = true
+	if r.atLeisure() && (k.wanted > k.swept || len(k.reread) > 0) {
 		close(r.hurried)
 	}
 }

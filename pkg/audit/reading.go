@@ -33,12 +33,11 @@ type reading struct {
 	// changed what did.
 	compare bool
 	changed map[objectKey]bool
-	// leisurely tells that nobody waits for it, until hurried is closed, as
-	// hastened says.
-	leisurely, hastened bool
-	hurried             chan struct{}
-	began               time.Time
-	err                 error // an object that could not be decoded
+	// leisurely tells that nobody waits for it, until hurried is closed.
+	leisurely bool
+	hurried   chan struct{}
+	began     time.Time
+	err       error // an object that could not be decoded
 }
 
 // arrival is that of an object, or with a negative n its departure.
