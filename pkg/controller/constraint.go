@@ -55,8 +55,8 @@ func (i *Ingest) constraint(ctx context.Context, k key) error {
 	return nil
 }
 
-// admit puts the constraint into the engine, which finds out by itself whether
-// anything has changed: annotations count, and they have no generation.
+// admit puts the constraint into the engine, unless it is there as it is: most
+// events tell of a status only.
 func (i *Ingest) admit(ctx context.Context, k key, u *unstructured.Unstructured) []status.Error {
 	now := attempt{
 		constraint: version{uid: u.GetUID(), generation: u.GetGeneration()},
@@ -67,6 +67,10 @@ func (i *Ingest) admit(ctx context.Context, k key, u *unstructured.Unstructured)
 		return r.errs
 	}
 	before, inForce := i.inForce[k]
+	if inForce && before == now {
+		delete(i.rejected, k)
+		return nil
+	}
 	err := i.engine.AddConstraint(ctx, u)
 	if engine.IsNoTemplate(err) {
 		delete(i.rejected, k)
@@ -76,15 +80,15 @@ func (i *Ingest) admit(ctx context.Context, k key, u *unstructured.Unstructured)
 		i.log.Error(err, "constraint not ingested", "constraint", k.String(), "generation", now.constraint.generation)
 		message := err.Error()
 		if inForce {
-			message += fmt.Sprintf(" (generation %d stays in force)", before.generation)
+			message += fmt.Sprintf(" (generation %d stays in force)", before.constraint.generation)
 		}
 		i.rejected[k] = rejection{attempt: now, errs: []status.Error{{Code: status.CodeIngest, Message: message}}}
 		return i.rejected[k].errs
 	}
 	delete(i.rejected, k)
-	if before != now.constraint {
+	i.inForce[k] = now
+	if before.constraint != now.constraint {
 		i.log.Info("constraint ingested", "constraint", k.String(), "generation", now.constraint.generation)
-		i.inForce[k] = now.constraint
 		i.notify()
 	}
 	return nil
