@@ -297,7 +297,7 @@ func TestLeafFollows(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newServer("127.0.0.1", port, dir, http.NotFoundHandler(), logr.Discard())
-	s.leaf.poll = 50 * time.Millisecond
+	s.leaf.poll = time.Hour // that is not how it learns of new files
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Start(ctx) }()
@@ -343,10 +343,32 @@ func TestLeafFollows(t *testing.T) {
 	}
 	first.with(keyPairs{"ca.key": nil}).publish(t, dir)
 	want("files without the authority's key", first, x509.RSA)
-	if err := errors.Join(os.Remove(filepath.Join(dir, "ca.key")), os.WriteFile(filepath.Join(dir, "ca.key"), first["ca.key"], 0o600)); err != nil {
+}
+
+// TestLeafLate adds the authority's key to files that are read already.
+func TestLeafLate(t *testing.T) {
+	dir, files := t.TempDir(), rotated(t, 10*time.Hour, 20*time.Hour)
+	files.with(keyPairs{"ca.key": nil}).publish(t, dir)
+	l := newLeaf(dir, logr.Discard())
+	l.poll = 50 * time.Millisecond
+	if err := l.load(); err != nil {
 		t.Fatal(err)
 	}
-	want("the authority's key, which came later", first, x509.ECDSA)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); l.follow(ctx) }()
+	t.Cleanup(func() { stop(); <-ended })
+	if err := os.WriteFile(filepath.Join(dir, "ca.key"), files["ca.key"], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	address := l.listen(t)
+	await(t, "a certificate of its own", func() error {
+		got, err := presented(t.Context(), address, files.client())
+		if err == nil && got[0].PublicKeyAlgorithm != x509.ECDSA {
+			return fmt.Errorf("got %s", got[0].PublicKeyAlgorithm)
+		}
+		return err
+	})
 }
 
 // BenchmarkHandshake counts full handshakes, both sides of them in this process,

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,11 +18,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/open-policy-agent/cert-controller/pkg/rotator"
 	admissionv1 "k8s.io/api/admission/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/util/cert"
 
 	"github.com/fusegate/fusegate/pkg/webhook"
 )
@@ -86,14 +87,8 @@ func (s *stage) webhook(ctx context.Context) (*process, *load, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, nil, err
 	}
-	crt, key, err := cert.GenerateSelfSignedCertKey("127.0.0.1", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)
-	if err != nil {
+	if err := certify(dir); err != nil {
 		return nil, nil, err
-	}
-	for name, data := range map[string][]byte{"tls.crt": crt, "tls.key": key} {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			return nil, nil, err
-		}
 	}
 	address, err := freeAddress()
 	if err != nil {
@@ -105,13 +100,37 @@ func (s *stage) webhook(ctx context.Context) (*process, *load, error) {
 	}
 	l := &load{url: "https://" + address + webhook.Path}
 	l.client.Transport = &http.Transport{
-		TLSClientConfig:     &tls.Config{InsecureSkipVerify: true}, // our own, made above
+		TLSClientConfig:     &tls.Config{InsecureSkipVerify: true}, // our own, see certify
 		MaxIdleConnsPerHost: idleConnections,
 	}
 	if err := l.write(); err != nil {
 		return nil, nil, errors.Join(err, p.stop())
 	}
 	return p, l, s.await(ctx, func(ctx context.Context) (bool, error) { return l.ask(ctx, 0) == nil, nil })
+}
+
+// certify puts into a folder what the rotation puts into the webhook's Secret.
+func certify(dir string) error {
+	r := rotator.CertRotator{
+		CAName: "fusegate-ca", CAOrganization: "fusegate", DNSName: "127.0.0.1",
+		ExtKeyUsages: &[]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	begin := time.Now().Add(-time.Hour)
+	end := begin.Add(24 * time.Hour)
+	ca, err := r.CreateCACert(begin, end)
+	if err != nil {
+		return fmt.Errorf("making an authority: %w", err)
+	}
+	crt, key, err := r.CreateCertPEM(ca, begin, end)
+	if err != nil {
+		return fmt.Errorf("making the webhook's certificate: %w", err)
+	}
+	for name, data := range map[string][]byte{"ca.crt": ca.CertPEM, "ca.key": ca.KeyPEM, "tls.crt": crt, "tls.key": key} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func freeAddress() (string, error) {
