@@ -345,7 +345,7 @@ func (s *stage) pass(ctx context.Context, l *load, rate float64, pids map[string
 	began, before := time.Now(), p.sum(reviewed)
 	out, err := s.under(ctx, l, rate, pids, func(ctx context.Context) error {
 		// Asking is work for the process, so it is not done often.
-		return wait.PollUntilContextTimeout(ctx, time.Second, patience, true, func(context.Context) (bool, error) {
+		return wait.PollUntilContextTimeout(ctx, time.Second, 2*patience, true, func(context.Context) (bool, error) {
 			return p.sum(reviewed)-before >= s.options.pods, nil
 		})
 	})
