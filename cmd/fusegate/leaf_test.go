@@ -347,7 +347,8 @@ func TestLeafFollows(t *testing.T) {
 func TestLeafLate(t *testing.T) {
 	dir, files := t.TempDir(), rotated(t, 10*time.Hour, 20*time.Hour)
 	files.with(keyPairs{"ca.key": nil}).publish(t, dir)
-	l := newLeaf(dir, logr.Discard())
+	var log logBuffer
+	l := newLeaf(dir, funcr.New(func(_, line string) { _, _ = log.Write([]byte(line)) }, funcr.Options{}))
 	l.poll = 50 * time.Millisecond
 	if err := l.load(); err != nil {
 		t.Fatal(err)
@@ -356,9 +357,21 @@ func TestLeafLate(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); l.follow(ctx) }()
 	t.Cleanup(func() { stop(); <-ended })
-	if err := os.WriteFile(filepath.Join(dir, "ca.key"), files["ca.key"], 0o600); err != nil {
-		t.Fatal(err)
+	write := func(key []byte) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "ca.key"), key, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
+	// What it does when it starts to follow may find half of a key, not the whole.
+	write(files["ca.key"][:10])
+	await(t, "half of a key to be found", func() error {
+		if got := log.String(); !strings.Contains(got, "failed to find any PEM data") {
+			return errors.New(got)
+		}
+		return nil
+	})
+	write(files["ca.key"])
 	address := l.listen(t)
 	await(t, "a certificate of its own", func() error {
 		got, err := presented(t.Context(), address, files.client())
