@@ -32,8 +32,6 @@ import (
 	"k8s.io/client-go/util/keyutil"
 )
 
-const leafName = "fusegate-webhook.fusegate-system.svc"
-
 // keyPairs are files of a certificate directory, by name.
 type keyPairs map[string][]byte
 
@@ -42,7 +40,7 @@ type keyPairs map[string][]byte
 func rotated(t testing.TB, valid, authority time.Duration) keyPairs {
 	t.Helper()
 	r := rotator.CertRotator{
-		CAName: "fusegate-ca", CAOrganization: "fusegate", DNSName: leafName, ExtraDNSNames: []string{leafName + ".cluster.local"},
+		CAName: "fusegate-ca", CAOrganization: "fusegate", DNSName: webhookHost, ExtraDNSNames: []string{webhookHost + ".cluster.local"},
 		ExtKeyUsages: &[]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	begin := time.Now().Add(-time.Hour)
@@ -74,7 +72,7 @@ func (f keyPairs) signed(t *testing.T, signer crypto.Signer, change func(*x509.C
 		t.Fatal(err)
 	}
 	c := &x509.Certificate{
-		Subject: pkix.Name{CommonName: leafName}, DNSNames: []string{leafName},
+		Subject: pkix.Name{CommonName: webhookHost}, DNSNames: []string{webhookHost},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
@@ -111,7 +109,7 @@ func (f keyPairs) certificate(t testing.TB) *x509.Certificate {
 func (f keyPairs) client() *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(f["ca.crt"])
-	return &tls.Config{RootCAs: roots, ServerName: leafName}
+	return &tls.Config{RootCAs: roots, ServerName: webhookHost}
 }
 
 // publish puts files where their names point to, as a kubelet does: all at once.
@@ -261,7 +259,7 @@ func checkMinted(t *testing.T, got []*x509.Certificate, files keyPairs) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.Leaf)
-	if _, err := own.Verify(x509.VerifyOptions{Roots: roots, DNSName: leafName, CurrentTime: own.NotBefore.Add(time.Minute)}); err != nil {
+	if _, err := own.Verify(x509.VerifyOptions{Roots: roots, DNSName: webhookHost, CurrentTime: own.NotBefore.Add(time.Minute)}); err != nil {
 		t.Error(err)
 	}
 	type fields x509.Certificate // as it is equal to none but itself
@@ -349,7 +347,8 @@ func TestLeafFollows(t *testing.T) {
 func TestLeafLate(t *testing.T) {
 	dir, files := t.TempDir(), rotated(t, 10*time.Hour, 20*time.Hour)
 	files.with(keyPairs{"ca.key": nil}).publish(t, dir)
-	l := newLeaf(dir, logr.Discard())
+	var log logBuffer
+	l := newLeaf(dir, funcr.New(func(_, line string) { _, _ = log.Write([]byte(line)) }, funcr.Options{}))
 	l.poll = 50 * time.Millisecond
 	if err := l.load(); err != nil {
 		t.Fatal(err)
@@ -358,9 +357,21 @@ func TestLeafLate(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); l.follow(ctx) }()
 	t.Cleanup(func() { stop(); <-ended })
-	if err := os.WriteFile(filepath.Join(dir, "ca.key"), files["ca.key"], 0o600); err != nil {
-		t.Fatal(err)
+	write := func(key []byte) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "ca.key"), key, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
+	// What it does when it starts to follow may find half of a key, not the whole.
+	write(files["ca.key"][:10])
+	await(t, "half of a key to be found", func() error {
+		if got := log.String(); !strings.Contains(got, "failed to find any PEM data") {
+			return errors.New(got)
+		}
+		return nil
+	})
+	write(files["ca.key"])
 	address := l.listen(t)
 	await(t, "a certificate of its own", func() error {
 		got, err := presented(t.Context(), address, files.client())
