@@ -39,8 +39,14 @@ type keyPairs map[string][]byte
 // ago on, as is its authority for another.
 func rotated(t testing.TB, valid, authority time.Duration) keyPairs {
 	t.Helper()
+	return certified(t, "fusegate-ca", valid, authority)
+}
+
+// certified are such files of an authority of any name.
+func certified(t testing.TB, name string, valid, authority time.Duration) keyPairs {
+	t.Helper()
 	r := rotator.CertRotator{
-		CAName: "fusegate-ca", CAOrganization: "fusegate", DNSName: webhookHost, ExtraDNSNames: []string{webhookHost + ".cluster.local"},
+		CAName: name, CAOrganization: "fusegate", DNSName: webhookHost, ExtraDNSNames: []string{webhookHost + ".cluster.local"},
 		ExtKeyUsages: &[]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	begin := time.Now().Add(-time.Hour)
@@ -183,6 +189,9 @@ func TestLeaf(t *testing.T) {
 	rsa := func(change func(c *x509.Certificate)) keyPairs {
 		return ours.with(keyPairs{"tls.crt": ours.signed(t, ours.key(t), change)})
 	}
+	pinned := rsa(func(c *x509.Certificate) {
+		c.Subject = pkix.Name{CommonName: "fusegate-ca", Organization: []string{"fusegate"}}
+	})
 	cases := map[string]struct {
 		reason string
 		files  keyPairs
@@ -201,7 +210,8 @@ func TestLeaf(t *testing.T) {
 		"damaged key":       {reason: "nothing to sign with", files: ours.with(keyPairs{"ca.key": []byte("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n")}), why: "failed to parse private key"},
 		"key of another":    {reason: "it would sign what nobody trusts", files: ours.with(keyPairs{"ca.key": foreign["ca.key"]}), why: "private key does not match public key"},
 		"another authority": {reason: "who trusts the files' would not take it", files: ours.with(keyPairs{"ca.crt": foreign["ca.crt"], "ca.key": foreign["ca.key"]}), why: "signed by unknown authority"},
-		"no authority's":    {reason: "a server's certificate vouches for none", files: ours.with(keyPairs{"ca.crt": ours["tls.crt"], "ca.key": ours["tls.key"]}), why: "parent certificate cannot sign"},
+		"no authority's":    {reason: "a server's certificate vouches for none", files: pinned.with(keyPairs{"ca.crt": pinned["tls.crt"], "ca.key": ours["tls.key"]}), why: "parent certificate cannot sign"},
+		"operator's":        {reason: "the API server may trust the certificate itself", files: certified(t, "acme", 10*time.Hour, 20*time.Hour), why: "is not the rotation's"},
 		"self-signed":       {reason: "who trusts it, trusts its key", files: ours.with(keyPairs{"tls.crt": ours["ca.crt"], "tls.key": ours["ca.key"]}), why: "it is an authority itself"},
 		"ECDSA":             {reason: "it is cheap already", files: ours.with(cheap), why: "its key is not RSA"},
 		"expired":           {reason: "as the files'", files: rsa(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), own: true},

@@ -160,7 +160,7 @@ func (s *stage) idleArmed(ctx context.Context, p *process) error {
 		return err
 	}
 	install := exec.CommandContext(ctx, s.binary, "install", "--kubeconfig", s.plane.Kubeconfig("admin"),
-		"--webhook-url", l.url, "--ca-file", filepath.Join(s.plane.Dir(), "webhook", "tls.crt"))
+		"--webhook-url", l.url, "--ca-file", filepath.Join(s.plane.Dir(), "webhook", "ca.crt"))
 	if out, failed := install.CombinedOutput(); failed != nil {
 		return errors.Join(fmt.Errorf("installing: %w: %s", failed, out), hook.stop())
 	}
