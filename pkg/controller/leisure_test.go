@@ -244,6 +244,8 @@ func TestTakesOverLater(t *testing.T) {
 	u.SetLabels(map[string]string{"team": "a"})
 	apply(t, c, u)
 	awaitCondition(t, c, "takeoverkind", v1alpha1.ReasonCompiled, "every pod")
+	beside := run(t, "takeover-beside", processOptions{follower: true})
+	awaitEntry(t, c, key{name: "takeoverkind"}, beside.pod, "")
 	first.stop()
 
 	patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":{"team":"b"}}}`))
@@ -251,9 +253,6 @@ func TestTakesOverLater(t *testing.T) {
 	if err := c.Patch(t.Context(), crd, patch); err != nil {
 		t.Fatal(err)
 	}
-	beside := run(t, "takeover-beside", processOptions{follower: true})
-	beside.awaitReady(t)
-	awaitEntry(t, c, key{name: "takeoverkind"}, beside.pod, "") // for all to be in order
 	leisure := NewLeisure()
 	for range leisureBurst + leisureRate {
 		leisure.turn() // the next one is in a second
@@ -266,7 +265,7 @@ func TestTakesOverLater(t *testing.T) {
 		return nil
 	})
 	if !apimeta.IsStatusConditionTrue(status.Conditions(get(t, c, key{name: "takeoverkind"})), v1alpha1.ConditionReady) {
-		t.Error("the template is not ready")
+		t.Errorf("the template is not ready: %v", status.Conditions(get(t, c, key{name: "takeoverkind"})))
 	}
 }
 
