@@ -39,7 +39,7 @@ const (
 
 // addAudit adds the audit, which runs on the leader.
 func (p *parts) addAudit() error {
-	sink := newAuditSink(p.mgr.GetClient(), p.mgr.GetEventRecorder("fusegate"), p.settings.AuditResync)
+	sink := newAuditSink(p.constraints.Client(p.mgr.GetClient()), p.mgr.GetEventRecorder("fusegate"), p.settings.AuditResync)
 	objects, err := p.newReporter(sink)
 	if err != nil {
 		return err

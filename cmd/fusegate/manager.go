@@ -52,15 +52,16 @@ const (
 
 // parts are what the pieces of a process share.
 type parts struct {
-	settings  settings
-	log       logr.Logger
-	mgr       manager.Manager
-	engine    *engine.Engine
-	perimeter exempt.Perimeter
-	readiness *controller.Readiness
-	ingest    *controller.Ingest
-	inventory *inventory.Inventory
-	catalog   *catalog.Catalog // of the controller
+	settings    settings
+	log         logr.Logger
+	mgr         manager.Manager
+	engine      *engine.Engine
+	perimeter   exempt.Perimeter
+	readiness   *controller.Readiness
+	constraints *controller.Constraints
+	ingest      *controller.Ingest
+	inventory   *inventory.Inventory
+	catalog     *catalog.Catalog // of the controller
 }
 
 // newManager constructs everything that a process runs, in the order in which
@@ -155,7 +156,12 @@ func (p *parts) addIngest() error {
 		return err
 	}
 	p.engine.Observe(observer)
-	p.ingest = controller.NewIngest(p.engine, writer, p.readiness, p.log.WithName("ingest"))
+	if p.constraints, err = controller.NewConstraints(controller.ConstraintsOptions{
+		Config: p.mgr.GetConfig(), HTTP: p.mgr.GetHTTPClient(), Packed: !p.settings.serves(roleController), Log: p.log.WithName("constraints"),
+	}); err != nil {
+		return err
+	}
+	p.ingest = controller.NewIngest(p.engine, p.constraints, writer, p.readiness, p.log.WithName("ingest"))
 	if p.inventory, err = p.newInventory(); err != nil {
 		return err
 	}

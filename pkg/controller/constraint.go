@@ -7,7 +7,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/status"
@@ -35,8 +34,7 @@ func (i *Ingest) constraint(ctx context.Context, k key) error {
 	if !i.watches.synced(k.kind) {
 		return errNotYet
 	}
-	u := newObject(constraintGVK(k.kind))
-	err := i.cache.Get(ctx, client.ObjectKey{Name: k.name}, u)
+	u, err := i.constraints.Get(k.kind, k.name)
 	if apierrors.IsNotFound(err) {
 		return i.removeConstraint(ctx, k)
 	}

@@ -188,7 +188,13 @@ func run(t *testing.T, pod string, o processOptions) *process {
 		t.Fatal(err)
 	}
 	log := mgr.GetLogger()
-	p.ingest = NewIngest(p.engine, writer, p.readiness, log.WithName("ingest"))
+	constraints, err := NewConstraints(ConstraintsOptions{
+		Config: mgr.GetConfig(), HTTP: mgr.GetHTTPClient(), Packed: o.follower, Log: log.WithName("constraints"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.ingest = NewIngest(p.engine, constraints, writer, p.readiness, log.WithName("ingest"))
 	p.publisher = NewPublisher(p.engine, presences, log.WithName("publisher"))
 	pieces := []error{
 		mgr.Add(NewPresence(mgr.GetClient(), presences, pod, log.WithName("presence"))),
