@@ -321,13 +321,18 @@ func (f *faultWorld) present(t *testing.T, files map[string][]byte) {
 		}
 	}
 	block, _ := pem.Decode(files["tls.crt"])
+	want, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
 	await(t, "the webhook to load the certificate", func() error {
 		conn, err := tls.Dial("tcp", f.backend, &tls.Config{InsecureSkipVerify: true})
 		if err != nil {
 			return err
 		}
 		defer func() { _ = conn.Close() }()
-		if !bytes.Equal(conn.ConnectionState().PeerCertificates[0].Raw, block.Bytes) {
+		// It is that of the file, or one made from it with another key.
+		if got := conn.ConnectionState().PeerCertificates[0]; !bytes.Equal(got.RawIssuer, want.RawIssuer) || !got.NotAfter.Equal(want.NotAfter) {
 			return errors.New("it presents another one")
 		}
 		return nil

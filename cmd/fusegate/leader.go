@@ -51,9 +51,11 @@ func (p *parts) addController() error {
 	prober.Tell(enforcement.Touch)
 	p.ingest.Tell(enforcement.Touch)
 	c, live, ns := p.mgr.GetClient(), p.mgr.GetAPIReader(), p.settings.Namespace
+	leisure := controller.NewLeisure()
+	p.ingest.Spread(census, leisure)
 	return errors.Join(
-		controller.NewPublisher(p.engine, ns, p.log.WithName("publisher")).SetupWithManager(p.mgr),
-		p.mgr.Add(controller.NewJanitor(c, live, ns, census, p.log.WithName("janitor"))),
+		controller.NewPublisher(p.engine, ns, leisure, p.log.WithName("publisher")).SetupWithManager(p.mgr),
+		p.mgr.Add(controller.NewJanitor(c, live, ns, census, leisure, p.log.WithName("janitor"))),
 		p.mgr.Add(guard),
 		p.mgr.Add(prober),
 		p.mgr.Add(enforcement),

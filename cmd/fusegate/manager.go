@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -198,10 +200,7 @@ func (p *parts) addWebhook() error {
 	if err := metrics.Registry.Register(expiryOf(p.settings.CertDir)); err != nil {
 		return err
 	}
-	server := ctrlwebhook.NewServer(ctrlwebhook.Options{Host: host, Port: port, CertDir: p.settings.CertDir})
-	last := &leaving{Handler: h}
-	server.Register(webhook.Path, last)
-	return p.mgr.Add(&patientServer{Server: server, certDir: p.settings.CertDir, log: log, leaving: last})
+	return p.mgr.Add(newServer(host, port, p.settings.CertDir, h, log))
 }
 
 func splitAddress(address string) (host string, port int, err error) {
@@ -220,9 +219,18 @@ func splitAddress(address string) (host string, port int, err error) {
 // is made after the first pods have started.
 type patientServer struct {
 	ctrlwebhook.Server
-	certDir string
+	leaf    *leaf
 	log     logr.Logger
 	leaving *leaving
+}
+
+func newServer(host string, port int, certDir string, h http.Handler, log logr.Logger) *patientServer {
+	s := &patientServer{leaf: newLeaf(certDir, log), log: log, leaving: &leaving{Handler: h}}
+	s.Server = ctrlwebhook.NewServer(ctrlwebhook.Options{Host: host, Port: port, TLSOpts: []func(*tls.Config){
+		func(c *tls.Config) { c.GetCertificate = s.leaf.GetCertificate },
+	}})
+	s.Register(webhook.Path, s.leaving)
+	return s
 }
 
 // NeedLeaderElection is false: every replica answers.
@@ -232,7 +240,7 @@ func (s *patientServer) Start(ctx context.Context) error {
 	said := false
 	err := wait.PollUntilContextCancel(ctx, certPoll, true, func(context.Context) (bool, error) {
 		for _, file := range []string{"tls.crt", "tls.key"} {
-			if _, err := os.Stat(filepath.Join(s.certDir, file)); err != nil {
+			if _, err := os.Stat(filepath.Join(s.leaf.dir, file)); err != nil {
 				if !said {
 					s.log.Info("waiting for the serving certificate", "reason", err.Error())
 				}
@@ -248,8 +256,14 @@ func (s *patientServer) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.leaf.load(); err != nil {
+		return err
+	}
 	late, stop := s.leaving.after(ctx)
+	var following sync.WaitGroup
+	defer following.Wait()
 	defer stop()
+	following.Go(func() { s.leaf.follow(late) })
 	return s.Server.Start(late)
 }
 

@@ -31,7 +31,7 @@ func main() {
 	flag.IntVar(&o.pods, "pods", 10000, "how many Pods there are, in 50 namespaces")
 	flag.IntVar(&o.constraints, "constraints", 49, "how many constraints there are at least")
 	flag.IntVar(&o.onPods, "on-pods", 33, "how many of them match Pods at least")
-	flag.DurationVar(&o.idle, "idle", 30*time.Second, "how long to watch it doing nothing, or with -load how long a side of a round takes")
+	flag.DurationVar(&o.idle, "idle", 30*time.Second, "how long to watch it doing nothing")
 	flag.IntVar(&o.loadRounds, "load", 0, "in how many rounds to measure what an audit does to the webhook of another process, instead of the audit; 0 for not")
 	flag.BoolVar(&o.timeline, "timeline", false, "with -load, tell for each quarter of a second the slowest answer and what each process took")
 	flag.StringVar(&o.logLevel, "log-level", "error", "what the fusegate logs to standard error: error, info, debug")

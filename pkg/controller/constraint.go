@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -49,12 +50,20 @@ func (i *Ingest) constraint(ctx context.Context, k key) error {
 		}
 		errs = []status.Error{{Code: status.CodeInventory, Message: "not enforced: " + why.Error()}}
 	}
-	i.reports.put(k, report{object: u, enforced: len(errs) == 0, errs: errs, faults: i.faults.take(k)})
+	i.reports.put(k, report{object: reported(u), enforced: len(errs) == 0, errs: errs, faults: i.faults.take(k)})
 	return nil
 }
 
-// admit puts the constraint into the engine, which finds out by itself whether
-// anything has changed: annotations count, and they have no generation.
+// reported is what the writer of a status needs of a constraint. It may wait for
+// minutes, and all the others with it.
+func reported(u *unstructured.Unstructured) *unstructured.Unstructured {
+	out := maps.Clone(u.Object)
+	delete(out, "spec")
+	return &unstructured.Unstructured{Object: out}
+}
+
+// admit puts the constraint into the engine, unless it is there as it is: most
+// events tell of a status only.
 func (i *Ingest) admit(ctx context.Context, k key, u *unstructured.Unstructured) []status.Error {
 	now := attempt{
 		constraint: version{uid: u.GetUID(), generation: u.GetGeneration()},
@@ -65,6 +74,10 @@ func (i *Ingest) admit(ctx context.Context, k key, u *unstructured.Unstructured)
 		return r.errs
 	}
 	before, inForce := i.inForce[k]
+	if inForce && before == now {
+		delete(i.rejected, k)
+		return nil
+	}
 	err := i.engine.AddConstraint(ctx, u)
 	if engine.IsNoTemplate(err) {
 		delete(i.rejected, k)
@@ -74,15 +87,15 @@ func (i *Ingest) admit(ctx context.Context, k key, u *unstructured.Unstructured)
 		i.log.Error(err, "constraint not ingested", "constraint", k.String(), "generation", now.constraint.generation)
 		message := err.Error()
 		if inForce {
-			message += fmt.Sprintf(" (generation %d stays in force)", before.generation)
+			message += fmt.Sprintf(" (generation %d stays in force)", before.constraint.generation)
 		}
 		i.rejected[k] = rejection{attempt: now, errs: []status.Error{{Code: status.CodeIngest, Message: message}}}
 		return i.rejected[k].errs
 	}
 	delete(i.rejected, k)
-	if before != now.constraint {
+	i.inForce[k] = now
+	if before.constraint != now.constraint {
 		i.log.Info("constraint ingested", "constraint", k.String(), "generation", now.constraint.generation)
-		i.inForce[k] = now.constraint
 		i.notify()
 	}
 	return nil

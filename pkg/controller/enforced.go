@@ -64,12 +64,11 @@ func ingestion(u *unstructured.Unstructured, alive map[string]bool) (rejected, r
 	entries := status.Entries(u)
 	for _, pod := range slices.Sorted(maps.Keys(alive)) {
 		entry := entries[pod]
-		generation, _ := entry["observedGeneration"].(int64)
-		errs, _ := entry["errors"].([]any)
+		errs := errorsOf(entry)
 		switch {
 		case entry == nil || entry["constraintUID"] != string(u.GetUID()):
 			missing = append(missing, pod)
-		case generation != u.GetGeneration():
+		case !upToDate(entry, u):
 			lagging = append(lagging, pod)
 		case len(errs) > 0 && (rejected == "" || reasonOf(errs) != reason && reason == v1alpha1.ReasonInventoryIncomplete):
 			rejected, reason = fmt.Sprintf("pod %s: %v", pod, firstMessage(errs)), reasonOf(errs)

@@ -169,6 +169,10 @@ type processOptions struct {
 	wrap func(client.Client) client.Client
 	// hold has the API server answer no PATCH request but those about Leases.
 	hold bool
+	// spread, if set, has what nobody waits for written at leisure.
+	spread *Census
+	// leisure is the publisher's.
+	leisure *Leisure
 }
 
 // run starts a process, which ends with the test at the latest.
@@ -195,11 +199,15 @@ func run(t *testing.T, pod string, o processOptions) *process {
 		t.Fatal(err)
 	}
 	p.ingest = NewIngest(p.engine, constraints, writer, p.readiness, log.WithName("ingest"))
-	p.publisher = NewPublisher(p.engine, presences, log.WithName("publisher"))
+	p.publisher = NewPublisher(p.engine, presences, o.leisure, log.WithName("publisher"))
 	pieces := []error{
 		mgr.Add(NewPresence(mgr.GetClient(), presences, pod, log.WithName("presence"))),
 		mgr.Add(NewSurvey(mgr.GetAPIReader(), p.readiness, log.WithName("survey"))),
 		p.ingest.SetupWithManager(mgr),
+	}
+	if o.spread != nil {
+		p.ingest.Spread(o.spread, NewLeisure())
+		pieces = append(pieces, o.spread.Watch(t.Context(), mgr.GetCache()))
 	}
 	if !o.follower {
 		pieces = append(pieces, p.publisher.SetupWithManager(mgr))

@@ -91,7 +91,7 @@ type Ingest struct {
 	watches  *watches
 	ingested map[string]version // by template: the version that is in the engine
 	refused  map[string]refusal // by template: the version that would not compile
-	inForce  map[key]version    // by constraint: the version that is in the engine
+	inForce  map[key]attempt    // by constraint: the version that is in the engine
 	rejected map[key]rejection  // by constraint: the version that was not accepted
 	data     map[string]string  // by template: why its data is not complete
 }
@@ -123,7 +123,7 @@ func NewIngest(e *engine.Engine, c *Constraints, w *status.Writer, r *Readiness,
 		touched:  func() {},
 		ingested: map[string]version{},
 		refused:  map[string]refusal{},
-		inForce:  map[key]version{},
+		inForce:  map[key]attempt{},
 		rejected: map[key]rejection{},
 		data:     map[string]string{},
 	}
@@ -132,6 +132,13 @@ func NewIngest(e *engine.Engine, c *Constraints, w *status.Writer, r *Readiness,
 // Reads sets who knows the data that templates read. It is to be called before
 // SetupWithManager, if at all.
 func (i *Ingest) Reads(from Inventory) { i.inventory = from }
+
+// Spread has statuses that nobody waits for written at leisure: those of a process
+// that starts beside others, of which the census knows. It is to be called before
+// the manager starts, if at all.
+func (i *Ingest) Spread(census *Census, leisure *Leisure) {
+	i.reports.census, i.reports.leisure = census, leisure
+}
 
 // Refresh has a template's status, and that of its constraints, brought up to
 // date with what there is to say about its data. It does not block.

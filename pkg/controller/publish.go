@@ -47,6 +47,7 @@ type Publisher struct {
 	live      client.Reader
 	engine    *engine.Engine
 	namespace string
+	leisure   *Leisure
 	recorder  events.EventRecorder
 	log       logr.Logger
 
@@ -58,14 +59,17 @@ type Publisher struct {
 type edition struct {
 	version
 	labels  map[string]string // the CRD carries them, and they have no generation
-	problem error
+	checked bool
+	problem error   // as of the check
 	crd     version // as it was applied; zero before
+	// due is until when check and CRD can wait; zero if that was not asked yet.
+	due time.Time
 }
 
 // NewPublisher returns a publisher that has not been set up. namespace is where
 // the presence Leases lie.
-func NewPublisher(e *engine.Engine, namespace string, log logr.Logger) *Publisher {
-	return &Publisher{engine: e, namespace: namespace, log: log, known: map[string]*edition{}}
+func NewPublisher(e *engine.Engine, namespace string, leisure *Leisure, log logr.Logger) *Publisher {
+	return &Publisher{engine: e, namespace: namespace, leisure: leisure, log: log, known: map[string]*edition{}}
 }
 
 // SetupWithManager adds the controller to mgr.
@@ -139,6 +143,9 @@ func (p *Publisher) reconcile(ctx context.Context, r reconcile.Request) (reconci
 		// Nothing tells when what the API server minds has been mended.
 		return reconcile.Result{RequeueAfter: refusedAgain}, nil
 	}
+	if e := p.known[r.Name]; err == nil && e != nil && !e.checked {
+		return reconcile.Result{RequeueAfter: max(time.Until(e.due), time.Millisecond)}, nil
+	}
 	return later(err)
 }
 
@@ -153,11 +160,19 @@ func later(err error) (reconcile.Result, error) {
 // publish brings the CRD up to date. Only an error worth a retry is returned;
 // what the template's author must mend is in the condition.
 func (p *Publisher) publish(ctx context.Context, u *unstructured.Unstructured) (metav1.Condition, bool, error) {
-	e := p.edition(ctx, u)
-	if e.problem != nil {
+	have, err := p.have(ctx, u)
+	if err != nil {
+		return metav1.Condition{}, false, err
+	}
+	e := p.edition(u)
+	if p.canWait(u, have, e) {
+		condition, err := p.summary(ctx, u)
+		return condition, true, err
+	}
+	if e.check(ctx, p.engine, u) != nil {
 		return notReady(v1alpha1.ReasonCompileError, e.problem.Error()), false, nil
 	}
-	have, err := p.bring(ctx, u, e)
+	have, err = p.bring(ctx, u, have, e)
 	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
 		return notReady(v1alpha1.ReasonCRDError, err.Error()), false, nil
 	}
@@ -171,20 +186,29 @@ func (p *Publisher) publish(ctx context.Context, u *unstructured.Unstructured) (
 	return condition, true, err
 }
 
-// edition compiles the template unless this version of it has been compiled.
-func (p *Publisher) edition(ctx context.Context, u *unstructured.Unstructured) *edition {
+// edition is what is known of this version of a template.
+func (p *Publisher) edition(u *unstructured.Unstructured) *edition {
 	now := version{uid: u.GetUID(), generation: u.GetGeneration()}
 	if e := p.known[u.GetName()]; e != nil && e.version == now && maps.Equal(e.labels, u.GetLabels()) {
 		return e
 	}
 	e := &edition{version: now, labels: u.GetLabels()}
-	t, err := engine.ParseTemplate(u)
-	if err == nil {
-		err = p.engine.CheckTemplate(ctx, t)
-	}
-	e.problem = err
 	p.known[u.GetName()] = e
 	return e
+}
+
+// check compiles the template unless this version of it has been compiled, and
+// returns what is wrong with it.
+func (e *edition) check(ctx context.Context, by *engine.Engine, u *unstructured.Unstructured) error {
+	if e.checked {
+		return e.problem
+	}
+	t, err := engine.ParseTemplate(u)
+	if err == nil {
+		err = by.CheckTemplate(ctx, t)
+	}
+	e.checked, e.problem = true, err
+	return err
 }
 
 // established tells whether constraints of kind can be created.
@@ -196,15 +220,23 @@ func notReady(reason, message string) metav1.Condition {
 	return metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: reason, Message: message}
 }
 
-// bring returns the template's CRD as it is, after server-side-applying it
-// unless it is as this edition left it.
-func (p *Publisher) bring(ctx context.Context, u *unstructured.Unstructured, e *edition) (*apiextensionsv1.CustomResourceDefinition, error) {
-	have := &apiextensionsv1.CustomResourceDefinition{}
-	err := p.client.Get(ctx, client.ObjectKey{Name: crdName(u.GetName())}, have, client.UnsafeDisableDeepCopy)
-	if client.IgnoreNotFound(err) != nil {
+// have returns the template's CRD from the cache, nil if it is not there.
+func (p *Publisher) have(ctx context.Context, u *unstructured.Unstructured) (*apiextensionsv1.CustomResourceDefinition, error) {
+	out := &apiextensionsv1.CustomResourceDefinition{}
+	err := p.client.Get(ctx, client.ObjectKey{Name: crdName(u.GetName())}, out, client.UnsafeDisableDeepCopy)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("reading CRD %s: %w", crdName(u.GetName()), err)
 	}
-	if err == nil && e.crd == versionOf(have) && metav1.IsControlledBy(have, u) {
+	return out, nil
+}
+
+// bring returns the template's CRD as it is, after server-side-applying it
+// unless it is as this edition left it.
+func (p *Publisher) bring(ctx context.Context, u *unstructured.Unstructured, have *apiextensionsv1.CustomResourceDefinition, e *edition) (*apiextensionsv1.CustomResourceDefinition, error) {
+	if have != nil && metav1.IsControlledBy(have, u) && e.crd == versionOf(have) {
 		return have, nil
 	}
 	now, err := p.apply(ctx, u)
@@ -214,6 +246,19 @@ func (p *Publisher) bring(ctx context.Context, u *unstructured.Unstructured, e *
 	e.crd = versionOf(now)
 	p.log.Info("constraint CRD applied", "crd", now.Name, "generation", now.Generation)
 	return now, nil
+}
+
+// canWait tells whether it is too early for a process that has just started to
+// compile a template, and to apply its CRD, that another process has found to be
+// in order.
+func (p *Publisher) canWait(u *unstructured.Unstructured, have *apiextensionsv1.CustomResourceDefinition, e *edition) bool {
+	if e.checked || readyBefore(u) == nil || have == nil || !metav1.IsControlledBy(have, u) || !established(have, kindOf(u)) {
+		return false
+	}
+	if e.due.IsZero() {
+		e.due = time.Now().Add(p.leisure.turn())
+	}
+	return time.Now().Before(e.due)
 }
 
 func versionOf(o client.Object) version {
@@ -260,7 +305,9 @@ func (p *Publisher) crd(ctx context.Context, owner *unstructured.Unstructured) (
 	return u, nil
 }
 
-// summary is Ready if every living process has compiled this generation.
+// summary is Ready if every living process has compiled this generation. One that
+// has no entry for a template which was ready before has just started, if another
+// has one: it answers no request until it knows everything.
 func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (metav1.Condition, error) {
 	leases := &coordinationv1.LeaseList{}
 	err := p.client.List(ctx, leases, client.InNamespace(p.namespace), client.HasLabels{v1alpha1.LabelPresence}, client.UnsafeDisableDeepCopy)
@@ -268,7 +315,7 @@ func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (
 		return metav1.Condition{}, fmt.Errorf("listing presence Leases: %w", err)
 	}
 	entries := status.Entries(u)
-	var waiting, interpreted []string
+	var waiting, missing, interpreted []string
 	living := 0
 	for _, l := range leases.Items {
 		pod := ptr.Deref(l.Spec.HolderIdentity, "")
@@ -277,11 +324,15 @@ func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (
 		}
 		living++
 		entry := entries[pod]
-		if g, _ := entry["observedGeneration"].(int64); g != u.GetGeneration() || entry["templateUID"] != string(u.GetUID()) {
+		if entry == nil {
+			missing = append(missing, pod)
+			continue
+		}
+		if !upToDate(entry, u) {
 			waiting = append(waiting, pod)
 			continue
 		}
-		if errs, _ := entry["errors"].([]any); len(errs) > 0 {
+		if errs := errorsOf(entry); len(errs) > 0 {
 			return notReady(v1alpha1.ReasonCompileError, fmt.Sprintf("pod %s: %v", pod, firstMessage(errs))), nil
 		}
 		if why, _ := entry["interpreted"].(string); why != "" {
@@ -291,11 +342,24 @@ func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (
 	if living == 0 {
 		return notReady(v1alpha1.ReasonWaitingForPods, "no pod of Fusegate has shown yet that it is alive"), nil
 	}
+	if readyBefore(u) == nil || len(missing) == living {
+		waiting = append(waiting, missing...)
+	}
 	if len(waiting) > 0 {
 		slices.Sort(waiting)
 		return notReady(v1alpha1.ReasonWaitingForPods, "not compiled yet by: "+strings.Join(waiting, ", ")), nil
 	}
 	return ready(interpreted), nil
+}
+
+// readyBefore is the condition of a template whose current generation was ready,
+// nil for others.
+func readyBefore(u *unstructured.Unstructured) *metav1.Condition {
+	c := apimeta.FindStatusCondition(status.Conditions(u), v1alpha1.ConditionReady)
+	if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != u.GetGeneration() {
+		return nil
+	}
+	return c
 }
 
 // ready says that a template judges, and by which pods' interpreter it does.

@@ -20,11 +20,11 @@ func TestEdition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := NewPublisher(e, "", logr.Discard())
+	p := NewPublisher(e, "", nil, logr.Discard())
 	u := template("Once", "word", "string")
 	u.SetUID("1")
 	u.SetGeneration(1)
-	first := p.edition(t.Context(), u)
+	first := p.edition(u)
 	for name, tc := range map[string]struct {
 		reason string
 		edit   func(u *unstructured.Unstructured)
@@ -40,7 +40,7 @@ func TestEdition(t *testing.T) {
 			p.known["once"] = first
 			v := u.DeepCopy()
 			tc.edit(v)
-			if got := p.edition(t.Context(), v) == first; got != tc.same {
+			if got := p.edition(v) == first; got != tc.same {
 				t.Errorf("kept: %t, want %t: %s", got, tc.same, tc.reason)
 			}
 		})
@@ -50,7 +50,7 @@ func TestEdition(t *testing.T) {
 // TestRetract checks which CRDs go when their template is not there.
 func TestRetract(t *testing.T) {
 	_, c := admin(t)
-	p := NewPublisher(nil, "", logr.Discard())
+	p := NewPublisher(nil, "", nil, logr.Discard())
 	p.client, p.live = c, c
 	owner := metav1.OwnerReference{APIVersion: engine.TemplateGroup + "/v1", Kind: "ConstraintTemplate", UID: "1", Controller: new(bool)}
 	*owner.Controller = true
