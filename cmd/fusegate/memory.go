@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"runtime/debug"
+	runtimemetrics "runtime/metrics"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -20,9 +21,13 @@ const (
 	// it lets go meanwhile leaves holes between what stays, which are memory for
 	// good. It costs processor time, while there is nothing to answer yet.
 	collectAtStart = 25
-	// quietFor is how long nothing must have been compiled before memory is
-	// given back.
+	// quietFor is how long nothing must have been compiled, or nothing reviewed,
+	// before memory is given back.
 	quietFor = 10 * time.Second
+	// lookEvery is how often to look for reviews, and worthwhile how much they
+	// must have taken.
+	lookEvery  = time.Second
+	worthwhile = 8 << 20
 )
 
 // spareMemory has garbage collected early. What is alive is little, so that it
@@ -49,7 +54,8 @@ func giveBackFile(log logr.Logger) {
 // thrift gives back, each time that templates or constraints have changed and
 // it is quiet again, the memory that taking them in needed: Go would keep the
 // most of it for minutes, and the kernel, of the program's file, every page
-// that has been looked at once.
+// that has been looked at once. The same goes for reviews when there are none any
+// more.
 type thrift struct {
 	engine *engine.Engine
 	log    logr.Logger
@@ -65,15 +71,42 @@ func (t thrift) Start(ctx context.Context) error {
 	for t.quiet(ctx) {
 		changed := t.engine.Changed()
 		collect(collectAt)
-		debug.FreeOSMemory()
-		giveBackFile(t.log)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
+		for again := true; again; {
+			debug.FreeOSMemory()
+			giveBackFile(t.log)
+			again = t.worked(ctx, changed)
 		}
 	}
 	return nil
+}
+
+// worked waits until reviews have taken memory and there are none any more. It
+// is false if ctx ends or templates or constraints change before that.
+func (t thrift) worked(ctx context.Context, changed <-chan struct{}) bool {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	had, seen, at := held(), t.engine.Reviewed(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-changed:
+			return false
+		case now := <-ticker.C:
+			if n := t.engine.Reviewed(); n != seen {
+				seen, at = n, now
+			} else if now.Sub(at) >= quietFor && held() > had+worthwhile {
+				return true
+			}
+		}
+	}
+}
+
+// held is how much memory Go has of the system, in bytes.
+func held() uint64 {
+	samples := []runtimemetrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	runtimemetrics.Read(samples)
+	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }
 
 // quiet waits until nothing has changed for a while, and is false if ctx ends
