@@ -104,7 +104,7 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 	mgr, err := manager.New(cfg, manager.Options{
 		Scheme:                        scheme,
 		Logger:                        log,
-		Cache:                         cacheOptions(s.Namespace),
+		Cache:                         cacheOptions(s.Namespace, !s.serves(roleController)),
 		Client:                        client.Options{Cache: &client.CacheOptions{Unstructured: true}},
 		Metrics:                       metricsserver.Options{BindAddress: s.MetricsListen},
 		HealthProbeBindAddress:        "0", // addHealth serves one that names what it waits for
@@ -120,10 +120,14 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 	return mgr, nil
 }
 
-// cacheOptions keep out of memory what nobody reads.
-func cacheOptions(namespace string) cache.Options {
+// cacheOptions keep out of memory what nobody reads. pack is for processes in
+// which nobody but the ingest reads templates.
+func cacheOptions(namespace string, pack bool) cache.Options {
 	return cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
+		DefaultTransform: func(o any) (any, error) {
+			o, err := cache.TransformStripManagedFields()(o)
+			return o, errors.Join(err, controller.Trim(o, pack))
+		},
 		ByObject: map[client.Object]cache.ByObject{
 			&apiextensionsv1.CustomResourceDefinition{}: {
 				Label:     labels.SelectorFromSet(labels.Set{v1alpha1.LabelConstraintCRD: "yes"}),

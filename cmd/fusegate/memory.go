@@ -85,7 +85,8 @@ func (t thrift) Start(ctx context.Context) error {
 func (t thrift) worked(ctx context.Context, changed <-chan struct{}) bool {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	had, seen, at := held(), t.engine.Reviewed(), time.Now()
+	had := held()
+	reviews := silence{seen: t.engine.Reviewed(), since: time.Now()}
 	for {
 		select {
 		case <-ctx.Done():
@@ -93,13 +94,25 @@ func (t thrift) worked(ctx context.Context, changed <-chan struct{}) bool {
 		case <-changed:
 			return false
 		case now := <-ticker.C:
-			if n := t.engine.Reviewed(); n != seen {
-				seen, at = n, now
-			} else if now.Sub(at) >= quietFor && held() > had+worthwhile {
+			if reviews.lasts(t.engine.Reviewed(), now) >= quietFor && held() > had+worthwhile {
 				return true
 			}
 		}
 	}
+}
+
+// silence is how long nothing has been counted.
+type silence struct {
+	seen  uint64
+	since time.Time
+}
+
+// lasts returns how long the count has been n, to whoever asks again and again.
+func (s *silence) lasts(n uint64, now time.Time) time.Duration {
+	if n != s.seen {
+		*s = silence{seen: n, since: now}
+	}
+	return now.Sub(s.since)
 }
 
 // held is how much memory Go has of the system, in bytes.

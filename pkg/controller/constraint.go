@@ -54,7 +54,7 @@ func (i *Ingest) constraint(ctx context.Context, k key) error {
 	return nil
 }
 
-// reported is what the writer of a status needs of a constraint. It may wait for
+// reported is what the writer of a status needs of an object. It may wait for
 // minutes, and all the others with it.
 func reported(u *unstructured.Unstructured) *unstructured.Unstructured {
 	out := maps.Clone(u.Object)

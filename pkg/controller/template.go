@@ -32,6 +32,9 @@ func (i *Ingest) template(ctx context.Context, k key) error {
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", k, err)
 	}
+	if err := unpack(u); err != nil {
+		return err
+	}
 	crd, err := i.definition(ctx, k.name)
 	if err != nil {
 		return err
@@ -47,7 +50,7 @@ func (i *Ingest) template(ctx context.Context, k key) error {
 		i.readiness.waived(k.name)
 	}
 	i.readiness.observed(k)
-	r := report{object: u, errs: errs, inventory: i.inventoryOf(k.name)}
+	r := report{object: reported(u), errs: errs, inventory: i.inventoryOf(k.name)}
 	if why := i.engine.Interpreted()[kindOf(u)]; why != nil {
 		r.interpreted = why.Error()
 	}
