@@ -96,6 +96,7 @@ var layers = map[string]row{
 	"hack/bench-audit": {all: true},
 	"hack/bench-test":  {all: true},
 	"hack/replay":      {all: true},
+	"hack/rig":         {all: true},
 }
 
 // forTests is what the test files of every package may import.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -51,6 +52,13 @@ func TestInCluster(t *testing.T) {
 	})
 	webhook.awaitReady(t)
 	controller.awaitReady(t)
+	await(t, "a certificate of the webhook's own", func() error {
+		got, err := presented(t.Context(), ip+":9443", keyPairs{"ca.crt": []byte(read(t, certs, "ca.crt"))}.client())
+		if err == nil && got[0].PublicKeyAlgorithm != x509.ECDSA {
+			return fmt.Errorf("got %s", got[0].PublicKeyAlgorithm)
+		}
+		return err
+	})
 
 	c.must(t, labelTemplate("PodLabels", "missing"), "apply", "-f", "-")
 	c.awaitTemplate(t, "podlabels")
@@ -130,13 +138,13 @@ func (c *testCluster) mountSecret(t *testing.T, dir string) {
 		}
 		return nil
 	})
+	files := keyPairs{}
 	for name, encoded := range secret.Data {
 		data, err := base64.StdEncoding.DecodeString(encoded)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		files[name] = data
 	}
+	files.publish(t, dir)
 }

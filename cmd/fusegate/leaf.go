@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,12 +24,18 @@ import (
 // when the certificate was read: the files may come one by one.
 const authorityPoll = 10 * time.Second
 
+// authorityName and authorityOrganization are the subject of the authority that
+// the rotation makes.
+const authorityName, authorityOrganization = "fusegate-ca", "fusegate"
+
 // leaf is the certificate that the webhook presents. Rotation makes RSA keys, and
 // a handshake with one costs as much as several reviews: after a pause of the
 // network, or of this process, API servers open connections by the hundred. So
-// where the authority's key lies beside the certificate, as in the Secret of the
-// rotation, leaf signs a certificate for an ECDSA key. In all other cases it is
-// the one in the files, which are read again when they change.
+// where the key of the rotation's authority lies beside the certificate, as in its
+// Secret, leaf signs a certificate for an ECDSA key: the rotation has the API
+// server trust that authority. In all other cases, where it may be the certificate
+// itself that is trusted, it is the one in the files, which are read again when
+// they change.
 type leaf struct {
 	dir     string
 	log     logr.Logger
@@ -171,6 +178,9 @@ func likeness(of, issuer *x509.Certificate) (*x509.Certificate, error) {
 	}
 	if err := vouched(of, issuer); err != nil {
 		return nil, err
+	}
+	if s := issuer.Subject; s.CommonName != authorityName || !slices.Contains(s.Organization, authorityOrganization) {
+		return nil, fmt.Errorf("its authority, %s, is not the rotation's", s)
 	}
 	end := of.NotAfter
 	if issuer.NotAfter.Before(end) {

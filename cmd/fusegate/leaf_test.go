@@ -32,8 +32,6 @@ import (
 	"k8s.io/client-go/util/keyutil"
 )
 
-const leafName = "fusegate-webhook.fusegate-system.svc"
-
 // keyPairs are files of a certificate directory, by name.
 type keyPairs map[string][]byte
 
@@ -41,8 +39,14 @@ type keyPairs map[string][]byte
 // ago on, as is its authority for another.
 func rotated(t testing.TB, valid, authority time.Duration) keyPairs {
 	t.Helper()
+	return certified(t, "fusegate-ca", valid, authority)
+}
+
+// certified are such files of an authority of any name.
+func certified(t testing.TB, name string, valid, authority time.Duration) keyPairs {
+	t.Helper()
 	r := rotator.CertRotator{
-		CAName: "fusegate-ca", CAOrganization: "fusegate", DNSName: leafName, ExtraDNSNames: []string{leafName + ".cluster.local"},
+		CAName: name, CAOrganization: "fusegate", DNSName: webhookHost, ExtraDNSNames: []string{webhookHost + ".cluster.local"},
 		ExtKeyUsages: &[]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	begin := time.Now().Add(-time.Hour)
@@ -74,7 +78,7 @@ func (f keyPairs) signed(t *testing.T, signer crypto.Signer, change func(*x509.C
 		t.Fatal(err)
 	}
 	c := &x509.Certificate{
-		Subject: pkix.Name{CommonName: leafName}, DNSNames: []string{leafName},
+		Subject: pkix.Name{CommonName: webhookHost}, DNSNames: []string{webhookHost},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
@@ -111,7 +115,7 @@ func (f keyPairs) certificate(t testing.TB) *x509.Certificate {
 func (f keyPairs) client() *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(f["ca.crt"])
-	return &tls.Config{RootCAs: roots, ServerName: leafName}
+	return &tls.Config{RootCAs: roots, ServerName: webhookHost}
 }
 
 // publish puts files where their names point to, as a kubelet does: all at once.
@@ -185,6 +189,9 @@ func TestLeaf(t *testing.T) {
 	rsa := func(change func(c *x509.Certificate)) keyPairs {
 		return ours.with(keyPairs{"tls.crt": ours.signed(t, ours.key(t), change)})
 	}
+	pinned := rsa(func(c *x509.Certificate) {
+		c.Subject = pkix.Name{CommonName: "fusegate-ca", Organization: []string{"fusegate"}}
+	})
 	cases := map[string]struct {
 		reason string
 		files  keyPairs
@@ -203,7 +210,8 @@ func TestLeaf(t *testing.T) {
 		"damaged key":       {reason: "nothing to sign with", files: ours.with(keyPairs{"ca.key": []byte("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n")}), why: "failed to parse private key"},
 		"key of another":    {reason: "it would sign what nobody trusts", files: ours.with(keyPairs{"ca.key": foreign["ca.key"]}), why: "private key does not match public key"},
 		"another authority": {reason: "who trusts the files' would not take it", files: ours.with(keyPairs{"ca.crt": foreign["ca.crt"], "ca.key": foreign["ca.key"]}), why: "signed by unknown authority"},
-		"no authority's":    {reason: "a server's certificate vouches for none", files: ours.with(keyPairs{"ca.crt": ours["tls.crt"], "ca.key": ours["tls.key"]}), why: "parent certificate cannot sign"},
+		"no authority's":    {reason: "a server's certificate vouches for none", files: pinned.with(keyPairs{"ca.crt": pinned["tls.crt"], "ca.key": ours["tls.key"]}), why: "parent certificate cannot sign"},
+		"operator's":        {reason: "the API server may trust the certificate itself", files: certified(t, "acme", 10*time.Hour, 20*time.Hour), why: "is not the rotation's"},
 		"self-signed":       {reason: "who trusts it, trusts its key", files: ours.with(keyPairs{"tls.crt": ours["ca.crt"], "tls.key": ours["ca.key"]}), why: "it is an authority itself"},
 		"ECDSA":             {reason: "it is cheap already", files: ours.with(cheap), why: "its key is not RSA"},
 		"expired":           {reason: "as the files'", files: rsa(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), own: true},
@@ -261,7 +269,7 @@ func checkMinted(t *testing.T, got []*x509.Certificate, files keyPairs) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.Leaf)
-	if _, err := own.Verify(x509.VerifyOptions{Roots: roots, DNSName: leafName, CurrentTime: own.NotBefore.Add(time.Minute)}); err != nil {
+	if _, err := own.Verify(x509.VerifyOptions{Roots: roots, DNSName: webhookHost, CurrentTime: own.NotBefore.Add(time.Minute)}); err != nil {
 		t.Error(err)
 	}
 	type fields x509.Certificate // as it is equal to none but itself
@@ -349,7 +357,8 @@ func TestLeafFollows(t *testing.T) {
 func TestLeafLate(t *testing.T) {
 	dir, files := t.TempDir(), rotated(t, 10*time.Hour, 20*time.Hour)
 	files.with(keyPairs{"ca.key": nil}).publish(t, dir)
-	l := newLeaf(dir, logr.Discard())
+	var log logBuffer
+	l := newLeaf(dir, funcr.New(func(_, line string) { _, _ = log.Write([]byte(line)) }, funcr.Options{}))
 	l.poll = 50 * time.Millisecond
 	if err := l.load(); err != nil {
 		t.Fatal(err)
@@ -358,9 +367,21 @@ func TestLeafLate(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); l.follow(ctx) }()
 	t.Cleanup(func() { stop(); <-ended })
-	if err := os.WriteFile(filepath.Join(dir, "ca.key"), files["ca.key"], 0o600); err != nil {
-		t.Fatal(err)
+	write := func(key []byte) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "ca.key"), key, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
+	// What it does when it starts to follow may find half of a key, not the whole.
+	write(files["ca.key"][:10])
+	await(t, "half of a key to be found", func() error {
+		if got := log.String(); !strings.Contains(got, "failed to find any PEM data") {
+			return errors.New(got)
+		}
+		return nil
+	})
+	write(files["ca.key"])
 	address := l.listen(t)
 	await(t, "a certificate of its own", func() error {
 		got, err := presented(t.Context(), address, files.client())

@@ -281,8 +281,8 @@ func (p *parts) addRotation() error {
 	return rotator.AddRotator(p.mgr, &rotator.CertRotator{
 		SecretKey:             types.NamespacedName{Namespace: ns, Name: install.CertSecretName},
 		CertDir:               p.settings.CertDir,
-		CAName:                "fusegate-ca",
-		CAOrganization:        "fusegate",
+		CAName:                authorityName,
+		CAOrganization:        authorityOrganization,
 		DNSName:               install.ServiceName + "." + ns + ".svc",
 		ExtraDNSNames:         []string{install.ServiceName + "." + ns + ".svc.cluster.local"},
 		IsReady:               make(chan struct{}),

@@ -5,12 +5,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/open-policy-agent/cert-controller/pkg/rotator"
 	admissionv1 "k8s.io/api/admission/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,6 +23,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/fusegate/fusegate/pkg/webhook"
+
+	"github.com/fusegate/fusegate/hack/rig"
 )
 
 const (
@@ -59,14 +58,14 @@ func (s *stage) measureLoad(ctx context.Context) error {
 		return err
 	}
 	err = s.policies(ctx)
-	if err = errors.Join(err, p.stop()); err != nil {
+	if err = errors.Join(err, p.Stop()); err != nil {
 		return err
 	}
 	hook, l, err := s.webhook(ctx)
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.rounds(ctx, l, hook), hook.stop())
+	return errors.Join(s.rounds(ctx, l, hook), hook.Stop())
 }
 
 // pinAll keeps the programs that take part in memory.
@@ -85,13 +84,10 @@ func (s *stage) pinAll() {
 // webhook starts a webhook, and waits until it judges.
 func (s *stage) webhook(ctx context.Context) (*process, *load, error) {
 	dir := filepath.Join(s.plane.Dir(), "webhook")
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if err := rig.Certify(dir); err != nil {
 		return nil, nil, err
 	}
-	if err := certify(dir); err != nil {
-		return nil, nil, err
-	}
-	address, err := freeAddress()
+	address, err := rig.Address()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -101,45 +97,13 @@ func (s *stage) webhook(ctx context.Context) (*process, *load, error) {
 	}
 	l := &load{url: "https://" + address + webhook.Path}
 	l.client.Transport = &http.Transport{
-		TLSClientConfig:     &tls.Config{InsecureSkipVerify: true}, // our own, see certify
+		TLSClientConfig:     &tls.Config{InsecureSkipVerify: true}, // our own, see rig.Certify
 		MaxIdleConnsPerHost: idleConnections,
 	}
 	if err := l.write(); err != nil {
-		return nil, nil, errors.Join(err, p.stop())
+		return nil, nil, errors.Join(err, p.Stop())
 	}
 	return p, l, s.await(ctx, func(ctx context.Context) (bool, error) { return l.ask(ctx, 0) == nil, nil })
-}
-
-// certify puts into a folder what the rotation puts into the webhook's Secret.
-func certify(dir string) error {
-	r := rotator.CertRotator{
-		CAName: "fusegate-ca", CAOrganization: "fusegate", DNSName: "127.0.0.1",
-		ExtKeyUsages: &[]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	begin := time.Now().Add(-time.Hour)
-	end := begin.Add(24 * time.Hour)
-	ca, err := r.CreateCACert(begin, end)
-	if err != nil {
-		return fmt.Errorf("making an authority: %w", err)
-	}
-	crt, key, err := r.CreateCertPEM(ca, begin, end)
-	if err != nil {
-		return fmt.Errorf("making the webhook's certificate: %w", err)
-	}
-	for name, data := range map[string][]byte{"ca.crt": ca.CertPEM, "ca.key": ca.KeyPEM, "tls.crt": crt, "tls.key": key} {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return listener.Addr().String(), listener.Close()
 }
 
 // write makes reviews of Pods.
@@ -322,18 +286,18 @@ type roundFigures struct {
 
 func (s *stage) round(ctx context.Context, l *load, hook *process, rate float64) (out roundFigures, err error) {
 	pids := s.plane.Processes()
-	pids["webhook"], pids["clients"] = hook.cmd.Process.Pid, os.Getpid()
+	pids["webhook"], pids["clients"] = hook.PID(), os.Getpid()
 	p, err := s.start(ctx, "--roles=controller", "--audit-resync=10s")
 	if err != nil {
 		return out, err
 	}
-	pids["controller"] = p.cmd.Process.Pid
+	pids["controller"] = p.PID()
 	out.starting, out.first, err = s.pass(ctx, l, rate, pids, p)
 	if err == nil {
 		out.with, out.later, err = s.pass(ctx, l, rate, pids, p)
 	}
 	delete(pids, "controller")
-	if err = errors.Join(err, p.stop()); err != nil {
+	if err = errors.Join(err, p.Stop()); err != nil {
 		return out, err
 	}
 	out.without, err = s.under(ctx, l, rate, pids, func(ctx context.Context) error { return rest(ctx, out.later) })
@@ -345,7 +309,7 @@ func (s *stage) pass(ctx context.Context, l *load, rate float64, pids map[string
 	began, before := time.Now(), p.sum(reviewed)
 	out, err := s.under(ctx, l, rate, pids, func(ctx context.Context) error {
 		// Asking is work for the process, so it is not done often.
-		return wait.PollUntilContextTimeout(ctx, time.Second, patience, true, func(context.Context) (bool, error) {
+		return wait.PollUntilContextTimeout(ctx, time.Second, 2*rig.Patience, true, func(context.Context) (bool, error) {
 			return p.sum(reviewed)-before >= s.options.pods, nil
 		})
 	})

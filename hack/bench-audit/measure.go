@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/hack/rig"
 )
 
 // settledFor is how long nothing that was begun before may have been done for a
@@ -27,9 +28,8 @@ const settledFor = 30 * time.Second
 
 // process is a running fusegate.
 type process struct {
-	cmd     *exec.Cmd
+	*rig.Process
 	metrics string
-	started time.Time
 }
 
 // serve starts the controller, which audits.
@@ -39,20 +39,13 @@ func (s *stage) serve(ctx context.Context) (*process, error) {
 
 // start starts a process of fusegate serve.
 func (s *stage) start(ctx context.Context, args ...string) (*process, error) {
-	address, err := freeAddress()
+	address, err := rig.Address()
 	if err != nil {
 		return nil, err
 	}
-	p := &process{metrics: address, started: time.Now()}
-	args = append([]string{"serve", "--log-level=" + s.logLevel, "--health-listen=0", "--metrics-listen", address}, args...)
-	p.cmd = exec.CommandContext(ctx, s.binary, args...)
-	p.cmd.Env = append(os.Environ(), "KUBECONFIG="+s.plane.Kubeconfig("admin"))
-	p.cmd.Stderr = os.Stderr
-	return p, p.cmd.Start()
-}
-
-func (p *process) stop() error {
-	return errors.Join(p.cmd.Process.Signal(syscall.SIGTERM), p.cmd.Wait())
+	args = append([]string{"--log-level=" + s.logLevel, "--health-listen=0", "--metrics-listen", address}, args...)
+	p, err := rig.Serve(ctx, s.binary, s.plane, args...)
+	return &process{p, address}, err
 }
 
 // measure prints the figures.
@@ -63,7 +56,7 @@ func (s *stage) measure(ctx context.Context) error {
 		return err
 	}
 	err = s.policies(ctx)
-	if err = errors.Join(err, p.stop()); err != nil {
+	if err = errors.Join(err, p.Stop()); err != nil {
 		return err
 	}
 	if err := s.forgetStatus(ctx); err != nil {
@@ -72,7 +65,7 @@ func (s *stage) measure(ctx context.Context) error {
 	if p, err = s.serve(ctx); err != nil {
 		return err
 	}
-	return errors.Join(s.figures(ctx, p), p.stop())
+	return errors.Join(s.figures(ctx, p), p.Stop())
 }
 
 func (s *stage) figures(ctx context.Context, p *process) error {
@@ -81,15 +74,19 @@ func (s *stage) figures(ctx context.Context, p *process) error {
 	if err := s.await(ctx, s.audited); err != nil {
 		return err
 	}
-	first := time.Since(p.started)
-	peak, err := p.status("VmHWM")
+	first := time.Since(p.Started)
+	m, err := p.Memory()
 	if err != nil {
 		return err
 	}
-	cpu, server := p.cpu(), s.server.since()
+	cpu, err := p.CPU()
+	if err != nil {
+		return err
+	}
+	server := s.server.since()
 	requests, violations := p.sum("fusegate_audit_requests_total"), p.sum("fusegate_audit_violations")
 	fmt.Printf("first pass: %.1f s from the start of the process, which took %.1f s of CPU, and the API server %.1f s; %d requests, %d reviews, %d violations, peak RSS %d MB\n",
-		first.Seconds(), cpu.Seconds(), server.Seconds(), requests, p.sum("fusegate_audit_objects_reviewed_total"), violations, peak/1024)
+		first.Seconds(), cpu.Seconds(), server.Seconds(), requests, p.sum("fusegate_audit_objects_reviewed_total"), violations, m.VmHWM>>20)
 	// The process that made the kinds has left its entries in the status of
 	// templates, as any that ends does. They are removed once, 20 s after its
 	// successor began: that is something happening.
@@ -106,10 +103,10 @@ func (s *stage) figures(ctx context.Context, p *process) error {
 	if err := s.idleArmed(ctx, p); err != nil {
 		return err
 	}
-	if peak, err = p.status("VmHWM"); err != nil {
+	if m, err = p.Memory(); err != nil {
 		return err
 	}
-	fmt.Printf("first-pass: %.1f s  rss: %d MB  change: %.1f s\n", first.Seconds(), peak/1024, change.Seconds())
+	fmt.Printf("first-pass: %.1f s  rss: %d MB  change: %.1f s\n", first.Seconds(), m.VmHWM>>20, change.Seconds())
 	return nil
 }
 
@@ -120,7 +117,9 @@ func (s *stage) idleFor(ctx context.Context, p *process, what string) error {
 	}
 	timer := time.NewTimer(s.idle)
 	defer timer.Stop()
-	before, versions, requests := p.cpu(), s.versions(ctx), p.sum("fusegate_audit_requests_total")
+	used := clock{pid: p.PID()}
+	used.reset()
+	versions, requests := s.versions(ctx), p.sum("fusegate_audit_requests_total")
 	all := p.sum("rest_client_requests_total")
 	select {
 	case <-ctx.Done():
@@ -134,7 +133,7 @@ func (s *stage) idleFor(ctx context.Context, p *process, what string) error {
 		}
 	}
 	fmt.Printf("%s: %.2f %% of one core, %d statuses written, %d audit requests in %v, %.0f requests of any sort a minute\n", what,
-		100*(p.cpu()-before).Seconds()/s.idle.Seconds(), written, p.sum("fusegate_audit_requests_total")-requests, s.idle,
+		100*used.since().Seconds()/s.idle.Seconds(), written, p.sum("fusegate_audit_requests_total")-requests, s.idle,
 		float64(p.sum("rest_client_requests_total")-all)/s.idle.Minutes())
 	return nil
 }
@@ -160,15 +159,15 @@ func (s *stage) idleArmed(ctx context.Context, p *process) error {
 		return err
 	}
 	install := exec.CommandContext(ctx, s.binary, "install", "--kubeconfig", s.plane.Kubeconfig("admin"),
-		"--webhook-url", l.url, "--ca-file", filepath.Join(s.plane.Dir(), "webhook", "tls.crt"))
+		"--webhook-url", strings.Replace(l.url, "127.0.0.1", rig.Host, 1), "--ca-file", filepath.Join(s.plane.Dir(), "webhook", "ca.crt"))
 	if out, failed := install.CombinedOutput(); failed != nil {
-		return errors.Join(fmt.Errorf("installing: %w: %s", failed, out), hook.stop())
+		return errors.Join(fmt.Errorf("installing: %w: %s", failed, out), hook.Stop())
 	}
 	err = s.await(ctx, func(context.Context) (bool, error) { return p.sum("fusegate_webhook_armed") == 1, nil })
 	if err == nil {
 		err = s.idleFor(ctx, p, "idle, armed")
 	}
-	return errors.Join(err, hook.stop())
+	return errors.Join(err, hook.Stop())
 }
 
 // swept tells whether no template has entries of more than one process.
@@ -236,7 +235,7 @@ func (s *stage) total(ctx context.Context, c *unstructured.Unstructured) (int64,
 }
 
 func (s *stage) await(ctx context.Context, try wait.ConditionWithContextFunc) error {
-	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, try)
+	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, rig.Patience, true, try)
 }
 
 // audited tells whether every constraint has a total.
@@ -276,42 +275,18 @@ func (s *stage) versions(ctx context.Context) map[string]string {
 	return out
 }
 
-// status reads a line of /proc/PID/status, in KiB.
-func (p *process) status(field string) (int, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, field+":"); ok {
-			return strconv.Atoi(strings.Fields(rest)[0])
-		}
-	}
-	return 0, fmt.Errorf("no %s in the status of the process", field)
-}
-
-// clock is the time that a process has had since it was last reset.
+// clock is the time that a process has had since it was last reset. One that has
+// ended has had none.
 type clock struct {
 	pid  int
 	from time.Duration
 }
 
-func (c *clock) reset() { c.from = cpuOf(c.pid) }
+func (c *clock) reset() { c.from, _ = rig.CPU(c.pid) }
 
-func (c *clock) since() time.Duration { return cpuOf(c.pid) - c.from }
-
-func (p *process) cpu() time.Duration { return cpuOf(p.cmd.Process.Pid) }
-
-// cpuOf is the time that a process has had, at 100 ticks a second.
-func cpuOf(pid int) time.Duration {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * 10 * time.Millisecond
+func (c *clock) since() time.Duration {
+	now, _ := rig.CPU(c.pid)
+	return max(0, now-c.from)
 }
 
 // sum adds up the samples of a metric.

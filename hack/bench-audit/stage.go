@@ -8,27 +8,23 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"github.com/fusegate/fusegate/hack/rig"
 	"github.com/fusegate/fusegate/pkg/controlplane"
-	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/templates"
 )
 
 const (
 	namespaces = 50
 	writers    = 16
-	patience   = 5 * time.Minute
 )
 
 // stage is a cluster with Pods in it.
@@ -61,17 +57,8 @@ func newStage(ctx context.Context, o options) (*stage, error) {
 
 // populate makes namespaces and Pods, and installs what Fusegate needs.
 func (s *stage) populate(ctx context.Context) error {
-	plan, err := install.Render(install.Config{Image: "fusegate"})
-	if err != nil {
+	if err := rig.ApplyKinds(ctx, s.admin); err != nil {
 		return err
-	}
-	for _, u := range plan.Objects {
-		if u.GetKind() != "CustomResourceDefinition" && u.GetKind() != "Namespace" {
-			continue
-		}
-		if err := s.apply(ctx, u); err != nil {
-			return err
-		}
 	}
 	for i := range namespaces {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespaceName(i)}}
@@ -162,7 +149,7 @@ func (s *stage) policies(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := s.apply(ctx, t); err != nil {
+		if err := rig.Apply(ctx, s.admin, t); err != nil {
 			return err
 		}
 		c, err := read(strings.TrimSuffix(name, "template.yaml") + "samples/constraint.yaml")
@@ -178,7 +165,7 @@ func (s *stage) policies(ctx context.Context) error {
 	chosen := append(repeat(onPods, s.onPods), others...)
 	chosen = append(chosen, repeat(others, max(0, s.options.constraints-len(chosen)+len(others)))[len(others):]...)
 	for _, c := range chosen {
-		if err := s.awaitApply(ctx, c); err != nil {
+		if err := rig.Apply(ctx, s.admin, c); err != nil {
 			return err
 		}
 	}
@@ -218,25 +205,4 @@ func read(name string) (*unstructured.Unstructured, error) {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
 	return u, nil
-}
-
-func (s *stage) apply(ctx context.Context, u *unstructured.Unstructured) error {
-	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		err := s.admin.Apply(ctx, client.ApplyConfigurationFromUnstructured(u.DeepCopy()), client.FieldOwner("bench"), client.ForceOwnership)
-		if apierrors.IsNotFound(err) {
-			return false, nil
-		}
-		return err == nil, err
-	})
-}
-
-// awaitApply applies a constraint as soon as its kind is served.
-func (s *stage) awaitApply(ctx context.Context, u *unstructured.Unstructured) error {
-	return wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		err := s.admin.Apply(ctx, client.ApplyConfigurationFromUnstructured(u.DeepCopy()), client.FieldOwner("bench"), client.ForceOwnership)
-		if err != nil && (apierrors.IsNotFound(err) || strings.Contains(err.Error(), "no matches for kind") || strings.Contains(err.Error(), "no match")) {
-			return false, nil
-		}
-		return err == nil, err
-	})
 }

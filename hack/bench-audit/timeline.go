@@ -4,11 +4,10 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/fusegate/fusegate/hack/rig"
 )
 
 // slice is how finely a timeline tells what happened.
@@ -27,7 +26,7 @@ func (s *stage) record(ctx context.Context, pids map[string]int) timeline {
 		clocks[name] = &clock{pid: pid}
 		clocks[name].reset()
 	}
-	last := busy()
+	last, _ := rig.Busy()
 	ticker := time.NewTicker(slice)
 	defer ticker.Stop()
 	var out timeline
@@ -37,7 +36,7 @@ func (s *stage) record(ctx context.Context, pids map[string]int) timeline {
 			return out
 		case <-ticker.C:
 		}
-		now := busy()
+		now, _ := rig.Busy()
 		had := map[string]time.Duration{others: now - last}
 		last = now
 		for name, c := range clocks {
@@ -64,22 +63,4 @@ func (l timeline) print(answers []answer) {
 		}
 		fmt.Println()
 	}
-}
-
-// busy is the time that the processors of the machine have had something to do,
-// at 100 ticks a second.
-func busy() time.Duration {
-	text, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(strings.SplitN(string(text), "\n", 2)[0])
-	total := 0
-	for n, field := range fields[1:] {
-		ticks, _ := strconv.Atoi(field)
-		if idle := n == 3 || n == 4; !idle && n < 8 {
-			total += ticks
-		}
-	}
-	return time.Duration(total) * 10 * time.Millisecond
 }

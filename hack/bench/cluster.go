@@ -6,19 +6,18 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fusegate/fusegate/hack/rig"
 	"github.com/fusegate/fusegate/pkg/controlplane"
-	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/templates"
 )
 
@@ -40,40 +39,18 @@ func newCluster(ctx context.Context, plane *controlplane.ControlPlane) (*cluster
 		return nil, err
 	}
 	c := &cluster{plane: plane, admin: admin}
-	if c.certs, err = certify(plane.Dir()); err != nil {
+	c.certs = filepath.Join(plane.Dir(), "certs")
+	if err := rig.Certify(c.certs); err != nil {
 		return nil, err
 	}
 	space := &unstructured.Unstructured{}
 	space.SetAPIVersion("v1")
 	space.SetKind("Namespace")
 	space.SetName(benchSpace)
-	if err := c.apply(ctx, space); err != nil {
+	if err := rig.Apply(ctx, admin, space); err != nil {
 		return nil, fmt.Errorf("creating the namespace: %w", err)
 	}
-	plan, err := install.Render(install.Config{Image: "fusegate"})
-	if err != nil {
-		return nil, err
-	}
-	for _, u := range plan.Objects {
-		if u.GetKind() != "CustomResourceDefinition" && u.GetKind() != "Namespace" {
-			continue
-		}
-		if err := c.apply(ctx, u); err != nil {
-			return nil, err
-		}
-	}
-	return c, nil
-}
-
-// apply writes an object as soon as its kind is served.
-func (c *cluster) apply(ctx context.Context, u *unstructured.Unstructured) error {
-	return wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, servingTimeout, true, func(ctx context.Context) (bool, error) {
-		err := c.admin.Apply(ctx, client.ApplyConfigurationFromUnstructured(u.DeepCopy()), client.FieldOwner("bench"), client.ForceOwnership)
-		if apierrors.IsNotFound(err) || apimeta.IsNoMatchError(err) {
-			return false, nil
-		}
-		return err == nil, err
-	})
+	return c, rig.ApplyKinds(ctx, admin)
 }
 
 // populate writes the templates, and their constraints once a process has
@@ -103,7 +80,7 @@ func (c *cluster) applyAll(ctx context.Context, all []*unstructured.Unstructured
 	for w := range writers {
 		wg.Go(func() {
 			for i := w; i < len(all) && errs[w] == nil; i += writers {
-				errs[w] = c.apply(ctx, all[i])
+				errs[w] = rig.Apply(ctx, c.admin, all[i])
 			}
 		})
 	}
@@ -114,7 +91,7 @@ func (c *cluster) applyAll(ctx context.Context, all []*unstructured.Unstructured
 // reported waits until a process has said of each constraint that it holds it.
 func (c *cluster) reported(ctx context.Context, all []*unstructured.Unstructured) error {
 	for _, u := range all {
-		err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, servingTimeout, true, func(ctx context.Context) (bool, error) {
+		err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, rig.Patience, true, func(ctx context.Context) (bool, error) {
 			now := u.DeepCopy()
 			if err := c.admin.Get(ctx, client.ObjectKeyFromObject(u), now); err != nil {
 				return false, err
