@@ -74,16 +74,16 @@ func (t thrift) Start(ctx context.Context) error {
 		for again := true; again; {
 			debug.FreeOSMemory()
 			giveBackFile(t.log)
-			again = t.worked(ctx, changed)
+			again = t.worked(ctx, changed, lookEvery, quietFor)
 		}
 	}
 	return nil
 }
 
-// worked waits until reviews have taken memory and there are none any more. It
-// is false if ctx ends or templates or constraints change before that.
-func (t thrift) worked(ctx context.Context, changed <-chan struct{}) bool {
-	ticker := time.NewTicker(lookEvery)
+// worked waits until reviews have taken memory and there have been none for
+// quiet. It is false if ctx ends or templates or constraints change before that.
+func (t thrift) worked(ctx context.Context, changed <-chan struct{}, look, quiet time.Duration) bool {
+	ticker := time.NewTicker(look)
 	defer ticker.Stop()
 	had := held()
 	reviews := silence{seen: t.engine.Reviewed(), since: time.Now()}
@@ -94,7 +94,7 @@ func (t thrift) worked(ctx context.Context, changed <-chan struct{}) bool {
 		case <-changed:
 			return false
 		case now := <-ticker.C:
-			if reviews.lasts(t.engine.Reviewed(), now) >= quietFor && held() > had+worthwhile {
+			if reviews.lasts(t.engine.Reviewed(), now) >= quiet && held() > had+worthwhile {
 				return true
 			}
 		}
