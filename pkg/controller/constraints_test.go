@@ -142,21 +142,15 @@ func define(t *testing.T, c client.Client, kind string) {
 func TestConstraintsMissNothing(t *testing.T) {
 	_, admin := admin(t)
 	define(t, admin, "CutKind")
-	c, line := cuttable(t)
-	told := &names{all: map[string]bool{}}
-	c.follow("CutKind", told.tell)
-	await(t, "the first list", func() error {
-		if !c.synced("CutKind") {
-			return errors.New("not synced")
-		}
-		return nil
-	})
 	for i, tc := range []struct {
 		name    string
 		end     error
 		expired int
 	}{{"Ended", nil, 0}, {"Broken", errors.New("broken"), 0}, {"TooLate", nil, 1}, {"TooLateAgain", io.ErrUnexpectedEOF, 2}} {
 		t.Run(tc.name, func(t *testing.T) {
+			c, line := cuttable(t)
+			told := &names{all: map[string]bool{}}
+			c.follow("CutKind", told.tell)
 			gone, changed, come := fmt.Sprint("gone", i), fmt.Sprint("changed", i), fmt.Sprint("come", i)
 			apply(t, admin, constraint("CutKind", gone, "1"))
 			apply(t, admin, constraint("CutKind", changed, "1"))
@@ -189,11 +183,11 @@ func TestConstraintsMissNothing(t *testing.T) {
 				}
 				return nil
 			})
+			c.unfollow("CutKind")
+			if c.synced("CutKind") || len(c.names("CutKind")) > 0 {
+				t.Error("what is not followed any more is still known")
+			}
 		})
-	}
-	c.unfollow("CutKind")
-	if c.synced("CutKind") || len(c.names("CutKind")) > 0 {
-		t.Error("what is not followed any more is still known")
 	}
 }
 
