@@ -39,7 +39,7 @@ const (
 
 // addAudit adds the audit, which runs on the leader.
 func (p *parts) addAudit() error {
-	sink := newAuditSink(p.mgr.GetClient(), p.mgr.GetEventRecorder("fusegate"), p.settings.AuditResync)
+	sink := newAuditSink(p.constraints.Client(p.mgr.GetClient()), p.mgr.GetEventRecorder("fusegate"), p.settings.AuditResync)
 	objects, err := p.newReporter(sink)
 	if err != nil {
 		return err
@@ -198,8 +198,8 @@ func (s *auditSink) knows(o *audit.Outcome) bool {
 	return s.settled[o.Constraint.String()].outcome == o
 }
 
-// served tells whether the constraints of a kind are in the cache: asking for
-// one would make the cache watch them otherwise, and for good.
+// served tells whether the constraints of a kind have a template and a CRD that
+// are to stay.
 func (s *auditSink) served(ctx context.Context, kind string) bool {
 	key := client.ObjectKey{Name: strings.ToLower(kind)}
 	template := &unstructured.Unstructured{}

@@ -41,7 +41,7 @@ func (p *parts) addController() error {
 		return err
 	}
 	enforcement, err := controller.NewEnforcement(controller.EnforcementOptions{
-		Client: p.mgr.GetClient(), Census: census, Webhook: path{guard, prober}, Ready: p.settled(guard),
+		Client: p.constraints.Client(p.mgr.GetClient()), Census: census, Webhook: path{guard, prober}, Ready: p.settled(guard),
 		Recorder: p.mgr.GetEventRecorder("fusegate"), Metrics: metrics.Registry, Log: p.log.WithName("enforcement"),
 	})
 	if err != nil {

@@ -54,15 +54,16 @@ const (
 
 // parts are what the pieces of a process share.
 type parts struct {
-	settings  settings
-	log       logr.Logger
-	mgr       manager.Manager
-	engine    *engine.Engine
-	perimeter exempt.Perimeter
-	readiness *controller.Readiness
-	ingest    *controller.Ingest
-	inventory *inventory.Inventory
-	catalog   *catalog.Catalog // of the controller
+	settings    settings
+	log         logr.Logger
+	mgr         manager.Manager
+	engine      *engine.Engine
+	perimeter   exempt.Perimeter
+	readiness   *controller.Readiness
+	constraints *controller.Constraints
+	ingest      *controller.Ingest
+	inventory   *inventory.Inventory
+	catalog     *catalog.Catalog // of the controller
 }
 
 // newManager constructs everything that a process runs, in the order in which
@@ -103,7 +104,7 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 	mgr, err := manager.New(cfg, manager.Options{
 		Scheme:                        scheme,
 		Logger:                        log,
-		Cache:                         cacheOptions(s.Namespace),
+		Cache:                         cacheOptions(s.Namespace, !s.serves(roleController)),
 		Client:                        client.Options{Cache: &client.CacheOptions{Unstructured: true}},
 		Metrics:                       metricsserver.Options{BindAddress: s.MetricsListen},
 		HealthProbeBindAddress:        "0", // addHealth serves one that names what it waits for
@@ -119,10 +120,14 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 	return mgr, nil
 }
 
-// cacheOptions keep out of memory what nobody reads.
-func cacheOptions(namespace string) cache.Options {
+// cacheOptions keep out of memory what nobody reads. pack is for processes in
+// which nobody but the ingest reads templates.
+func cacheOptions(namespace string, pack bool) cache.Options {
 	return cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
+		DefaultTransform: func(o any) (any, error) {
+			o, err := cache.TransformStripManagedFields()(o)
+			return o, errors.Join(err, controller.Trim(o, pack))
+		},
 		ByObject: map[client.Object]cache.ByObject{
 			&apiextensionsv1.CustomResourceDefinition{}: {
 				Label:     labels.SelectorFromSet(labels.Set{v1alpha1.LabelConstraintCRD: "yes"}),
@@ -157,7 +162,12 @@ func (p *parts) addIngest() error {
 		return err
 	}
 	p.engine.Observe(observer)
-	p.ingest = controller.NewIngest(p.engine, writer, p.readiness, p.log.WithName("ingest"))
+	if p.constraints, err = controller.NewConstraints(controller.ConstraintsOptions{
+		Config: p.mgr.GetConfig(), HTTP: p.mgr.GetHTTPClient(), Packed: !p.settings.serves(roleController), Log: p.log.WithName("constraints"),
+	}); err != nil {
+		return err
+	}
+	p.ingest = controller.NewIngest(p.engine, p.constraints, writer, p.readiness, p.log.WithName("ingest"))
 	if p.inventory, err = p.newInventory(); err != nil {
 		return err
 	}

@@ -3,11 +3,11 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/status"
@@ -35,8 +35,7 @@ func (i *Ingest) constraint(ctx context.Context, k key) error {
 	if !i.watches.synced(k.kind) {
 		return errNotYet
 	}
-	u := newObject(constraintGVK(k.kind))
-	err := i.cache.Get(ctx, client.ObjectKey{Name: k.name}, u)
+	u, err := i.constraints.Get(k.kind, k.name)
 	if apierrors.IsNotFound(err) {
 		return i.removeConstraint(ctx, k)
 	}
@@ -51,8 +50,16 @@ func (i *Ingest) constraint(ctx context.Context, k key) error {
 		}
 		errs = []status.Error{{Code: status.CodeInventory, Message: "not enforced: " + why.Error()}}
 	}
-	i.reports.put(k, report{object: u, enforced: len(errs) == 0, errs: errs, faults: i.faults.take(k)})
+	i.reports.put(k, report{object: reported(u), enforced: len(errs) == 0, errs: errs, faults: i.faults.take(k)})
 	return nil
+}
+
+// reported is what the writer of a status needs of an object. It may wait for
+// minutes, and all the others with it.
+func reported(u *unstructured.Unstructured) *unstructured.Unstructured {
+	out := maps.Clone(u.Object)
+	delete(out, "spec")
+	return &unstructured.Unstructured{Object: out}
 }
 
 // admit puts the constraint into the engine, unless it is there as it is: most

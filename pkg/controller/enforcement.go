@@ -180,8 +180,8 @@ func (e *Enforcement) round(ctx context.Context) (again time.Duration, err error
 	return again, err
 }
 
-// constraints lists those of every template from the cache. They must not be
-// modified.
+// constraints lists those of every template from what is cached. They must not
+// be modified.
 func (e *Enforcement) constraints(ctx context.Context) ([]*unstructured.Unstructured, error) {
 	templates := &unstructured.UnstructuredList{}
 	templates.SetGroupVersionKind(templateGVK().GroupVersion().WithKind("ConstraintTemplateList"))

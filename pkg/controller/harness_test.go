@@ -2,8 +2,8 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
-
 	"net/http"
 	"os"
 	"strings"
@@ -179,7 +179,7 @@ type processOptions struct {
 func run(t *testing.T, pod string, o processOptions) *process {
 	t.Helper()
 	p := &process{pod: pod, readiness: NewReadiness()}
-	mgr := p.manager(t, o.hold)
+	mgr := p.manager(t, o)
 	c := mgr.GetClient()
 	if o.wrap != nil {
 		c = o.wrap(c)
@@ -192,7 +192,13 @@ func run(t *testing.T, pod string, o processOptions) *process {
 		t.Fatal(err)
 	}
 	log := mgr.GetLogger()
-	p.ingest = NewIngest(p.engine, writer, p.readiness, log.WithName("ingest"))
+	constraints, err := NewConstraints(ConstraintsOptions{
+		Config: mgr.GetConfig(), HTTP: mgr.GetHTTPClient(), Packed: o.follower, Log: log.WithName("constraints"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.ingest = NewIngest(p.engine, constraints, writer, p.readiness, log.WithName("ingest"))
 	p.publisher = NewPublisher(p.engine, presences, o.leisure, log.WithName("publisher"))
 	pieces := []error{
 		mgr.Add(NewPresence(mgr.GetClient(), presences, pod, log.WithName("presence"))),
@@ -215,14 +221,14 @@ func run(t *testing.T, pod string, o processOptions) *process {
 	return p
 }
 
-func (p *process) manager(t *testing.T, hold bool) manager.Manager {
+func (p *process) manager(t *testing.T, o processOptions) manager.Manager {
 	t.Helper()
 	cfg, _ := admin(t)
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
 			if r.Method == http.MethodPatch && !strings.Contains(r.URL.Path, "/leases/") {
 				p.writes.Add(1)
-				if hold {
+				if o.hold {
 					<-r.Context().Done()
 					return nil, r.Context().Err()
 				}
@@ -237,7 +243,10 @@ func (p *process) manager(t *testing.T, hold bool) manager.Manager {
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 		Client:     client.Options{Cache: &client.CacheOptions{Unstructured: true}},
 		Cache: cache.Options{
-			DefaultTransform: cache.TransformStripManagedFields(),
+			DefaultTransform: func(obj any) (any, error) {
+				obj, err := cache.TransformStripManagedFields()(obj)
+				return obj, errors.Join(err, Trim(obj, o.follower))
+			},
 			ByObject: map[client.Object]cache.ByObject{
 				&apiextensionsv1.CustomResourceDefinition{}: {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelConstraintCRD: "yes"})},
 				&coordinationv1.Lease{}: {

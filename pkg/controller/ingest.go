@@ -74,16 +74,17 @@ func crdName(template string) string { return template + "." + engine.Constraint
 // constraints. It works on one object at a time, since a constraint is worth
 // nothing before its template.
 type Ingest struct {
-	cache     cache.Cache
-	live      client.Reader
-	engine    *engine.Engine
-	inventory Inventory
-	reports   *reports
-	faults    *faults
-	readiness *Readiness
-	log       logr.Logger
-	changed   chan struct{}
-	touched   func()
+	cache       cache.Cache
+	live        client.Reader
+	constraints *Constraints
+	engine      *engine.Engine
+	inventory   Inventory
+	reports     *reports
+	faults      *faults
+	readiness   *Readiness
+	log         logr.Logger
+	changed     chan struct{}
+	touched     func()
 
 	// The fields below belong to the reconciler's only worker.
 	queue    workqueue.TypedRateLimitingInterface[key]
@@ -113,10 +114,11 @@ type version struct {
 	requires   string // of a template: the annotation that names what it reads
 }
 
-// NewIngest returns an ingest that has not been set up.
-func NewIngest(e *engine.Engine, w *status.Writer, r *Readiness, log logr.Logger) *Ingest {
+// NewIngest returns an ingest that has not been set up. It says which kinds of
+// constraints are followed.
+func NewIngest(e *engine.Engine, c *Constraints, w *status.Writer, r *Readiness, log logr.Logger) *Ingest {
 	return &Ingest{
-		engine: e, reports: newReports(w, log), faults: newFaults(time.Now), readiness: r, log: log,
+		engine: e, constraints: c, reports: newReports(w, log), faults: newFaults(time.Now), readiness: r, log: log,
 		changed:  make(chan struct{}, 1),
 		touched:  func() {},
 		ingested: map[string]version{},
@@ -146,8 +148,8 @@ func (i *Ingest) Refresh(template string) { i.faults.refresh(key{name: template}
 // since it was last received from.
 func (i *Ingest) Changed() <-chan struct{} { return i.changed }
 
-// Tell has f called on every event of a template or a constraint, which is in the
-// cache then. f must not block. It is to be called before the manager starts, if
+// Tell has f called on every event of a template or a constraint, which can be
+// read then. f must not block. It is to be called before the manager starts, if
 // at all.
 func (i *Ingest) Tell(f func()) { i.touched = f }
 
@@ -171,9 +173,10 @@ func (i *Ingest) SetupWithManager(mgr manager.Manager) error {
 		return fmt.Errorf("creating the ingest controller: %w", err)
 	}
 	return errors.Join(
+		mgr.Add(i.constraints),
 		mgr.Add(i.reports),
 		c.Watch(source.TypedFunc[key](func(_ context.Context, q workqueue.TypedRateLimitingInterface[key]) error {
-			i.queue, i.watches = q, newWatches(i.cache, q, i.touched)
+			i.queue, i.watches = q, newWatches(i.constraints, q, i.touched)
 			i.faults.deliver(q.AddAfter)
 			return nil
 		})),

@@ -32,6 +32,9 @@ func (i *Ingest) template(ctx context.Context, k key) error {
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", k, err)
 	}
+	if err := unpack(u); err != nil {
+		return err
+	}
 	crd, err := i.definition(ctx, k.name)
 	if err != nil {
 		return err
@@ -47,12 +50,13 @@ func (i *Ingest) template(ctx context.Context, k key) error {
 		i.readiness.waived(k.name)
 	}
 	i.readiness.observed(k)
-	r := report{object: u, errs: errs, inventory: i.inventoryOf(k.name)}
+	r := report{object: reported(u), errs: errs, inventory: i.inventoryOf(k.name)}
 	if why := i.engine.Interpreted()[kindOf(u)]; why != nil {
 		r.interpreted = why.Error()
 	}
 	i.reports.put(k, r)
-	return i.withheld(ctx, k.name)
+	i.withheld(k.name)
+	return nil
 }
 
 // Reconsider has the status of a template written anew. It does not block.
@@ -73,19 +77,16 @@ func (i *Ingest) inventoryOf(template string) *status.Inventory {
 
 // withheld has the constraints of a template reported when it has changed
 // whether they are judged by.
-func (i *Ingest) withheld(ctx context.Context, template string) error {
+func (i *Ingest) withheld(template string) {
 	now := ""
 	if err := i.engine.Withheld(template); err != nil {
 		now = err.Error()
 	}
 	if i.data[template] == now {
-		return nil
+		return
 	}
-	if err := i.requeueConstraints(ctx, i.watches.kind(template)); err != nil {
-		return err
-	}
+	i.requeueConstraints(i.watches.kind(template))
 	i.data[template] = now
-	return nil
 }
 
 // definition returns the CRD of a template's constraint kind, nil if there is
@@ -134,7 +135,8 @@ func (i *Ingest) compile(ctx context.Context, u *unstructured.Unstructured, crd 
 	i.ingested[name] = now
 	i.log.Info("template ingested", "template", name, "generation", now.generation)
 	i.notify()
-	return nil, i.requeueConstraints(ctx, now.kind)
+	i.requeueConstraints(now.kind)
+	return nil, nil
 }
 
 // refuse remembers that a version of a template does not compile. The version
@@ -148,7 +150,8 @@ func (i *Ingest) refuse(ctx context.Context, name string, now version, err error
 	}
 	i.log.Error(err, "template not ingested", "template", name, "generation", now.generation)
 	i.refused[name] = refusal{version: now, errs: templateErrors(err)}
-	return i.refused[name].errs, i.requeueConstraints(ctx, i.watches.kind(name))
+	i.requeueConstraints(i.watches.kind(name))
+	return i.refused[name].errs, nil
 }
 
 func kindOf(template *unstructured.Unstructured) string {
@@ -196,7 +199,8 @@ func (i *Ingest) removeTemplate(ctx context.Context, k key) error {
 	if err := i.follow(ctx, k.name, crd); err != nil {
 		return err
 	}
-	return i.requeueConstraints(ctx, i.watches.kind(k.name))
+	i.requeueConstraints(i.watches.kind(k.name))
+	return nil
 }
 
 // forgetTemplate takes a template and its constraints out of the engine.
@@ -232,11 +236,10 @@ func (i *Ingest) follow(ctx context.Context, template string, crd *apiextensions
 	if !strings.EqualFold(kind, template) || !served(crd, kind) || !readable(crd) {
 		return nil
 	}
-	anew, err := i.watches.add(ctx, template, kind, crd.UID)
-	if anew {
+	if i.watches.add(template, kind, crd.UID) {
 		i.requeueInForce(kind)
 	}
-	return err
+	return nil
 }
 
 // unfollow forgets the constraints of a template whose CRD is gone. One that
@@ -263,7 +266,8 @@ func (i *Ingest) unfollow(ctx context.Context, template string) error {
 	}
 	maps.DeleteFunc(i.rejected, func(k key, _ rejection) bool { return k.kind == kind })
 	i.reports.dropKind(kind)
-	return i.watches.remove(ctx, template)
+	i.watches.remove(template)
+	return nil
 }
 
 // served tells whether constraints of kind can be read. Those of a CRD that is
@@ -291,19 +295,13 @@ func readable(crd *apiextensionsv1.CustomResourceDefinition) bool {
 // requeueConstraints has the constraints of kind checked against a template
 // that has changed. Before the first list of them there is nothing to do: each
 // is about to come.
-func (i *Ingest) requeueConstraints(ctx context.Context, kind string) error {
-	if !i.watches.synced(kind) {
-		return nil
+func (i *Ingest) requeueConstraints(kind string) {
+	if !i.watches.has(kind) {
+		return
 	}
-	list := &unstructured.UnstructuredList{}
-	list.SetGroupVersionKind(constraintGVK(kind + "List"))
-	if err := i.cache.List(ctx, list); err != nil {
-		return fmt.Errorf("listing %s: %w", kind, err)
+	for _, name := range i.constraints.names(kind) {
+		i.queue.Add(key{kind: kind, name: name})
 	}
-	for _, c := range list.Items {
-		i.queue.Add(key{kind: kind, name: c.GetName()})
-	}
-	return nil
 }
 
 // requeueInForce has the constraints in the engine looked up again: a new watch

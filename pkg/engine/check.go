@@ -39,6 +39,17 @@ type sample struct {
 	judged []judged
 }
 
+// templates is by how many templates the review was judged. What belongs to one
+// comes together.
+func (s sample) templates() (n int) {
+	for i, j := range s.judged {
+		if i == 0 || j.entry.program != s.judged[i-1].entry.program {
+			n++
+		}
+	}
+	return n
+}
+
 type judged struct {
 	entry      *entry
 	constraint policy.Constraint
@@ -84,8 +95,13 @@ func (e *Engine) check(ctx context.Context, s sample, report func(Difference)) {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	defer s.input.Release()
+	defer e.driver.Checked()
+	check := (*rego.Program).Check
+	if s.templates() > rego.MaxReferences {
+		check = (*rego.Program).CheckOneOfMany
+	}
 	for _, j := range s.judged {
-		d := j.entry.program.Check(ctx, s.data, s.input, j.entry.parameters, j.found)
+		d := check(j.entry.program, ctx, s.data, s.input, j.entry.parameters, j.found)
 		if ctx.Err() != nil {
 			return
 		}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/rego"
 	"github.com/fusegate/fusegate/pkg/rego/exec"
 )
 
@@ -140,6 +142,37 @@ func TestCheckFindsWrongCode(t *testing.T) {
 	}
 	if n := checkedTotal(t, registry, "fusegate_evaluator_differences_total"); n != 1 {
 		t.Errorf("%v differences counted, want 1", n)
+	}
+}
+
+// TestCheckOfMany plants wrong code in one of more templates than the
+// interpreter's programs are kept of.
+func TestCheckOfMany(t *testing.T) {
+	e, found, _ := checkedEngine(t)
+	for n := range rego.MaxReferences {
+		addChecked(t, e, fmt.Sprint("Many", n), `msg := "many"`)
+	}
+	program, _ := e.driver.Lookup("Many3", "all")
+	program.Plant(blind{})
+	select {
+	case d := <-reviewed(t, e, found):
+		if d.Constraint.Kind != "Many3" {
+			t.Errorf("got %+v: want one about Many3", d)
+		}
+	default:
+		t.Fatal("nothing was found")
+	}
+	if n := len(e.Interpreted()); n != 1 {
+		t.Errorf("%d templates are interpreted, want 1: %v", n, e.Interpreted())
+	}
+}
+
+func TestSampleTemplates(t *testing.T) {
+	one, other := &entry{program: &rego.Program{}}, &entry{program: &rego.Program{}}
+	for want, judgements := range [][]judged{nil, {{entry: one}, {entry: one}}, {{entry: one}, {entry: one}, {entry: other}}} {
+		if got := (sample{judged: judgements}).templates(); got != want {
+			t.Errorf("got %d templates, want %d", got, want)
+		}
 	}
 }
 

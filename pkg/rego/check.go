@@ -40,18 +40,29 @@ func (d *Difference) Error() string {
 // where it cannot be told: when ctx ends, and where the code, or the
 // interpreter, may give something else every time.
 func (p *Program) Check(ctx context.Context, e *Data, in *Input, params *Parameters, found []Finding) *Difference {
+	return p.check(ctx, e, in, params, found, p.interpreter)
+}
+
+// CheckOneOfMany is Check where more than MaxReferences templates are checked one
+// after the other, so that keeping the interpreter's programs is of no use. What
+// is kept meanwhile is forgotten by Driver.Checked.
+func (p *Program) CheckOneOfMany(ctx context.Context, e *Data, in *Input, params *Parameters, found []Finding) *Difference {
+	return p.check(ctx, e, in, params, found, func() (*topdownProgram, error) { return p.references.lend(p) })
+}
+
+func (p *Program) check(ctx context.Context, e *Data, in *Input, params *Parameters, found []Finding, by func() (*topdownProgram, error)) *Difference {
 	if p.random || p.refused.Load() != nil {
 		return nil
 	}
-	want, err := p.interpret(ctx, e, in, params)
+	want, err := p.interpretBy(ctx, by, e, in, params)
 	if ctx.Err() != nil || err == nil && sameFindings(want, found) {
 		return nil
 	}
-	again, errAgain := p.interpret(ctx, e, in, params)
+	again, errAgain := p.interpretBy(ctx, by, e, in, params)
 	if ctx.Err() != nil || (err == nil) != (errAgain == nil) || !sameFindings(want, again) {
 		return nil
 	}
-	reference, errReference := p.interpreter()
+	reference, errReference := by()
 	if errReference != nil {
 		return nil // it was there a moment ago
 	}

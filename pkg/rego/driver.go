@@ -218,6 +218,9 @@ func (d *Driver) judge(ctx context.Context, e *Data, in *Input, c *unstructured.
 	return results
 }
 
+// Checked forgets what a series of CheckOneOfMany needed.
+func (d *Driver) Checked() { d.references.giveBack() }
+
 // Lookup returns the program of a kind and the parameters of a constraint, nil
 // for what is not known.
 func (d *Driver) Lookup(kind, name string) (*Program, *Parameters) {

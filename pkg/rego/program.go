@@ -119,9 +119,13 @@ func (p *Program) interpreter() (*topdownProgram, error) {
 }
 
 // interpret evaluates by the interpreter.
-func (p *Program) interpret(ctx context.Context, e *Data, in *Input, params *Parameters) (found []Finding, err error) {
+func (p *Program) interpret(ctx context.Context, e *Data, in *Input, params *Parameters) ([]Finding, error) {
+	return p.interpretBy(ctx, p.interpreter, e, in, params)
+}
+
+func (p *Program) interpretBy(ctx context.Context, by func() (*topdownProgram, error), e *Data, in *Input, params *Parameters) (found []Finding, err error) {
 	defer p.recovered(&err)
-	reference, err := p.interpreter()
+	reference, err := by()
 	if err != nil {
 		return nil, err
 	}

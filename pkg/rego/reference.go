@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// maxReferences is for how many compiled templates the interpreter's program,
+// MaxReferences is for how many compiled templates the interpreter's program,
 // some hundred kilobytes each, is kept.
-const maxReferences = 8
+const MaxReferences = 8
 
 // references keeps the interpreter's programs of the compiled templates that
 // needed it last: for a policy's error, which it words, and for checks. The
@@ -15,6 +15,7 @@ const maxReferences = 8
 type references struct {
 	mu   sync.Mutex
 	last []reference // the last used first
+	lent reference   // beside them: to a check that goes through many
 }
 
 type reference struct {
@@ -35,8 +36,30 @@ func (r *references) enter(p *Program) reference {
 		r.last = slices.Delete(r.last, i, i+1)
 	}
 	r.last = slices.Insert(r.last, 0, found)
-	r.last = r.last[:min(len(r.last), maxReferences)]
+	r.last = r.last[:min(len(r.last), MaxReferences)]
 	return found
+}
+
+// lend is of for who goes through more programs than are kept: it takes the place
+// of none but the one that was lent before.
+func (r *references) lend(p *Program) (*topdownProgram, error) {
+	r.mu.Lock()
+	found := r.lent
+	if i := slices.IndexFunc(r.last, func(x reference) bool { return x.program == p }); i >= 0 {
+		found = r.last[i]
+	} else if found.program != p {
+		found = reference{p, sync.OnceValues(p.compileReference)}
+		r.lent = found
+	}
+	r.mu.Unlock()
+	return found.get()
+}
+
+// giveBack forgets what was lent.
+func (r *references) giveBack() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lent = reference{}
 }
 
 // drop forgets a program.

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/policy"
+)
+
+func TestSilence(t *testing.T) {
+	start := time.Unix(1e9, 0)
+	l := silence{seen: 3, since: start}
+	for i, tc := range []struct {
+		n        uint64
+		at, want time.Duration
+	}{{3, 4 * time.Second, 4 * time.Second}, {5, 5 * time.Second, 0}, {5, 9 * time.Second, 4 * time.Second}, {6, 10 * time.Second, 0}} {
+		if got := l.lasts(tc.n, start.Add(tc.at)); got != tc.want {
+			t.Errorf("step %d: the count has been %d for %v, want %v", i, tc.n, got, tc.want)
+		}
+	}
+}
+
+// TestHeld: what is taken shows, so that it is worth giving back.
+func TestHeld(t *testing.T) {
+	before := held()
+	taken := make([]byte, 4*worthwhile)
+	for i := range taken {
+		taken[i] = 1
+	}
+	if after := held(); before == 0 || after < before+worthwhile {
+		t.Errorf("holds %d bytes after taking %d, held %d before", after, len(taken), before)
+	}
+	runtime.KeepAlive(taken)
+}
+
+// TestWorked takes memory while it is looked whether some is worth giving back.
+func TestWorked(t *testing.T) {
+	const look, quiet = time.Millisecond, 200 * time.Millisecond
+	for name, tc := range map[string]struct {
+		reason  string
+		takes   int // bytes, at each step
+		reviews bool
+		changes bool
+		want    bool
+	}{
+		"Quiet":   {reason: "nothing is reviewed any more", takes: worthwhile, want: true},
+		"Busy":    {reason: "reviews go on", takes: worthwhile, reviews: true},
+		"Little":  {reason: "there is nothing to give back"},
+		"Changed": {reason: "templates and constraints are waited for apart", takes: worthwhile, reviews: true, changes: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, err := engine.New()
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 5*quiet)
+			defer cancel()
+			if tc.want {
+				ctx = t.Context()
+			}
+			changed, got := make(chan struct{}), make(chan bool, 1)
+			go func() { got <- thrift{engine: e}.worked(ctx, changed, look, quiet) }()
+			if tc.changes {
+				close(changed)
+			}
+			var taken [][]byte
+			step := time.NewTicker(quiet / 20)
+			defer step.Stop()
+			for {
+				select {
+				case now := <-got:
+					if now != tc.want {
+						t.Errorf("got %t, want %t: %s", now, tc.want, tc.reason)
+					}
+					runtime.KeepAlive(taken)
+					return
+				case <-step.C:
+					if len(taken) < 8 {
+						taken = append(taken, make([]byte, tc.takes))
+					}
+					if tc.reviews {
+						e.Review(t.Context(), &policy.Review{})
+					}
+				}
+			}
+		})
+	}
+}
