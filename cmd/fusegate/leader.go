@@ -52,7 +52,9 @@ func (p *parts) addController() error {
 	p.ingest.Tell(enforcement.Touch)
 	c, live, ns := p.mgr.GetClient(), p.mgr.GetAPIReader(), p.settings.Namespace
 	leisure := controller.NewLeisure()
-	p.ingest.Spread(census, leisure)
+	if !p.settings.serves(roleWebhook) { // whose entries say that constraints are enforced
+		p.ingest.Spread(census, leisure)
+	}
 	return errors.Join(
 		controller.NewPublisher(p.engine, ns, leisure, p.log.WithName("publisher")).SetupWithManager(p.mgr),
 		p.mgr.Add(controller.NewJanitor(c, live, ns, census, leisure, p.log.WithName("janitor"))),

@@ -171,7 +171,7 @@ type processOptions struct {
 	hold bool
 	// spread, if set, has what nobody waits for written at leisure.
 	spread *Census
-	// leisure is the publisher's.
+	// leisure is the process's.
 	leisure *Leisure
 }
 
@@ -206,7 +206,7 @@ func run(t *testing.T, pod string, o processOptions) *process {
 		p.ingest.SetupWithManager(mgr),
 	}
 	if o.spread != nil {
-		p.ingest.Spread(o.spread, NewLeisure())
+		p.ingest.Spread(o.spread, o.leisure)
 		pieces = append(pieces, o.spread.Watch(t.Context(), mgr.GetCache()))
 	}
 	if !o.follower {

@@ -122,7 +122,7 @@ func TestPutOffIsWritten(t *testing.T) {
 		awaitEntry(t, c, key{"LeisureKind", fmt.Sprintf("c%d", i)}, leader.pod, "")
 	}
 	census := NewCensus()
-	late := run(t, "leisure-late", processOptions{follower: true, spread: census})
+	late := run(t, "leisure-late", processOptions{follower: true, spread: census, leisure: NewLeisure()})
 	late.awaitReady(t)
 	for i := range n {
 		awaitEntry(t, c, key{"LeisureKind", fmt.Sprintf("c%d", i)}, late.pod, "")
@@ -136,6 +136,34 @@ func TestPutOffIsWritten(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestPutOffUntilAlone ends the process whose word stood in for that of one that
+// has put its own off.
+func TestPutOffUntilAlone(t *testing.T) {
+	_, c := admin(t)
+	leader := run(t, "alone-leader", processOptions{})
+	removeTemplate(t, c, "AloneKind")
+	apply(t, c, template("AloneKind", "word", "string"))
+	apply(t, c, constraint("AloneKind", "one", "1"))
+	one := key{"AloneKind", "one"}
+	awaitEntry(t, c, one, leader.pod, "")
+	late := run(t, "alone-late", processOptions{follower: true, spread: NewCensus(), leisure: busy()})
+	late.awaitReady(t)
+	await(t, "its report to be put off", func() error {
+		r := late.ingest.reports
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if _, off := r.due[one]; !off {
+			return fmt.Errorf("due are %v", r.due)
+		}
+		return nil
+	})
+	if _, written := entryErrors(t, c, one, late.pod); written {
+		t.Error("its report was written all the same")
+	}
+	leader.stop()
+	awaitEntry(t, c, one, late.pod, "")
 }
 
 // TestReadyBesideStarter has a process start that has not written what it makes
@@ -225,6 +253,7 @@ func TestTakesOverLater(t *testing.T) {
 	}
 	beside := run(t, "takeover-beside", processOptions{follower: true})
 	beside.awaitReady(t)
+	awaitEntry(t, c, key{name: "takeoverkind"}, beside.pod, "") // for all to be in order
 	leisure := NewLeisure()
 	for range leisureBurst + leisureRate {
 		leisure.turn() // the next one is in a second

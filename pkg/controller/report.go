@@ -132,7 +132,7 @@ func (r *reports) next(ctx context.Context) bool {
 		return true
 	}
 	if d := r.putOff(k, what); d > 0 {
-		r.queue.AddAfter(k, d)
+		r.queue.AddAfter(k, min(d, presenceInterval)) // who is alive may change meanwhile
 		return true
 	}
 	err := r.write(ctx, k, what)
