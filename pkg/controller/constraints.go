@@ -111,18 +111,40 @@ func (c *Constraints) unfollow(kind string) {
 func (c *Constraints) reflect(ctx context.Context, kind string, s *shelf) {
 	gvk := constraintGVK(kind)
 	from := gvk.GroupVersion().WithResource(strings.ToLower(kind)) // a CRD is named by its plural and group
+	failing := false
+	quiet := logr.Discard() // it would tell of every failure, and of the end
 	lister := toolscache.ToListWatcherWithWatchListSemantics(&toolscache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return c.lists.Resource(from).List(ctx, o)
+			all, err := c.lists.Resource(from).List(ctx, o)
+			failing = c.heard(ctx, kind, failing, err)
+			return all, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return stream(ctx, c.client, from, o, c.log)
+			events, err := stream(ctx, c.client, from, o, quiet)
+			failing = c.heard(ctx, kind, failing, err)
+			return events, err
 		},
 	}, c.lists)
 	r := toolscache.NewReflectorWithOptions(lister, newObject(gvk), s, toolscache.ReflectorOptions{
-		Name: "constraints", Logger: &c.log, Backoff: patiently(),
+		Name: "constraints", Logger: &quiet, Backoff: patiently(),
 	})
-	r.RunWithContext(klog.NewContext(ctx, c.log))
+	r.RunWithContext(klog.NewContext(ctx, quiet))
+}
+
+// heard logs the first of a series of failures to read a kind, and the end of the
+// series. It returns whether one goes on.
+func (c *Constraints) heard(ctx context.Context, kind string, failing bool, err error) bool {
+	switch {
+	case ctx.Err() != nil || apierrors.IsResourceExpired(err) || apierrors.IsGone(err):
+		return failing // it is over, or read anew at once
+	case err == nil && failing:
+		c.log.Info("constraints are read again", "kind", kind)
+	case apierrors.IsNotFound(err) && !failing:
+		c.log.Info("constraints are not served; trying again", "kind", kind)
+	case err != nil && !failing:
+		c.log.Error(err, "constraints not read; trying again", "kind", kind)
+	}
+	return err != nil
 }
 
 // patiently is when to try again: soon at first, as a kind that is established

@@ -13,7 +13,9 @@ import (
 	"testing"
 
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -213,4 +215,39 @@ func awaitHeld(t *testing.T, c *Constraints, name, text string) {
 		}
 		return nil
 	})
+}
+
+// TestConstraintsHeard asks what is logged of requests that fail one after the
+// other.
+func TestConstraintsHeard(t *testing.T) {
+	missing := apierrors.NewNotFound(schema.GroupResource{}, "x")
+	for name, tc := range map[string]struct {
+		reason string
+		errs   []error
+		ended  bool
+		want   []string
+	}{
+		"Series": {"the first of a series is logged", []error{errors.New("a"), errors.New("b"), nil, nil, errors.New("c")},
+			false, []string{"not read", "read again", "not read"}},
+		"Missing": {"a kind may be served later", []error{missing, missing, nil}, false, []string{"not served", "read again"}},
+		"Expired": {"what is read anew is no failure", []error{apierrors.NewResourceExpired("x")}, false, nil},
+		"End":     {"who is told to stop has not failed", []error{errors.New("a")}, true, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			c := &Constraints{log: funcr.New(func(_, line string) { got = append(got, line) }, funcr.Options{})}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if tc.ended {
+				cancel()
+			}
+			failing := false
+			for _, err := range tc.errs {
+				failing = c.heard(ctx, "Kind", failing, err)
+			}
+			if !slices.EqualFunc(got, tc.want, strings.Contains) {
+				t.Errorf("logged %q, want %q: %s", got, tc.want, tc.reason)
+			}
+		})
+	}
 }
