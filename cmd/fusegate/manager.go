@@ -172,13 +172,17 @@ func (p *parts) addIngest() error {
 		return err
 	}
 	p.ingest.Reads(p.inventory)
+	changing := collectAt
+	if !p.settings.serves(roleController) {
+		changing = collectAtChange
+	}
 	return errors.Join(
 		p.mgr.Add(p.inventory),
 		p.mgr.Add(controller.NewPresence(c, p.settings.Namespace, p.settings.PodName, p.log.WithName("presence"))),
 		p.mgr.Add(controller.NewSurvey(p.mgr.GetAPIReader(), p.readiness, p.log.WithName("survey"))),
 		p.ingest.SetupWithManager(p.mgr),
 		p.mgr.Add(checker(p.check)),
-		p.mgr.Add(thrift{engine: p.engine, log: p.log.WithName("memory")}),
+		p.mgr.Add(thrift{engine: p.engine, changing: changing, log: p.log.WithName("memory")}),
 	)
 }
 

@@ -17,6 +17,9 @@ const (
 	// collectAt is how much the heap may grow, in percent of what is alive,
 	// until garbage is collected (GOGC).
 	collectAt = 50
+	// collectAtChange is the same for a webhook while templates or constraints
+	// change, which is waited for, and makes little that stays.
+	collectAtChange = 100
 	// collectAtStart is the same for a webhook that takes in what there is: what
 	// it lets go meanwhile leaves holes between what stays, which are memory for
 	// good. It costs processor time, while there is nothing to answer yet.
@@ -58,7 +61,9 @@ func giveBackFile(log logr.Logger) {
 // more.
 type thrift struct {
 	engine *engine.Engine
-	log    logr.Logger
+	// changing is the GOGC while templates or constraints change, but for the start.
+	changing int
+	log      logr.Logger
 }
 
 var _ manager.LeaderElectionRunnable = thrift{}
@@ -76,6 +81,7 @@ func (t thrift) Start(ctx context.Context) error {
 			giveBackFile(t.log)
 			again = t.worked(ctx, changed, lookEvery, quietFor)
 		}
+		collect(t.changing)
 	}
 	return nil
 }

@@ -19,8 +19,9 @@ import (
 const (
 	manyTemplates   = 200
 	manyConstraints = 1000
-	// servesAt is the GOGC that fusegate serve sets.
-	servesAt = 50
+	// servesAt is the GOGC that a webhook of fusegate serve sets while policies
+	// change.
+	servesAt = 100
 )
 
 // scale adds many templates and constraints to an engine of its own and prints
