@@ -144,9 +144,12 @@ func (c *testCluster) neverDone(t *testing.T) {
 	if took := time.Since(sent); took > slow {
 		t.Errorf("it took %v, want less than %v", took, slow)
 	}
-	log := c.manager.log.String()
-	if want := `"constraint_kind": "BigPairs", "constraint_name": "pairs", "cause": "Input"`; !strings.Contains(log, want) {
-		t.Errorf("got the log %s, want %s in it", log, want)
-	}
+	const want = `"constraint_kind": "BigPairs", "constraint_name": "pairs", "cause": "Input"`
+	await(t, "the fault to be logged", func() error {
+		if log := c.manager.log.String(); !strings.Contains(log, want) {
+			return fmt.Errorf("got the log %s, want %s in it", log, want)
+		}
+		return nil
+	})
 	c.must(t, "", "delete", "constrainttemplate", "bigpairs")
 }
