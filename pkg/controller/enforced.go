@@ -36,7 +36,7 @@ func (e *Enforcement) judge(u *unstructured.Unstructured, alive map[string]bool)
 		return notEnforced(v1alpha1.ReasonIngesting, waiting)
 	}
 	proven, pending, reason, message := e.webhook.Proof()
-	if before := enforcedBefore(u); pending && before != nil {
+	if before := trueBefore(u, v1alpha1.ConditionEnforced); pending && before != nil {
 		// The rules that are on their way out have it enforced.
 		return *before
 	}
@@ -92,7 +92,7 @@ func waitingFor(u *unstructured.Unstructured, alive int, lagging, missing []stri
 	if alive == 0 {
 		return "no pod of Fusegate has shown that it is alive"
 	}
-	if enforcedBefore(u) != nil && len(missing) < alive {
+	if trueBefore(u, v1alpha1.ConditionEnforced) != nil && len(missing) < alive {
 		missing = nil
 	}
 	waiting := slices.Concat(lagging, missing)
@@ -103,10 +103,10 @@ func waitingFor(u *unstructured.Unstructured, alive int, lagging, missing []stri
 	return "not ingested yet by: " + strings.Join(waiting, ", ")
 }
 
-// enforcedBefore is the condition of a constraint whose current generation was
-// enforced, nil for others.
-func enforcedBefore(u *unstructured.Unstructured) *metav1.Condition {
-	c := apimeta.FindStatusCondition(status.Conditions(u), v1alpha1.ConditionEnforced)
+// trueBefore is a condition that the current generation of an object had, nil if
+// it was not true.
+func trueBefore(u *unstructured.Unstructured, condition string) *metav1.Condition {
+	c := apimeta.FindStatusCondition(status.Conditions(u), condition)
 	if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != u.GetGeneration() {
 		return nil
 	}

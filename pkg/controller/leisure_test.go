@@ -175,14 +175,14 @@ func TestReadyBesideStarter(t *testing.T) {
 	removeTemplate(t, c, "BesideNew")
 	apply(t, c, template("BesideOld", "word", "string"))
 	awaitCondition(t, c, "besideold", v1alpha1.ReasonCompiled, "every pod")
-	before := readyBefore(get(t, c, key{name: "besideold"}))
+	before := trueBefore(get(t, c, key{name: "besideold"}), v1alpha1.ConditionReady)
 
 	never := make(chan struct{})
 	run(t, "beside-late", processOptions{follower: true, wrap: func(c client.Client) client.Client { return hanging{c, never} }}).awaitReady(t)
 	apply(t, c, template("BesideNew", "word", "string"))
 	// The publisher has learnt of the process, and looked at the old one again.
 	awaitCondition(t, c, "besidenew", v1alpha1.ReasonWaitingForPods, "beside-late")
-	after := readyBefore(get(t, c, key{name: "besideold"}))
+	after := trueBefore(get(t, c, key{name: "besideold"}), v1alpha1.ConditionReady)
 	if after == nil || !after.LastTransitionTime.Equal(&before.LastTransitionTime) {
 		t.Errorf("the template that was ready is %v, was %v", after, before)
 	}

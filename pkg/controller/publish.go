@@ -252,7 +252,7 @@ func (p *Publisher) bring(ctx context.Context, u *unstructured.Unstructured, hav
 // compile a template, and to apply its CRD, that another process has found to be
 // in order.
 func (p *Publisher) canWait(u *unstructured.Unstructured, have *apiextensionsv1.CustomResourceDefinition, e *edition) bool {
-	if e.checked || readyBefore(u) == nil || have == nil || !metav1.IsControlledBy(have, u) || !established(have, kindOf(u)) {
+	if e.checked || trueBefore(u, v1alpha1.ConditionReady) == nil || have == nil || !metav1.IsControlledBy(have, u) || !established(have, kindOf(u)) {
 		return false
 	}
 	if e.due.IsZero() {
@@ -342,7 +342,7 @@ func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (
 	if living == 0 {
 		return notReady(v1alpha1.ReasonWaitingForPods, "no pod of Fusegate has shown yet that it is alive"), nil
 	}
-	if readyBefore(u) == nil || len(missing) == living {
+	if trueBefore(u, v1alpha1.ConditionReady) == nil || len(missing) == living {
 		waiting = append(waiting, missing...)
 	}
 	if len(waiting) > 0 {
@@ -350,16 +350,6 @@ func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (
 		return notReady(v1alpha1.ReasonWaitingForPods, "not compiled yet by: "+strings.Join(waiting, ", ")), nil
 	}
 	return ready(interpreted), nil
-}
-
-// readyBefore is the condition of a template whose current generation was ready,
-// nil for others.
-func readyBefore(u *unstructured.Unstructured) *metav1.Condition {
-	c := apimeta.FindStatusCondition(status.Conditions(u), v1alpha1.ConditionReady)
-	if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != u.GetGeneration() {
-		return nil
-	}
-	return c
 }
 
 // ready says that a template judges, and by which pods' interpreter it does.
