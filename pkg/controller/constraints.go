@@ -27,8 +27,7 @@ import (
 // KB for each kind, of which there are hundreds: here a kind has a reflector and
 // what it fills. It is safe for concurrent use.
 type Constraints struct {
-	client rest.Interface
-	lists  dynamic.Interface
+	client dynamic.Interface
 	packed bool
 	log    logr.Logger
 	ctx    context.Context // ends with all reflectors
@@ -54,14 +53,13 @@ type ConstraintsOptions struct {
 // NewConstraints returns Constraints that follow no kind. They are a runnable of
 // the manager's.
 func NewConstraints(o ConstraintsOptions) (*Constraints, error) {
-	cfg := dynamic.ConfigFor(o.Config)
+	cfg := rest.CopyConfig(o.Config)
 	cfg.QPS, cfg.RateLimiter = -1, nil // a request for each kind, all of which are waited for
-	cfg.GroupVersion, cfg.APIPath = nil, "/apis"
-	c, err := rest.UnversionedRESTClientForConfigAndClient(cfg, o.HTTP)
+	c, err := dynamic.NewForConfigAndClient(cfg, o.HTTP)
 	if err != nil {
 		return nil, fmt.Errorf("creating the client of constraints: %w", err)
 	}
-	out := &Constraints{client: c, lists: dynamic.New(c), packed: o.Packed, log: o.Log, shelves: map[string]*shelf{}}
+	out := &Constraints{client: c, packed: o.Packed, log: o.Log, shelves: map[string]*shelf{}}
 	out.ctx, out.end = context.WithCancel(context.Background())
 	return out, nil
 }
@@ -115,16 +113,16 @@ func (c *Constraints) reflect(ctx context.Context, kind string, s *shelf) {
 	quiet := logr.Discard() // it would tell of every failure, and of the end
 	lister := toolscache.ToListWatcherWithWatchListSemantics(&toolscache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			all, err := c.lists.Resource(from).List(ctx, o)
+			all, err := c.client.Resource(from).List(ctx, o)
 			failing = c.heard(ctx, kind, failing, err)
 			return all, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			events, err := stream(ctx, c.client, from, o, quiet)
+			events, err := c.client.Resource(from).Watch(ctx, o)
 			failing = c.heard(ctx, kind, failing, err)
 			return events, err
 		},
-	}, c.lists)
+	}, c.client)
 	r := toolscache.NewReflectorWithOptions(lister, newObject(gvk), s, toolscache.ReflectorOptions{
 		Name: "constraints", Logger: &quiet, Backoff: patiently(),
 	})

@@ -193,6 +193,33 @@ func TestConstraintsMissNothing(t *testing.T) {
 	}
 }
 
+// TestConstraintsTogether has many constraints, of many sizes, arrive at once:
+// each of them is a part of one answer, which is read in pieces.
+func TestConstraintsTogether(t *testing.T) {
+	_, admin := admin(t)
+	define(t, admin, "CutKind")
+	var want []string
+	for i := range 60 {
+		name, text := fmt.Sprintf("c%02d", i), strings.Repeat("x", (i%7)*(i%7)*600)
+		apply(t, admin, constraint("CutKind", name, text))
+		want = append(want, name)
+	}
+	for range 5 {
+		c, _ := cuttable(t)
+		told := &names{all: map[string]bool{}}
+		c.follow("CutKind", told.tell)
+		await(t, "all constraints to be known", func() error {
+			if !c.synced("CutKind") {
+				return errors.New("not all have come")
+			}
+			if got := told.take(); !slices.Equal(got, want) {
+				t.Errorf("told of %q, want %q", got, want)
+			}
+			return nil
+		})
+	}
+}
+
 func subset(some, all []string) bool {
 	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
 }
