@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -11,11 +12,13 @@ import (
 )
 
 const (
-	// checkTime bounds the check of one review.
+	// checkTime bounds the check of one review by one template.
 	checkTime = 10 * time.Second
-	// restShare is how many times as long as a check took no other is begun, so
-	// that checks take a twentieth of one processor at most.
-	restShare = 20
+	// restShare is how many times as long as a check by one template took no other
+	// is begun, so that checks take a fiftieth of one processor at most. To check
+	// by a template is to compile it for the interpreter, in most cases: that of
+	// all templates in a row would take a processor from reviews for a second.
+	restShare = 50
 )
 
 // Difference is a template whose compiled code was wrong about a request. It is
@@ -39,15 +42,17 @@ type sample struct {
 	judged []judged
 }
 
-// templates is by how many templates the review was judged. What belongs to one
-// comes together.
-func (s sample) templates() (n int) {
-	for i, j := range s.judged {
-		if i == 0 || j.entry.program != s.judged[i-1].entry.program {
-			n++
+// byTemplate returns what each template found. What belongs to one comes
+// together.
+func (s sample) byTemplate() (out [][]judged) {
+	for rest := s.judged; len(rest) > 0; {
+		n := slices.IndexFunc(rest, func(j judged) bool { return j.entry.program != rest[0].entry.program })
+		if n < 0 {
+			n = len(rest)
 		}
+		out, rest = append(out, rest[:n]), rest[n:]
 	}
-	return n
+	return out
 }
 
 type judged struct {
@@ -74,9 +79,7 @@ func (e *Engine) RunChecks(ctx context.Context, every int, report func(Differenc
 		case <-ctx.Done():
 			return
 		case s := <-c.queue:
-			start := time.Now()
 			e.check(ctx, s, report)
-			rest(ctx, restShare*time.Since(start))
 		}
 	}
 }
@@ -92,15 +95,31 @@ func rest(ctx context.Context, d time.Duration) {
 }
 
 func (e *Engine) check(ctx context.Context, s sample, report func(Difference)) {
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
-	defer cancel()
 	defer s.input.Release()
-	defer e.driver.Checked()
+	templates := s.byTemplate()
 	check := (*rego.Program).Check
-	if s.templates() > rego.MaxReferences {
+	if len(templates) > rego.MaxReferences {
 		check = (*rego.Program).CheckOneOfMany
 	}
-	for _, j := range s.judged {
+	for _, found := range templates {
+		if ctx.Err() != nil {
+			return
+		}
+		start := time.Now()
+		e.checkTemplate(ctx, s, found, check, report)
+		e.driver.Checked()
+		rest(ctx, restShare*time.Since(start))
+	}
+}
+
+// checkBy is how a template is checked.
+type checkBy func(*rego.Program, context.Context, *rego.Data, *rego.Input, *rego.Parameters, []rego.Finding) *rego.Difference
+
+// checkTemplate judges again by the constraints of one template.
+func (e *Engine) checkTemplate(ctx context.Context, s sample, found []judged, check checkBy, report func(Difference)) {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	for _, j := range found {
 		d := check(j.entry.program, ctx, s.data, s.input, j.entry.parameters, j.found)
 		if ctx.Err() != nil {
 			return

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -167,11 +168,19 @@ func TestCheckOfMany(t *testing.T) {
 	}
 }
 
-func TestSampleTemplates(t *testing.T) {
+func TestSampleByTemplate(t *testing.T) {
 	one, other := &entry{program: &rego.Program{}}, &entry{program: &rego.Program{}}
-	for want, judgements := range [][]judged{nil, {{entry: one}, {entry: one}}, {{entry: one}, {entry: one}, {entry: other}}} {
-		if got := (sample{judged: judgements}).templates(); got != want {
-			t.Errorf("got %d templates, want %d", got, want)
+	for _, want := range [][]int{nil, {1}, {2}, {2, 1}, {1, 3, 1}} {
+		var s sample
+		for i, n := range want {
+			s.judged = append(s.judged, slices.Repeat([]judged{{entry: []*entry{one, other}[i%2]}}, n)...)
+		}
+		var got []int
+		for _, found := range s.byTemplate() {
+			got = append(got, len(found))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("got templates with %v constraints, want %v", got, want)
 		}
 	}
 }
