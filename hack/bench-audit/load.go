@@ -103,7 +103,10 @@ func (s *stage) webhook(ctx context.Context) (*process, *load, error) {
 	if err := l.write(); err != nil {
 		return nil, nil, errors.Join(err, p.Stop())
 	}
-	return p, l, s.await(ctx, func(ctx context.Context) (bool, error) { return l.ask(ctx, 0) == nil, nil })
+	if err := s.await(ctx, func(ctx context.Context) (bool, error) { return l.ask(ctx, 0) == nil, nil }); err != nil {
+		return nil, nil, errors.Join(err, p.Stop())
+	}
+	return p, l, nil
 }
 
 // write makes reviews of Pods.
