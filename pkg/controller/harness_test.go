@@ -267,7 +267,8 @@ func (p *process) manager(t *testing.T, o processOptions) manager.Manager {
 // what client-go says of an Event.
 func (p *process) logger() logr.Logger {
 	return funcr.New(func(_, line string) {
-		library := strings.Contains(line, `"msg"="Reconciler error"`) || strings.Contains(line, `"msg"="Unable to write event`)
+		library := strings.Contains(line, `"msg"="Reconciler error"`) || strings.Contains(line, `"msg"="Unable to write event`) ||
+			strings.Contains(line, `"msg"="Unexpected error when reading response body"`)
 		if !library && !strings.Contains(line, `"level"=`) && strings.Contains(line, context.Canceled.Error()) {
 			p.cut.Add(1)
 			fmt.Fprintln(os.Stderr, line)
