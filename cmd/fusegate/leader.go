@@ -20,7 +20,6 @@ import (
 	"github.com/fusegate/fusegate/pkg/controller"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/intercept"
-	"github.com/fusegate/fusegate/pkg/machine"
 )
 
 // addController adds what one process at a time does.
@@ -52,8 +51,7 @@ func (p *parts) addController() error {
 	prober.Tell(enforcement.Touch)
 	p.ingest.Tell(enforcement.Touch)
 	c, live, ns := p.mgr.GetClient(), p.mgr.GetAPIReader(), p.settings.Namespace
-	p.crowded = machine.NewMeter().Crowded
-	leisure := controller.NewLeisure(p.crowded)
+	leisure := controller.NewLeisure()
 	if !p.settings.serves(roleWebhook) { // whose entries say that constraints are enforced
 		p.ingest.Spread(census, leisure)
 	}

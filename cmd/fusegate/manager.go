@@ -64,7 +64,6 @@ type parts struct {
 	ingest      *controller.Ingest
 	inventory   *inventory.Inventory
 	catalog     *catalog.Catalog // of the controller
-	crowded     func() bool      // likewise: whether others need the processors
 }
 
 // newManager constructs everything that a process runs, in the order in which

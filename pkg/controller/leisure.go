@@ -13,9 +13,6 @@ const (
 	// and leisureBurst how many at once after a rest.
 	leisureRate  = 5
 	leisureBurst = 10
-	// crowdedTurns is how many turns a write takes while others are in need of
-	// processors: on the API server's machine each costs it 10 ms and more.
-	crowdedTurns = 5
 )
 
 // Leisure spreads what a process writes although nobody waits for it: when one
@@ -23,32 +20,17 @@ const (
 // write is an event for all processes. Who asks a webhook at that moment would
 // feel hundreds at once. A nil Leisure puts nothing off. It is safe for
 // concurrent use.
-type Leisure struct {
-	limiter *rate.Limiter
-	crowded func() bool
-}
+type Leisure struct{ limiter *rate.Limiter }
 
-// NewLeisure returns the Leisure that the parts of a process share. crowded tells
-// whether others are in need of processors, so that there is to be less of it
-// still; it may be called at any time.
-func NewLeisure(crowded func() bool) *Leisure {
-	return &Leisure{rate.NewLimiter(leisureRate, leisureBurst), crowded}
-}
-
-// turns is how many a write takes.
-func (l *Leisure) turns() int {
-	if l.crowded() {
-		return crowdedTurns
-	}
-	return 1
-}
+// NewLeisure returns the Leisure that the parts of a process share.
+func NewLeisure() *Leisure { return &Leisure{rate.NewLimiter(leisureRate, leisureBurst)} }
 
 // turn tells when to write: who asks has to.
 func (l *Leisure) turn() time.Duration {
 	if l == nil {
 		return 0
 	}
-	return l.limiter.ReserveN(time.Now(), l.turns()).Delay()
+	return l.limiter.Reserve().Delay()
 }
 
 // wait returns when it is time to write. The error says that ctx has ended.
@@ -56,7 +38,7 @@ func (l *Leisure) wait(ctx context.Context) error {
 	if l == nil {
 		return nil
 	}
-	if err := l.limiter.WaitN(ctx, l.turns()); err != nil {
+	if err := l.limiter.Wait(ctx); err != nil {
 		return fmt.Errorf("waiting for a turn to write: %w", err)
 	}
 	return nil

@@ -22,16 +22,13 @@ import (
 
 // busy is a Leisure whose next turn is in an hour.
 func busy() *Leisure {
-	l := &Leisure{rate.NewLimiter(rate.Every(time.Hour), 1), alone}
+	l := &Leisure{rate.NewLimiter(rate.Every(time.Hour), 1)}
 	l.turn()
 	return l
 }
 
-// alone is a machine on which nobody else is in need.
-func alone() bool { return false }
-
 func TestLeisure(t *testing.T) {
-	l := NewLeisure(alone)
+	l := NewLeisure()
 	for n := range leisureBurst {
 		if d := l.turn(); d > 0 {
 			t.Errorf("turn %d is in %v, want at once", n, d)
@@ -45,21 +42,6 @@ func TestLeisure(t *testing.T) {
 	cancel()
 	if err := l.wait(ctx); err == nil {
 		t.Error("wait returned no error although the context had ended")
-	}
-	crowded := true
-	l = NewLeisure(func() bool { return crowded })
-	for n := range leisureBurst / crowdedTurns {
-		if d := l.turn(); d > 0 {
-			t.Errorf("crowded turn %d is in %v, want at once", n, d)
-		}
-	}
-	d := l.turn()
-	if want := crowdedTurns * time.Second / leisureRate; d < want-100*time.Millisecond || d > want {
-		t.Errorf("a crowded turn after the burst is in %v, want %v", d, want)
-	}
-	crowded = false
-	if after, want := l.turn()-d, time.Second/leisureRate; after < want-100*time.Millisecond || after > want {
-		t.Errorf("a turn after that is %v later, want %v", after, want)
 	}
 	l = nil
 	if d, err := l.turn(), l.wait(t.Context()); d != 0 || err != nil {
@@ -140,7 +122,7 @@ func TestPutOffIsWritten(t *testing.T) {
 		awaitEntry(t, c, key{"LeisureKind", fmt.Sprintf("c%d", i)}, leader.pod, "")
 	}
 	census := NewCensus()
-	late := run(t, "leisure-late", processOptions{follower: true, spread: census, leisure: NewLeisure(alone)})
+	late := run(t, "leisure-late", processOptions{follower: true, spread: census, leisure: NewLeisure()})
 	late.awaitReady(t)
 	for i := range n {
 		awaitEntry(t, c, key{"LeisureKind", fmt.Sprintf("c%d", i)}, late.pod, "")
@@ -271,7 +253,7 @@ func TestTakesOverLater(t *testing.T) {
 	if err := c.Patch(t.Context(), crd, patch); err != nil {
 		t.Fatal(err)
 	}
-	leisure := NewLeisure(alone)
+	leisure := NewLeisure()
 	for range leisureBurst + leisureRate {
 		leisure.turn() // the next one is in a second
 	}
