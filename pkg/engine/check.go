@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// checkTime bounds the check of one review by one template.
+	// checkTime bounds what the check of one review takes without its rests.
 	checkTime = 10 * time.Second
 	// restShare is how many times as long as a check by one template took no other
 	// is begun, so that checks take a fiftieth of one processor at most. To check
@@ -32,6 +32,8 @@ type Difference struct {
 type checks struct {
 	every uint64
 	seen  atomic.Uint64
+	begun atomic.Uint64
+	busy  atomic.Bool
 	queue chan sample
 }
 
@@ -79,7 +81,9 @@ func (e *Engine) RunChecks(ctx context.Context, every int, report func(Differenc
 		case <-ctx.Done():
 			return
 		case s := <-c.queue:
-			e.check(ctx, s, report)
+			c.busy.Store(true)
+			e.check(ctx, c, s, report)
+			c.busy.Store(false)
 		}
 	}
 }
@@ -94,41 +98,47 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (e *Engine) check(ctx context.Context, s sample, report func(Difference)) {
+func (e *Engine) check(ctx context.Context, c *checks, s sample, report func(Difference)) {
 	defer s.input.Release()
 	templates := s.byTemplate()
 	check := (*rego.Program).Check
 	if len(templates) > rego.MaxReferences {
 		check = (*rego.Program).CheckOneOfMany
 	}
-	for _, found := range templates {
-		if ctx.Err() != nil {
+	// What there is no time for is not always the same.
+	first := int(c.begun.Add(1) % uint64(max(1, len(templates))))
+	left := checkTime
+	for _, found := range slices.Concat(templates[first:], templates[:first]) {
+		if ctx.Err() != nil || left <= 0 {
 			return
 		}
-		start := time.Now()
-		e.checkTemplate(ctx, s, found, check, report)
-		e.driver.Checked()
-		rest(ctx, restShare*time.Since(start))
+		took := e.checkTemplate(ctx, s, found, check, left, report)
+		left -= took
+		rest(ctx, restShare*min(took, checkTime))
 	}
 }
 
 // checkBy is how a template is checked.
 type checkBy func(*rego.Program, context.Context, *rego.Data, *rego.Input, *rego.Parameters, []rego.Finding) *rego.Difference
 
-// checkTemplate judges again by the constraints of one template.
-func (e *Engine) checkTemplate(ctx context.Context, s sample, found []judged, check checkBy, report func(Difference)) {
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
+// checkTemplate judges again by the constraints of one template, and returns how
+// long that took.
+func (e *Engine) checkTemplate(ctx context.Context, s sample, found []judged, check checkBy, limit time.Duration, report func(Difference)) time.Duration {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	defer e.driver.Checked()
 	for _, j := range found {
 		d := check(j.entry.program, ctx, s.data, s.input, j.entry.parameters, j.found)
 		if ctx.Err() != nil {
-			return
+			break
 		}
 		e.observer.Checked(j.entry.kind, d != nil)
 		if d != nil {
 			report(Difference{Constraint: j.constraint, Difference: d})
 		}
 	}
+	return time.Since(start)
 }
 
 // due tells whether the next review is to be checked.
@@ -137,7 +147,7 @@ func (e *Engine) due() *checks {
 	if c == nil || c.seen.Add(1)%c.every != 0 {
 		return nil
 	}
-	if len(c.queue) > 0 || int(e.reviewing.Load()) > runtime.GOMAXPROCS(0) {
+	if c.busy.Load() || len(c.queue) > 0 || int(e.reviewing.Load()) > runtime.GOMAXPROCS(0) {
 		return nil
 	}
 	return c
