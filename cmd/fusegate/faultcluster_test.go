@@ -299,7 +299,7 @@ func noCNI(f *faultWorld, t *testing.T) string {
 
 // kubeletsWatch waits until kwok sees pods again. After each restart of an API
 // server it looks for it with pauses that grow, up to a minute (client-go's
-// Reflector); kubelets of their own would not have met all of the restarts.
+// Reflector), which has nothing to do with what a webhook does to creations.
 func (f *faultWorld) kubeletsWatch(t *testing.T) {
 	t.Helper()
 	f.must(t, object("v1", "Pod", "kube-system", "seen", fmt.Sprintf(`spec:

@@ -264,7 +264,7 @@ func (p *process) manager(t *testing.T, o processOptions) manager.Manager {
 
 // logger counts errors of ours that tell of nothing but the end of the process.
 // What controller-runtime says of a reconciler that was cut off is not ours, nor
-// what client-go says of an Event.
+// what client-go says of an Event or of an answer that was cut off.
 func (p *process) logger() logr.Logger {
 	return funcr.New(func(_, line string) {
 		library := strings.Contains(line, `"msg"="Reconciler error"`) || strings.Contains(line, `"msg"="Unable to write event`) ||

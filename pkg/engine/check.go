@@ -32,7 +32,6 @@ type Difference struct {
 type checks struct {
 	every uint64
 	seen  atomic.Uint64
-	begun atomic.Uint64
 	busy  atomic.Bool
 	queue chan sample
 }
@@ -76,13 +75,13 @@ func (e *Engine) RunChecks(ctx context.Context, every int, report func(Differenc
 	c := &checks{every: uint64(every), queue: make(chan sample, 1)}
 	e.checks.Store(c)
 	defer e.checks.Store(nil)
-	for {
+	for turn := 0; ; turn++ {
 		select {
 		case <-ctx.Done():
 			return
 		case s := <-c.queue:
 			c.busy.Store(true)
-			e.check(ctx, c, s, report)
+			e.check(ctx, s, turn, report)
 			c.busy.Store(false)
 		}
 	}
@@ -98,15 +97,16 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (e *Engine) check(ctx context.Context, c *checks, s sample, report func(Difference)) {
+// check goes through the templates of a review. Each turn begins at another one,
+// so that what there is no time for is not always the same.
+func (e *Engine) check(ctx context.Context, s sample, turn int, report func(Difference)) {
 	defer s.input.Release()
 	templates := s.byTemplate()
 	check := (*rego.Program).Check
 	if len(templates) > rego.MaxReferences {
 		check = (*rego.Program).CheckOneOfMany
 	}
-	// What there is no time for is not always the same.
-	first := int(c.begun.Add(1) % uint64(max(1, len(templates))))
+	first := turn % max(1, len(templates))
 	left := checkTime
 	for _, found := range slices.Concat(templates[first:], templates[:first]) {
 		if ctx.Err() != nil || left <= 0 {
