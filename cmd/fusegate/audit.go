@@ -25,7 +25,6 @@ import (
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/audit"
 	"github.com/fusegate/fusegate/pkg/engine"
-	"github.com/fusegate/fusegate/pkg/machine"
 	reporting "github.com/fusegate/fusegate/pkg/report"
 	"github.com/fusegate/fusegate/pkg/status"
 )
@@ -47,7 +46,7 @@ func (p *parts) addAudit() error {
 	a, err := audit.New(audit.Options{
 		Config: p.mgr.GetConfig(), Discovery: p.catalog, Reviewer: p.engine, Perimeter: p.perimeter, Sink: sink, Objects: objects,
 		Ready: p.inventory.Err, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
-		Crowded: machine.NewMeter().Crowded, Metrics: metrics.Registry, Log: p.log.WithName("audit"),
+		Crowded: p.crowded, Metrics: metrics.Registry, Log: p.log.WithName("audit"),
 	})
 	if err != nil {
 		return err

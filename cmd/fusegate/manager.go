@@ -41,6 +41,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/inventory"
+	"github.com/fusegate/fusegate/pkg/machine"
 	"github.com/fusegate/fusegate/pkg/status"
 	"github.com/fusegate/fusegate/pkg/webhook"
 )
@@ -64,6 +65,7 @@ type parts struct {
 	ingest      *controller.Ingest
 	inventory   *inventory.Inventory
 	catalog     *catalog.Catalog // of the controller
+	crowded     func() bool      // whether others want the processors
 }
 
 // newManager constructs everything that a process runs, in the order in which
@@ -82,7 +84,7 @@ func newManager(s settings, log logr.Logger) (manager.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{settings: s, log: log, mgr: mgr, engine: e, perimeter: perimeter, readiness: controller.NewReadiness()}
+	p := &parts{settings: s, log: log, mgr: mgr, engine: e, perimeter: perimeter, readiness: controller.NewReadiness(), crowded: machine.NewMeter().Crowded}
 	for _, add := range []func() error{p.addIngest, p.addWebhook, p.addController, p.addHealth} {
 		if err := add(); err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"os"
 	"runtime/debug"
 	runtimemetrics "runtime/metrics"
@@ -28,9 +29,12 @@ const (
 	// before memory is given back.
 	quietFor = 10 * time.Second
 	// lookEvery is how often to look for reviews, and worthwhile how much they
-	// must have taken.
-	lookEvery  = time.Second
-	worthwhile = 8 << 20
+	// must have taken, in bytes.
+	lookEvery = time.Second
+	// few reviews from one look to the next do not count: canaries never end.
+	few              = 2
+	worthwhile int64 = 8 << 20
+	anything   int64 = math.MinInt64
 )
 
 // spareMemory has garbage collected early. What is alive is little, so that it
@@ -58,7 +62,8 @@ func giveBackFile(log logr.Logger) {
 // it is quiet again, the memory that taking them in needed: Go would keep the
 // most of it for minutes, and the kernel, of the program's file, every page
 // that has been looked at once. The same goes for reviews when there are none any
-// more.
+// more. It waits until next to none come, always: they would wait for it, and for
+// the file, up to a few hundred milliseconds.
 type thrift struct {
 	engine *engine.Engine
 	// changing is the GOGC while templates or constraints change, but for the start.
@@ -73,26 +78,26 @@ func (thrift) NeedLeaderElection() bool { return false }
 
 // Start runs until ctx ends.
 func (t thrift) Start(ctx context.Context) error {
+	reviews := &silence{seen: t.engine.Reviewed(), since: time.Now()}
 	for t.quiet(ctx) {
 		changed := t.engine.Changed()
 		collect(collectAt)
-		for again := true; again; {
+		for least := anything; t.worked(ctx, changed, reviews, least, lookEvery, quietFor); least = worthwhile {
 			debug.FreeOSMemory()
 			giveBackFile(t.log)
-			again = t.worked(ctx, changed, lookEvery, quietFor)
 		}
 		collect(t.changing)
 	}
 	return nil
 }
 
-// worked waits until reviews have taken memory and there have been none for
-// quiet. It is false if ctx ends or templates or constraints change before that.
-func (t thrift) worked(ctx context.Context, changed <-chan struct{}, look, quiet time.Duration) bool {
+// worked waits until at least so many bytes have been taken since it was called,
+// and there have been next to no reviews for quiet. It is false if ctx ends or templates
+// or constraints change before that.
+func (t thrift) worked(ctx context.Context, changed <-chan struct{}, reviews *silence, least int64, look, quiet time.Duration) bool {
 	ticker := time.NewTicker(look)
 	defer ticker.Stop()
 	had := held()
-	reviews := silence{seen: t.engine.Reviewed(), since: time.Now()}
 	for {
 		select {
 		case <-ctx.Done():
@@ -100,32 +105,34 @@ func (t thrift) worked(ctx context.Context, changed <-chan struct{}, look, quiet
 		case <-changed:
 			return false
 		case now := <-ticker.C:
-			if reviews.lasts(t.engine.Reviewed(), now) >= quiet && held() > had+worthwhile {
+			if reviews.lasts(t.engine.Reviewed(), now) >= quiet && held()-had >= least {
 				return true
 			}
 		}
 	}
 }
 
-// silence is how long nothing has been counted.
+// silence is how long next to nothing has been counted.
 type silence struct {
 	seen  uint64
 	since time.Time
 }
 
-// lasts returns how long the count has been n, to whoever asks again and again.
+// lasts returns for how long no more than few have been counted between one call
+// and the next, the last of which is now, at a count of n.
 func (s *silence) lasts(n uint64, now time.Time) time.Duration {
-	if n != s.seen {
-		*s = silence{seen: n, since: now}
+	if n-s.seen > few {
+		s.since = now
 	}
+	s.seen = n
 	return now.Sub(s.since)
 }
 
 // held is how much memory Go has of the system, in bytes.
-func held() uint64 {
+func held() int64 {
 	samples := []runtimemetrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	runtimemetrics.Read(samples)
-	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
+	return int64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
 }
 
 // quiet waits until nothing has changed for a while, and is false if ctx ends

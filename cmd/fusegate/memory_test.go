@@ -16,7 +16,7 @@ func TestSilence(t *testing.T) {
 	for i, tc := range []struct {
 		n        uint64
 		at, want time.Duration
-	}{{3, 4 * time.Second, 4 * time.Second}, {5, 5 * time.Second, 0}, {5, 9 * time.Second, 4 * time.Second}, {6, 10 * time.Second, 0}} {
+	}{{3, 4 * time.Second, 4 * time.Second}, {6, 5 * time.Second, 0}, {6, 9 * time.Second, 4 * time.Second}, {8, 10 * time.Second, 5 * time.Second}, {11, 11 * time.Second, 0}} {
 		if got := l.lasts(tc.n, start.Add(tc.at)); got != tc.want {
 			t.Errorf("step %d: the count has been %d for %v, want %v", i, tc.n, got, tc.want)
 		}
@@ -38,18 +38,22 @@ func TestHeld(t *testing.T) {
 
 // TestWorked takes memory while it is looked whether some is worth giving back.
 func TestWorked(t *testing.T) {
-	const look, quiet = time.Millisecond, 200 * time.Millisecond
+	const look, quiet = 10 * time.Millisecond, 200 * time.Millisecond
 	for name, tc := range map[string]struct {
 		reason  string
-		takes   int // bytes, at each step
-		reviews bool
+		takes   int64 // bytes, at each step
+		reviews int   // at each step, the time of some looks
 		changes bool
+		first   bool // policies have changed, and memory was not given back since
 		want    bool
 	}{
 		"Quiet":   {reason: "nothing is reviewed any more", takes: worthwhile, want: true},
-		"Busy":    {reason: "reviews go on", takes: worthwhile, reviews: true},
+		"Busy":    {reason: "reviews go on", takes: worthwhile, reviews: 20},
+		"Canary":  {reason: "a review now and then is no load", takes: worthwhile, reviews: 1, want: true},
 		"Little":  {reason: "there is nothing to give back"},
-		"Changed": {reason: "templates and constraints are waited for apart", takes: worthwhile, reviews: true, changes: true},
+		"First":   {reason: "what policies have taken is given back even if reviews took nothing", first: true, want: true},
+		"Loaded":  {reason: "but not while reviews would wait for that", first: true, reviews: 20},
+		"Changed": {reason: "templates and constraints are waited for apart", takes: worthwhile, reviews: 20, changes: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, err := engine.New()
@@ -62,7 +66,12 @@ func TestWorked(t *testing.T) {
 				ctx = t.Context()
 			}
 			changed, got := make(chan struct{}), make(chan bool, 1)
-			go func() { got <- thrift{engine: e}.worked(ctx, changed, look, quiet) }()
+			least := worthwhile
+			if tc.first {
+				least = anything
+			}
+			reviews := &silence{seen: e.Reviewed(), since: time.Now()}
+			go func() { got <- thrift{engine: e}.worked(ctx, changed, reviews, least, look, quiet) }()
 			if tc.changes {
 				close(changed)
 			}
@@ -81,7 +90,7 @@ func TestWorked(t *testing.T) {
 					if len(taken) < 8 {
 						taken = append(taken, make([]byte, tc.takes))
 					}
-					if tc.reviews {
+					for range tc.reviews {
 						e.Review(t.Context(), &policy.Review{})
 					}
 				}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -12,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -20,7 +18,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/fusegate/fusegate/pkg/webhook"
 
@@ -57,15 +54,27 @@ func (s *stage) measureLoad(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = s.policies(ctx)
+	hook, l, err := s.armed(ctx, p)
 	if err = errors.Join(err, p.Stop()); err != nil {
 		return err
 	}
+	return errors.Join(s.rounds(ctx, l, hook), hook.Stop())
+}
+
+// armed applies policies, and has a webhook in another process enforce them, which
+// p arms.
+func (s *stage) armed(ctx context.Context, p *process) (*process, *load, error) {
+	if err := s.policies(ctx); err != nil {
+		return nil, nil, err
+	}
 	hook, l, err := s.webhook(ctx)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	return errors.Join(s.rounds(ctx, l, hook), hook.Stop())
+	if err := s.arm(ctx, p, l); err != nil {
+		return nil, nil, errors.Join(err, hook.Stop())
+	}
+	return hook, l, nil
 }
 
 // pinAll keeps the programs that take part in memory.
@@ -219,8 +228,9 @@ func (l *load) latencies(ctx context.Context, rate float64) ([]answer, error) {
 	}
 }
 
-// under asks while something is done, and tells how long the answers took.
-func (s *stage) under(ctx context.Context, l *load, rate float64, pids map[string]int, do func(ctx context.Context) error) ([]answer, error) {
+// under asks while something is done, and tells how long the answers took. The
+// first of them are left out.
+func (s *stage) under(ctx context.Context, l *load, rate float64, pids map[string]int, do func(ctx context.Context) error) ([]time.Duration, error) {
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
 	var done error
@@ -236,91 +246,18 @@ func (s *stage) under(ctx context.Context, l *load, rate float64, pids map[strin
 	out, err := l.latencies(asking, rate)
 	tasks.Wait()
 	line.print(out)
-	return out, errors.Join(err, done)
+	return settled(out), errors.Join(err, done)
 }
 
-// rounds measures in turns: a controller that starts and reads everything for the
-// first time, one that goes on to read everything again, and for as long as that
-// took nothing else going on.
-func (s *stage) rounds(ctx context.Context, l *load, hook *process) error {
-	if _, err := l.capacity(ctx); err != nil { // warm
-		return err
-	}
-	capacity, err := l.capacity(ctx)
-	if err != nil {
-		return err
-	}
-	rate := capacity / share
-	fmt.Printf("capacity: %.0f reviews a second; asked for: %.0f\n", capacity, rate)
-	var all []roundFigures
-	for n := range s.loadRounds {
-		r, err := s.round(ctx, l, hook, rate)
-		if err != nil {
-			return err
+// settled is how long answers took, but for the first.
+func settled(answers []answer) (out []time.Duration) {
+	for _, a := range answers {
+		if a.due >= settling {
+			out = append(out, a.took)
 		}
-		fmt.Printf("round %d: p50 %.2f ms, p99 %.2f ms with a first pass of %.1f s; p50 %.2f ms, p99 %.2f ms with a later pass of %.1f s; p50 %.2f ms, p99 %.2f ms without, as long\n", n+1,
-			at(r.starting, 50), at(r.starting, 99), r.first.Seconds(), at(r.with, 50), at(r.with, 99), r.later.Seconds(), at(r.without, 50), at(r.without, 99))
-		all = append(all, r)
 	}
-	without := median(all, func(r roundFigures) []answer { return r.without })
-	first := median(all, func(r roundFigures) []answer { return r.starting })
-	with := median(all, func(r roundFigures) []answer { return r.with })
-	fmt.Printf("medians of the rounds: p99-without: %.2f ms  p99-first: %.2f ms  p99-with: %.2f ms  ratio-first: %.2f  ratio: %.2f\n",
-		without, first, with, first/without, with/without)
-	return nil
+	return out
 }
-
-// median is that of the rounds' p99, in milliseconds: a round in which the
-// machine stood still says nothing about the others.
-func median(of []roundFigures, side func(roundFigures) []answer) float64 {
-	var out []float64
-	for _, r := range of {
-		out = append(out, at(side(r), 99))
-	}
-	slices.Sort(out)
-	return out[len(out)/2]
-}
-
-// roundFigures are what one round measures.
-type roundFigures struct {
-	without, starting, with []answer
-	first, later            time.Duration
-}
-
-func (s *stage) round(ctx context.Context, l *load, hook *process, rate float64) (out roundFigures, err error) {
-	pids := s.plane.Processes()
-	pids["webhook"], pids["clients"] = hook.PID(), os.Getpid()
-	p, err := s.start(ctx, "--roles=controller", "--audit-resync=10s")
-	if err != nil {
-		return out, err
-	}
-	pids["controller"] = p.PID()
-	out.starting, out.first, err = s.pass(ctx, l, rate, pids, p)
-	if err == nil {
-		out.with, out.later, err = s.pass(ctx, l, rate, pids, p)
-	}
-	delete(pids, "controller")
-	if err = errors.Join(err, p.Stop()); err != nil {
-		return out, err
-	}
-	out.without, err = s.under(ctx, l, rate, pids, func(ctx context.Context) error { return rest(ctx, out.later) })
-	return out, err
-}
-
-// pass asks while a controller reviews as many objects as there are Pods.
-func (s *stage) pass(ctx context.Context, l *load, rate float64, pids map[string]int, p *process) ([]answer, time.Duration, error) {
-	began, before := time.Now(), p.sum(reviewed)
-	out, err := s.under(ctx, l, rate, pids, func(ctx context.Context) error {
-		// Asking is work for the process, so it is not done often.
-		return wait.PollUntilContextTimeout(ctx, time.Second, 2*rig.Patience, true, func(context.Context) (bool, error) {
-			return p.sum(reviewed)-before >= s.options.pods, nil
-		})
-	})
-	return out, time.Since(began), err
-}
-
-// reviewed counts the objects that audit has reviewed.
-const reviewed = "fusegate_audit_objects_reviewed_total"
 
 // rest waits.
 func rest(ctx context.Context, d time.Duration) error {
@@ -332,13 +269,4 @@ func rest(ctx context.Context, d time.Duration) error {
 	case <-timer.C:
 		return nil
 	}
-}
-
-// at is a percentile in milliseconds.
-func at(of []answer, percent int) float64 {
-	if len(of) == 0 {
-		return 0
-	}
-	sorted := slices.SortedFunc(slices.Values(of), func(a, b answer) int { return cmp.Compare(a.took, b.took) })
-	return sorted[min(len(sorted)-1, len(sorted)*percent/100)].took.Seconds() * 1000
 }

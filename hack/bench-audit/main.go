@@ -33,6 +33,7 @@ func main() {
 	flag.IntVar(&o.onPods, "on-pods", 33, "how many of them match Pods at least")
 	flag.DurationVar(&o.idle, "idle", 30*time.Second, "how long to watch it doing nothing")
 	flag.IntVar(&o.loadRounds, "load", 0, "in how many rounds to measure what an audit does to the webhook of another process, instead of the audit; 0 for not")
+	flag.IntVar(&o.windowPairs, "windows", 15, "with -load, how many times in a round to let the controller go on for some seconds, and hold it for as long")
 	flag.BoolVar(&o.timeline, "timeline", false, "with -load, tell for each quarter of a second the slowest answer and what each process took")
 	flag.StringVar(&o.logLevel, "log-level", "error", "what the fusegate logs to standard error: error, info, debug")
 	flag.Parse()
@@ -48,7 +49,7 @@ func main() {
 type options struct {
 	binary, logLevel          string
 	pods, constraints, onPods int
-	loadRounds                int
+	loadRounds, windowPairs   int
 	timeline                  bool
 	idle                      time.Duration
 }

@@ -90,7 +90,7 @@ func (s *stage) figures(ctx context.Context, p *process) error {
 	// The process that made the kinds has left its entries in the status of
 	// templates, as any that ends does. They are removed once, 20 s after its
 	// successor began: that is something happening.
-	if err := s.await(ctx, s.swept); err != nil {
+	if err := s.await(ctx, s.swept(1)); err != nil {
 		return err
 	}
 	if err := s.idleFor(ctx, p, "idle"); err != nil {
@@ -158,32 +158,53 @@ func (s *stage) idleArmed(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	install := exec.CommandContext(ctx, s.binary, "install", "--kubeconfig", s.plane.Kubeconfig("admin"),
-		"--webhook-url", strings.Replace(l.url, "127.0.0.1", rig.Host, 1), "--ca-file", filepath.Join(s.plane.Dir(), "webhook", "ca.crt"))
-	if out, failed := install.CombinedOutput(); failed != nil {
-		return errors.Join(fmt.Errorf("installing: %w: %s", failed, out), hook.Stop())
-	}
-	err = s.await(ctx, func(context.Context) (bool, error) { return p.sum("fusegate_webhook_armed") == 1, nil })
+	err = s.arm(ctx, p, l)
 	if err == nil {
 		err = s.idleFor(ctx, p, "idle, armed")
 	}
 	return errors.Join(err, hook.Stop())
 }
 
-// swept tells whether no template has entries of more than one process.
-func (s *stage) swept(ctx context.Context) (bool, error) {
+// swept tells whether no template and no constraint has entries of more than so
+// many processes.
+func (s *stage) swept(most int) wait.ConditionWithContextFunc {
+	return func(ctx context.Context) (bool, error) {
+		entries, err := s.entries(ctx)
+		return entries <= most, err
+	}
+}
+
+// arm installs the webhook, and waits until p has armed it.
+func (s *stage) arm(ctx context.Context, p *process, l *load) error {
+	install := exec.CommandContext(ctx, s.binary, "install", "--kubeconfig", s.plane.Kubeconfig("admin"),
+		"--webhook-url", strings.Replace(l.url, "127.0.0.1", rig.Host, 1), "--ca-file", filepath.Join(s.plane.Dir(), "webhook", "ca.crt"))
+	if out, err := install.CombinedOutput(); err != nil {
+		return fmt.Errorf("installing: %w: %s", err, out)
+	}
+	return s.await(ctx, func(context.Context) (bool, error) { return p.sum("fusegate_webhook_armed") == 1, nil })
+}
+
+// entries is how many processes have entries in the status of the same template
+// or constraint.
+func (s *stage) entries(ctx context.Context) (most int, err error) {
 	list := &unstructured.UnstructuredList{}
 	list.SetAPIVersion("templates.gatekeeper.sh/v1")
 	list.SetKind("ConstraintTemplateList")
 	if err := s.admin.List(ctx, list); err != nil {
-		return false, err
+		return 0, err
 	}
-	for _, t := range list.Items {
-		if entries, _, _ := unstructured.NestedSlice(t.Object, "status", "byPod"); len(entries) > 1 {
-			return false, nil
+	for _, c := range s.constraints {
+		u := c.DeepCopy()
+		if err := s.admin.Get(ctx, client.ObjectKeyFromObject(u), u); err != nil {
+			return 0, err
 		}
+		list.Items = append(list.Items, *u)
 	}
-	return true, nil
+	for _, u := range list.Items {
+		entries, _, _ := unstructured.NestedSlice(u.Object, "status", "byPod")
+		most = max(most, len(entries))
+	}
+	return most, nil
 }
 
 // change gives a hundredth of the Pods an image without a version, and waits

@@ -224,7 +224,7 @@ func TestSparing(t *testing.T) {
 		}
 		return nil
 	})
-	if lists := w.wire.listed("/configmaps"); lists < n/25 {
+	if lists := w.wire.listed("/configmaps"); lists < n/12 {
 		t.Errorf("%d objects came in %d pages", n, lists)
 	}
 	for i := range n {

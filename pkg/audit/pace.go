@@ -6,13 +6,14 @@ import (
 )
 
 const (
-	// sparingShare is the part of the time, one in so many, that reading takes of
-	// what is read sparingly, and leisureShare if nobody waits for it.
+	// sparingShare is the part of the time, one in so many, that listing and
+	// reviewing take of what is read sparingly, and leisureShare if nobody waits
+	// for it.
 	sparingShare = 20
 	leisureShare = 50
 	// sparingPage is how many objects are asked for at a time then: the API
-	// server takes some milliseconds for so many.
-	sparingPage = 25
+	// server takes a few milliseconds for so many, and so do their reviews.
+	sparingPage = 12
 	// sparingFor is how long a list may take for being read sparingly. The API
 	// server forgets after five minutes as of when it is.
 	sparingFor = 4 * time.Minute

@@ -86,24 +86,16 @@ func (k *kind) read(ctx context.Context, r *reading, began func(version string))
 		return ctx.Err()
 	}
 	defer func() { <-turns }()
-	var tasks sync.WaitGroup
-	texts := make(chan *bytes.Buffer, ahead)
-	for range cap(k.a.workers) {
-		tasks.Go(func() {
-			for text := range texts {
-				k.reviewListed(ctx, r, text)
-			}
-		})
-	}
+	waiting := k.startWorkers(ctx, r)
 	ragged, err := k.list(ctx, r.namespace, reader{
-		began:   func(version string) { k.dated(r, version); began(version) },
-		each:    func(text []byte) error { return queue(ctx, texts, text) },
-		page:    func(n int64) { k.turned(r, n) },
-		sparing: func() bool { return k.sparing(r) },
-		lull:    func(took time.Duration, left int64) { k.lull(ctx, r, took, left) },
+		began:    func(version string) { k.dated(r, version); began(version) },
+		each:     func(text []byte) error { return waiting.queue(ctx, text) },
+		page:     func(n int64) { k.turned(r, n) },
+		sparing:  func() bool { return k.sparing(r) },
+		reviewed: waiting.await,
+		lull:     func(took time.Duration, left int64) { k.lull(ctx, r, took, left) },
 	})
-	close(texts)
-	tasks.Wait()
+	waiting.stop()
 	switch {
 	case err != nil:
 		return err
@@ -133,16 +125,56 @@ var buffers = sync.Pool{New: func() any { return &bytes.Buffer{} }}
 // largeBuffer is the size from which on a buffer is not kept.
 const largeBuffer = 64 << 10
 
-func queue(ctx context.Context, texts chan<- *bytes.Buffer, text []byte) error {
-	b, _ := buffers.Get().(*bytes.Buffer)
-	b.Reset()
-	b.Write(text)
+// backlog are the objects of a list that wait for their review, and who reviews them.
+type backlog struct {
+	texts   chan *bytes.Buffer
+	tasks   sync.WaitGroup
+	pending sync.WaitGroup
+	single  sync.Mutex // held while others want the processors: one is enough then
+}
+
+// startWorkers reviews what is queued until stop is called.
+func (k *kind) startWorkers(ctx context.Context, r *reading) *backlog {
+	b := &backlog{texts: make(chan *bytes.Buffer, ahead)}
+	for range cap(k.a.workers) {
+		b.tasks.Go(func() {
+			for text := range b.texts {
+				b.review(ctx, k, r, text)
+			}
+		})
+	}
+	return b
+}
+
+func (b *backlog) review(ctx context.Context, k *kind, r *reading, text *bytes.Buffer) {
+	defer b.pending.Done()
+	if k.sparing(r) {
+		b.single.Lock()
+		defer b.single.Unlock()
+	}
+	k.reviewListed(ctx, r, text)
+}
+
+func (b *backlog) queue(ctx context.Context, text []byte) error {
+	buffer, _ := buffers.Get().(*bytes.Buffer)
+	buffer.Reset()
+	buffer.Write(text)
+	b.pending.Add(1)
 	select {
 	case <-ctx.Done():
+		b.pending.Done()
 		return ctx.Err()
-	case texts <- b:
+	case b.texts <- buffer:
 		return nil
 	}
+}
+
+// await waits until what is queued has been reviewed.
+func (b *backlog) await() { b.pending.Wait() }
+
+func (b *backlog) stop() {
+	close(b.texts)
+	b.tasks.Wait()
 }
 
 // reviewListed reviews an object of a list.

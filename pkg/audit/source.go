@@ -103,11 +103,13 @@ type reader struct {
 	each func(object []byte) error
 	// page is called after every page, with the number of its objects.
 	page func(n int64)
-	// sparing tells before every page whether it is to be small, and lull is
-	// called after those that were, with how long it took and how many more
-	// there may be at least. Both are nil where there is no need for that.
-	sparing func() bool
-	lull    func(took time.Duration, left int64)
+	// sparing tells before every page whether it is to be small. After those that
+	// were, reviewed waits until their objects have been reviewed, and lull is
+	// called with how long all that took and how many more pages there may be at
+	// least. All are nil where there is no need for that.
+	sparing  func() bool
+	reviewed func()
+	lull     func(took time.Duration, left int64)
 }
 
 // list reads all objects, of a namespace if one is given, as of now. A token
@@ -145,6 +147,7 @@ func (s source) list(ctx context.Context, namespace string, to reader) (ragged b
 			return ragged, nil
 		}
 		if sparing {
+			to.reviewed()
 			to.lull(s.a.o.Clock.Since(asked), remaining(head)/int64(size)+1)
 		}
 	}

@@ -14,9 +14,13 @@ const (
 	// memory is how long what was seen counts: after that, by a third.
 	memory = 500 * time.Millisecond
 	// edge is how much more of all processors others must use than this process
-	// does to be in need of them. What this process has others do for it, as
-	// the API server that lists for it, costs about as much as what it does.
+	// does to come to be in need of them. What this process has others do for it,
+	// as the API server that lists for it, costs about as much as what it does.
 	edge = 0.25
+	// leave is how much others must use more than half of what this process does
+	// to stay so: once it spares them it has others do little, and what it took
+	// from them shows.
+	leave = 0.2
 	// room is how many processors must have nothing to do for nobody to be in
 	// need, however much others use.
 	room = 4.0
@@ -39,18 +43,20 @@ type Meter struct {
 	crowded bool
 }
 
-// NewMeter returns a Meter that has seen nothing yet.
+// NewMeter returns a Meter that has seen nothing yet, and takes others to be in
+// need until it has.
 func NewMeter() *Meter { return newMeter(readUse, processors()) }
 
 func newMeter(read func() (use, error), processors float64) *Meter {
-	m := &Meter{read: read, processors: processors, at: time.Now()}
+	m := &Meter{read: read, processors: processors, at: time.Now(), crowded: true}
 	m.before, _ = read()
 	return m
 }
 
 // Crowded tells whether others have been in need of processors in the last
 // second or so: they use clearly more than this process does, and few are free.
-// It is false where that cannot be known.
+// Once they are, they are until they use clearly less. It is false where that
+// cannot be known.
 func (m *Meter) Crowded() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -85,5 +91,9 @@ func (m *Meter) observe(now use, passed time.Duration) {
 	m.rates.idle += weight * (latest.idle - m.rates.idle)
 	m.rates.own += weight * (latest.own - m.rates.own)
 	others := m.rates.total - m.rates.idle - m.rates.own
-	m.crowded = m.rates.idle < room && others-m.rates.own > edge*m.processors
+	more := others-m.rates.own > edge*m.processors
+	if m.crowded {
+		more = others-m.rates.own/2 > leave*m.processors
+	}
+	m.crowded = m.rates.idle < room && more
 }

@@ -17,8 +17,9 @@ func TestCrowded(t *testing.T) {
 	}{
 		"Idle":         {reason: "Nobody does anything", processors: 2},
 		"Alone":        {reason: "This process and what serves it have it to themselves", processors: 2, others: 0.6, own: 0.8},
-		"Served":       {reason: "Who serves this process works more than it does", processors: 2, others: 1, own: 0.8},
 		"Others":       {reason: "Others use half of a small machine", processors: 2, others: 0.95, own: 0.05, want: true},
+		"Started":      {reason: "This process starts while others use a third of a small machine", processors: 2, others: 0.75, own: 0.6, want: true},
+		"StartedAlone": {reason: "This process starts, and has the API server do something", processors: 2, others: 0.5, own: 0.6},
 		"Full":         {reason: "Others use what this process leaves", processors: 2, others: 1.4, own: 0.6, want: true},
 		"MuchRoom":     {reason: "Others use a lot, but there is a lot left", processors: 64, others: 40, own: 1},
 		"NoRoom":       {reason: "Others use nearly all of a large machine", processors: 64, others: 61, own: 1, want: true},
@@ -38,6 +39,38 @@ func TestCrowded(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestCrowdedStays takes up a load slowly, and less of it.
+func TestCrowdedStays(t *testing.T) {
+	var now use
+	m := newMeter(func() (use, error) { return now, nil }, 2)
+	after := func(others, own float64) bool {
+		for range 10 {
+			now.total += 2
+			now.own += own
+			now.idle += 2 - others - own
+			m.at = m.at.Add(-time.Second)
+			m.Crowded()
+		}
+		return m.Crowded()
+	}
+	for i, tc := range []struct {
+		reason      string
+		others, own float64
+		want        bool
+	}{
+		{reason: "nobody does anything"},
+		{reason: "what reading has the API server do is no need", others: 1.1, own: 0.8},
+		{reason: "others come", others: 1.4, own: 0.6, want: true},
+		{reason: "they do not go by being spared", others: 0.75, own: 0.05, want: true},
+		{reason: "they have gone", others: 0.35, own: 0.05},
+		{reason: "a little more is no need", others: 0.5, own: 0.05},
+	} {
+		if got := after(tc.others, tc.own); got != tc.want {
+			t.Errorf("step %d: Crowded() = %t, want %t: %s", i, got, tc.want, tc.reason)
+		}
 	}
 }
 
