@@ -45,11 +45,15 @@ func (s *stage) rounds(ctx context.Context, l *load, hook *process) error {
 			return err
 		}
 		fmt.Printf("round %d, first pass:   %s\n", n+1, compare([]pair{started}))
-		fmt.Printf("round %d, later passes: %s\n", n+1, compare(passes))
+		if len(passes) > 0 {
+			fmt.Printf("round %d, later passes: %s\n", n+1, compare(passes))
+		}
 		first, later = append(first, started), append(later, passes...)
 	}
 	fmt.Printf("all, first passes: %s\n", compare(first))
-	fmt.Printf("all, later passes: %s\n", compare(later))
+	if len(later) > 0 {
+		fmt.Printf("all, later passes: %s\n", compare(later))
+	}
 	return nil
 }
 
@@ -79,7 +83,7 @@ func (s *stage) round(ctx context.Context, l *load, hook *process, rate float64)
 	started.with, err = s.under(ctx, l, rate, pids, func(ctx context.Context) error { return s.pass(ctx, p) })
 	took := time.Since(began)
 	fmt.Printf("the first pass took %.1f s\n", took.Seconds())
-	if err == nil {
+	if err == nil && s.windowPairs > 0 {
 		passes, err = s.windows(ctx, l, rate, pids, p)
 	}
 	delete(pids, "controller")

@@ -71,8 +71,14 @@ func (s *stage) armed(ctx context.Context, p *process) (*process, *load, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := s.arm(ctx, p, l); err != nil {
-		return nil, nil, errors.Join(err, hook.Stop())
+	for _, step := range []func() error{
+		func() error { return s.arm(ctx, p, l) },
+		func() error { return s.await(ctx, s.audited) },
+		func() error { return s.calm(ctx) },
+	} {
+		if err := step(); err != nil {
+			return nil, nil, errors.Join(err, hook.Stop())
+		}
 	}
 	return hook, l, nil
 }

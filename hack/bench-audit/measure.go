@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -25,6 +26,10 @@ import (
 // settledFor is how long nothing that was begun before may have been done for a
 // process to be idle.
 const settledFor = 30 * time.Second
+
+// calmFor is how long no status may have been written for what was begun to be
+// over: what is put off comes every second or so.
+const calmFor = 5 * time.Second
 
 // process is a running fusegate.
 type process struct {
@@ -261,12 +266,31 @@ func (s *stage) await(ctx context.Context, try wait.ConditionWithContextFunc) er
 
 // audited tells whether every constraint has a total.
 func (s *stage) audited(ctx context.Context) (bool, error) {
+	return s.each(ctx, func(c *unstructured.Unstructured) bool {
+		_, found, _ := unstructured.NestedInt64(c.Object, "status", "totalViolations")
+		return found
+	})
+}
+
+// calm waits until no status of a constraint has been written for a while.
+func (s *stage) calm(ctx context.Context) error {
+	before, since := s.versions(ctx), time.Now()
+	return s.await(ctx, func(ctx context.Context) (bool, error) {
+		if now := s.versions(ctx); !maps.Equal(now, before) {
+			before, since = now, time.Now()
+		}
+		return time.Since(since) > calmFor, nil
+	})
+}
+
+// each tells whether something is so of every constraint as it is now.
+func (s *stage) each(ctx context.Context, is func(*unstructured.Unstructured) bool) (bool, error) {
 	for _, c := range s.constraints {
 		u := c.DeepCopy()
 		if err := s.admin.Get(ctx, client.ObjectKeyFromObject(u), u); err != nil {
 			return false, err
 		}
-		if _, found, _ := unstructured.NestedInt64(u.Object, "status", "totalViolations"); !found {
+		if !is(u) {
 			return false, nil
 		}
 	}
