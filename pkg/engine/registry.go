@@ -77,7 +77,7 @@ func (r *registry) addTemplate(t *Template, program *rego.Program, timer func(ti
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.operations[t.Name], r.reads[t.Name], r.timers[t.Name] = ops, readsOf(t), timer
+	r.operations[t.Name], r.reads[t.Name], r.timers[t.Name] = ops, program.Reads(), timer
 	r.setNeed(needOf(t, program.Inventory()))
 	r.revision++
 	r.change(t.Name, func(x *entry) {
