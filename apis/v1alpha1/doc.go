@@ -98,6 +98,9 @@ const (
 	ReasonReading = "Reading"
 	// ReasonNotAsked says that the constraint asks for nothing at audit.
 	ReasonNotAsked = "NotAsked"
+	// ReasonInventoryStale says that the policy reads objects which are not
+	// followed any more, so that the counts may be wrong.
+	ReasonInventoryStale = "InventoryStale"
 	// ReasonNotAuditable says that the policy reads what only a request has.
 	ReasonNotAuditable = "NotAuditable"
 )

@@ -56,7 +56,7 @@ func (p *parts) addController() error {
 		p.ingest.Spread(census, leisure)
 	}
 	return errors.Join(
-		controller.NewPublisher(p.engine, ns, leisure, p.log.WithName("publisher")).SetupWithManager(p.mgr),
+		controller.NewPublisher(p.engine, census, leisure, p.log.WithName("publisher")).SetupWithManager(p.mgr),
 		p.mgr.Add(controller.NewJanitor(c, live, ns, census, leisure, p.log.WithName("janitor"))),
 		p.mgr.Add(guard),
 		p.mgr.Add(prober),

@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/audit"
 )
 
@@ -282,6 +284,58 @@ func TestExtent(t *testing.T) {
 		}
 	}
 	w.remove(configMaps, "audit-extent", "one")
+}
+
+// TestStale has a policy judged by data that is not followed any more: the
+// result stays, and neither it nor the report looks as if it were of now.
+func TestStale(t *testing.T) {
+	w := newWorld(t, audit.Options{})
+	w.namespace("audit-stale")
+	w.object("ConfigMap", "audit-stale", "one")
+	w.parsed(`
+apiVersion: templates.gatekeeper.sh/v1
+kind: ConstraintTemplate
+metadata: {name: twice}
+spec:
+  crd: {spec: {names: {kind: Twice}, validation: {openAPIV3Schema: {type: object, properties: {label: {type: string}}}}}}
+  targets:
+  - target: admission.k8s.gatekeeper.sh
+    rego: |
+      package twice
+      violation[{"msg": "alone"}] { not data.inventory.cluster.v1.Node[input.review.object.metadata.name] }
+`)
+	w.template("Wants", "lacks")
+	const match = `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-stale], name: one}`
+	w.constraint("Twice", "twice", "none", match)
+	w.constraint("Wants", "owners", "owner", match)
+	twice, owners := []string{"ConfigMap audit-stale/one alone"}, []string{"ConfigMap audit-stale/one lacks owner"}
+	w.await("the beginning", map[string][]string{"twice": twice, "owners": owners})
+	clean := func() error {
+		if r := w.auditor.Report(); len(r.Gaps) > 0 || r.Conditions[0].Status != "True" || r.Conditions[1].Status != "True" {
+			return fmt.Errorf("got %+v", r)
+		}
+		return nil
+	}
+	await(t, "a clean report", clean)
+	lists := w.wire.listed("/configmaps")
+	need := w.engine.InventoryNeeds()[0]
+	const why = "Node of v1 is as of yesterday"
+	if !w.engine.SetInventoryStale(need, why) || w.engine.SetInventoryStale(need, why) {
+		t.Error("a change and none are not told apart")
+	}
+	w.await("stale data", map[string][]string{"twice": append(slices.Clone(twice), v1alpha1.ReasonInventoryStale), "owners": owners})
+	r := w.auditor.Report()
+	want := []v1alpha1.AuditGap{{Constraint: "Twice/twice", Reason: v1alpha1.ReasonInventoryStale, Message: why}}
+	if diff := cmp.Diff(want, r.Gaps); diff != "" || r.Conditions[0].Status != "False" || r.Conditions[1].Reason != v1alpha1.ReasonInventoryStale {
+		t.Errorf("got %+v, want a gap, and neither Complete nor Current (-want +got):\n%s", r, diff)
+	}
+	w.engine.SetInventoryStale(need, "")
+	w.await("data that is followed again", map[string][]string{"twice": twice, "owners": owners})
+	await(t, "a clean report again", clean)
+	if got := w.wire.listed("/configmaps") - lists; got > 0 {
+		t.Errorf("ConfigMaps were listed %d times", got)
+	}
+	w.remove(configMaps, "audit-stale", "one")
 }
 
 // TestOnlyTheNew has what exists judged by a new constraint, and not again by

@@ -207,7 +207,7 @@ func (w *world) template(kind, word string) {
 // templateFor is a template that lists operations.
 func (w *world) templateFor(kind, word, operations string) {
 	w.t.Helper()
-	t, err := engine.ParseTemplate(parse(w.t, fmt.Sprintf(`
+	w.parsed(fmt.Sprintf(`
 apiVersion: templates.gatekeeper.sh/v1
 kind: ConstraintTemplate
 metadata: {name: %s}
@@ -225,7 +225,13 @@ spec:
         not input.review.object.metadata.labels[input.parameters.label]
         msg := sprintf("%s %%v", [input.parameters.label])
       }
-`, strings.ToLower(kind), kind, operations, word)))
+`, strings.ToLower(kind), kind, operations, word))
+}
+
+// parsed adds the template that the text is.
+func (w *world) parsed(text string) {
+	w.t.Helper()
+	t, err := engine.ParseTemplate(parse(w.t, text))
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -206,6 +206,9 @@ func (o *Outcome) explain(c *constraint, gaps []string, unsettled string, faults
 	case faults > 0:
 		o.Complete, o.Reason = false, v1alpha1.ReasonFaults
 		o.Message = fmt.Sprintf("the counts are lower bounds: the policy failed on %d objects, first on %s", faults, l.fault)
+	case c.stale():
+		o.Complete, o.Reason = false, v1alpha1.ReasonInventoryStale
+		o.Message = "the counts may be wrong, since the policy reads what is not followed any more: " + c.scope.Stale
 	case extent == v1alpha1.ExtentFull:
 		o.Complete, o.Reason = false, v1alpha1.ReasonNotAuditable
 		o.Message = fmt.Sprintf("the template is for %s only, which leave nothing to look at: the counts say nothing about them", strings.Join(operations, " and "))

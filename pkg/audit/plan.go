@@ -42,6 +42,11 @@ func (c *constraint) selects(r resource) bool {
 	return c.scope.Acts() && c.scope.Match.Selects(r.gvk.Group, r.gvk.Kind, r.namespaced)
 }
 
+// stale tells whether it is judged by data that is not followed any more.
+func (c *constraint) stale() bool {
+	return c.scope.Stale != "" && c.scope.Withheld == nil && c.scope.Acts()
+}
+
 func (c *constraint) readsNamespace() bool {
 	return c.scope.Reads.Namespace || c.scope.Match.ReadsNamespace()
 }
@@ -213,7 +218,7 @@ func (a *Auditor) constraints(scopes []engine.AuditScope) {
 		if c.scope.Data != s.Data {
 			c.data, changed = next, true
 		}
-		if c.scope.Revision != s.Revision || c.scope.Generation != s.Generation || c.scope.Data != s.Data {
+		if c.scope.Revision != s.Revision || c.scope.Generation != s.Generation || c.scope.Data != s.Data || c.scope.Stale != s.Stale {
 			c.scope = s
 			a.touch(c)
 		}

@@ -115,6 +115,8 @@ func (a *Auditor) gaps() []v1alpha1.AuditGap {
 			out = append(out, v1alpha1.AuditGap{
 				Constraint: n.kind + "/" + n.name, Reason: v1alpha1.ReasonInventoryIncomplete, Message: c.scope.Withheld.Error(),
 			})
+		} else if c.stale() {
+			out = append(out, v1alpha1.AuditGap{Constraint: n.kind + "/" + n.name, Reason: v1alpha1.ReasonInventoryStale, Message: c.scope.Stale})
 		}
 	}
 	slices.SortFunc(out, func(x, y v1alpha1.AuditGap) int {
@@ -197,10 +199,15 @@ func complete(r v1alpha1.AuditReportStatus, waiting int) metav1.Condition {
 // current tells whether changes show at once.
 func (a *Auditor) current(waiting int) metav1.Condition {
 	out := metav1.Condition{Type: v1alpha1.ConditionCurrent, Status: metav1.ConditionFalse}
-	late := 0
+	late, stale := 0, 0
 	for _, k := range a.kinds {
 		if !k.readable || !k.sweptAt.IsZero() && a.o.Clock.Since(k.sweptAt) > 2*a.o.Resync+sparingFor {
 			late++
+		}
+	}
+	for _, c := range a.known {
+		if c.stale() {
+			stale++
 		}
 	}
 	switch {
@@ -208,6 +215,8 @@ func (a *Auditor) current(waiting int) metav1.Condition {
 		out.Reason, out.Message = "ReadOnce", "everything was read once: what has changed since is not in it"
 	case late > 0:
 		out.Reason, out.Message = "NotWatched", fmt.Sprintf("%d kinds are not followed", late)
+	case stale > 0:
+		out.Reason, out.Message = v1alpha1.ReasonInventoryStale, fmt.Sprintf("what %d constraints read is not followed any more", stale)
 	case waiting > 0:
 		out.Reason, out.Message = v1alpha1.ReasonReading, fmt.Sprintf("%d kinds are being read", waiting)
 	default:

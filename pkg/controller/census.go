@@ -136,6 +136,16 @@ func (c *Census) alive() (alive map[string]bool, next time.Time, known bool) {
 	return alive, next, c.synced()
 }
 
+// untilNext is how long it is until the next Lease runs out unless it is renewed,
+// 0 if there is none.
+func (c *Census) untilNext() time.Duration {
+	_, next, _ := c.alive()
+	if next.IsZero() {
+		return 0
+	}
+	return max(next.Sub(c.now()), 0) + time.Millisecond
+}
+
 // dead returns the processes whose Lease has run out.
 func (c *Census) dead() map[string]bool {
 	c.mu.Lock()

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -171,6 +172,8 @@ type processOptions struct {
 	hold bool
 	// spread, if set, has what nobody waits for written at leisure.
 	spread *Census
+	// census, if set, counts for the publisher.
+	census *Census
 	// leisure is the process's.
 	leisure *Leisure
 }
@@ -199,15 +202,16 @@ func run(t *testing.T, pod string, o processOptions) *process {
 		t.Fatal(err)
 	}
 	p.ingest = NewIngest(p.engine, constraints, writer, p.readiness, log.WithName("ingest"))
-	p.publisher = NewPublisher(p.engine, presences, o.leisure, log.WithName("publisher"))
+	census := cmp.Or(o.census, o.spread, NewCensus())
+	p.publisher = NewPublisher(p.engine, census, o.leisure, log.WithName("publisher"))
 	pieces := []error{
 		mgr.Add(NewPresence(mgr.GetClient(), presences, pod, log.WithName("presence"))),
 		mgr.Add(NewSurvey(mgr.GetAPIReader(), p.readiness, log.WithName("survey"))),
 		p.ingest.SetupWithManager(mgr),
+		census.Watch(t.Context(), mgr.GetCache()),
 	}
 	if o.spread != nil {
 		p.ingest.Spread(o.spread, o.leisure)
-		pieces = append(pieces, o.spread.Watch(t.Context(), mgr.GetCache()))
 	}
 	if !o.follower {
 		pieces = append(pieces, p.publisher.SetupWithManager(mgr))

@@ -226,7 +226,7 @@ func TestCanWait(t *testing.T) {
 			if tc.edit != nil {
 				tc.edit(u, crd, e)
 			}
-			p := NewPublisher(nil, "", busy(), logr.Discard())
+			p := NewPublisher(nil, nil, busy(), logr.Discard())
 			if got := p.canWait(u, crd, e); got != tc.want {
 				t.Errorf("can wait: %t, want %t: %s", got, tc.want, tc.reason)
 			}

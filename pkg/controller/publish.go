@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,8 +24,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/engine"
@@ -43,13 +43,14 @@ const (
 // Publisher is the leader's part of a template: its constraint CRD, and the
 // condition that sums up what all processes made of it.
 type Publisher struct {
-	client    client.Client
-	live      client.Reader
-	engine    *engine.Engine
-	namespace string
-	leisure   *Leisure
-	recorder  events.EventRecorder
-	log       logr.Logger
+	client   client.Client
+	live     client.Reader
+	engine   *engine.Engine
+	census   *Census
+	counted  chan event.GenericEvent
+	leisure  *Leisure
+	recorder events.EventRecorder
+	log      logr.Logger
 
 	known map[string]*edition // by template; the only worker's
 }
@@ -66,10 +67,12 @@ type edition struct {
 	due time.Time
 }
 
-// NewPublisher returns a publisher that has not been set up. namespace is where
-// the presence Leases lie.
-func NewPublisher(e *engine.Engine, namespace string, leisure *Leisure, log logr.Logger) *Publisher {
-	return &Publisher{engine: e, namespace: namespace, leisure: leisure, log: log, known: map[string]*edition{}}
+// NewPublisher returns a publisher that has not been set up. The census knows who
+// has to compile a template.
+func NewPublisher(e *engine.Engine, census *Census, leisure *Leisure, log logr.Logger) *Publisher {
+	return &Publisher{
+		engine: e, census: census, counted: make(chan event.GenericEvent, 1), leisure: leisure, log: log, known: map[string]*edition{},
+	}
 }
 
 // SetupWithManager adds the controller to mgr.
@@ -79,13 +82,17 @@ func (p *Publisher) SetupWithManager(mgr manager.Manager) error {
 	toTemplate := func(_ context.Context, o client.Object) []reconcile.Request {
 		return []reconcile.Request{request(strings.TrimSuffix(o.GetName(), "."+engine.ConstraintGroup))}
 	}
-	// Renewals come every few seconds and change nothing.
-	comesOrGoes := predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }}
+	p.census.tell(func() {
+		select {
+		case p.counted <- event.GenericEvent{}:
+		default:
+		}
+	})
 	return builder.ControllerManagedBy(mgr).
 		Named("publisher").
 		For(newObject(templateGVK())).
 		Watches(&apiextensionsv1.CustomResourceDefinition{}, handler.EnqueueRequestsFromMapFunc(toTemplate)).
-		Watches(&coordinationv1.Lease{}, handler.EnqueueRequestsFromMapFunc(p.everyTemplate), builder.WithPredicates(comesOrGoes)).
+		WatchesRawSource(source.Channel(p.counted, handler.EnqueueRequestsFromMapFunc(p.everyTemplate))).
 		Complete(p)
 }
 
@@ -143,15 +150,33 @@ func (p *Publisher) reconcile(ctx context.Context, r reconcile.Request) (reconci
 		// Nothing tells when what the API server minds has been mended.
 		return reconcile.Result{RequeueAfter: refusedAgain}, nil
 	}
-	if e := p.known[r.Name]; err == nil && e != nil && !e.checked {
-		return reconcile.Result{RequeueAfter: max(time.Until(e.due), time.Millisecond)}, nil
+	if err != nil {
+		return later(err)
 	}
-	return later(err)
+	return reconcile.Result{RequeueAfter: p.again(r.Name, condition)}, nil
 }
 
-// later retries conflicts in silence: what was read was not the latest.
+// again is when to look at a template again although nothing tells of a change,
+// 0 for never.
+func (p *Publisher) again(template string, said metav1.Condition) (after time.Duration) {
+	if said.Reason == v1alpha1.ReasonWaitingForPods {
+		after = p.census.untilNext() // which may be that of whom it waits for
+	}
+	if e := p.known[template]; e != nil && !e.checked {
+		if due := max(time.Until(e.due), time.Millisecond); after == 0 || due < after {
+			after = due
+		}
+	}
+	return after
+}
+
+// errNotCounted says that it is not known yet who is alive.
+var errNotCounted = errors.New("presence Leases have not been listed yet")
+
+// later retries conflicts in silence: what was read was not the latest. So does
+// it what has to wait for the census.
 func later(err error) (reconcile.Result, error) {
-	if apierrors.IsConflict(err) {
+	if apierrors.IsConflict(err) || errors.Is(err, errNotCounted) {
 		return reconcile.Result{RequeueAfter: time.Second}, nil
 	}
 	return reconcile.Result{}, err
@@ -166,7 +191,7 @@ func (p *Publisher) publish(ctx context.Context, u *unstructured.Unstructured) (
 	}
 	e := p.edition(u)
 	if p.canWait(u, have, e) {
-		condition, err := p.summary(ctx, u)
+		condition, err := p.summary(u)
 		return condition, true, err
 	}
 	if e.check(ctx, p.engine, u) != nil {
@@ -182,7 +207,7 @@ func (p *Publisher) publish(ctx context.Context, u *unstructured.Unstructured) (
 	if !established(have, kindOf(u)) {
 		return notReady(v1alpha1.ReasonCRDNotEstablished, "CRD "+have.Name+" is not established yet"), true, nil
 	}
-	condition, err := p.summary(ctx, u)
+	condition, err := p.summary(u)
 	return condition, true, err
 }
 
@@ -308,21 +333,14 @@ func (p *Publisher) crd(ctx context.Context, owner *unstructured.Unstructured) (
 // summary is Ready if every living process has compiled this generation. One that
 // has no entry for a template which was ready before has just started, if another
 // has one: it answers no request until it knows everything.
-func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (metav1.Condition, error) {
-	leases := &coordinationv1.LeaseList{}
-	err := p.client.List(ctx, leases, client.InNamespace(p.namespace), client.HasLabels{v1alpha1.LabelPresence}, client.UnsafeDisableDeepCopy)
-	if err != nil {
-		return metav1.Condition{}, fmt.Errorf("listing presence Leases: %w", err)
+func (p *Publisher) summary(u *unstructured.Unstructured) (metav1.Condition, error) {
+	alive, _, known := p.census.alive()
+	if !known {
+		return metav1.Condition{}, errNotCounted
 	}
 	entries := status.Entries(u)
 	var waiting, missing, interpreted []string
-	living := 0
-	for _, l := range leases.Items {
-		pod := ptr.Deref(l.Spec.HolderIdentity, "")
-		if pod == "" {
-			continue
-		}
-		living++
+	for _, pod := range slices.Sorted(maps.Keys(alive)) {
 		entry := entries[pod]
 		if entry == nil {
 			missing = append(missing, pod)
@@ -339,10 +357,10 @@ func (p *Publisher) summary(ctx context.Context, u *unstructured.Unstructured) (
 			interpreted = append(interpreted, fmt.Sprintf("pod %s: %s", pod, why))
 		}
 	}
-	if living == 0 {
+	if len(alive) == 0 {
 		return notReady(v1alpha1.ReasonWaitingForPods, "no pod of Fusegate has shown yet that it is alive"), nil
 	}
-	if trueBefore(u, v1alpha1.ConditionReady) == nil || len(missing) == living {
+	if trueBefore(u, v1alpha1.ConditionReady) == nil || len(missing) == len(alive) {
 		waiting = append(waiting, missing...)
 	}
 	if len(waiting) > 0 {

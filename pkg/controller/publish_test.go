@@ -1,7 +1,11 @@
 package controller
 
 import (
+	"context"
+	"fmt"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -11,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/engine"
 )
 
@@ -20,7 +25,7 @@ func TestEdition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := NewPublisher(e, "", nil, logr.Discard())
+	p := NewPublisher(e, nil, nil, logr.Discard())
 	u := template("Once", "word", "string")
 	u.SetUID("1")
 	u.SetGeneration(1)
@@ -47,10 +52,39 @@ func TestEdition(t *testing.T) {
 	}
 }
 
+// TestDeadPod has a template wait for a pod that does not answer, until its Lease
+// has run out; nothing removes that here.
+func TestDeadPod(t *testing.T) {
+	_, c := admin(t)
+	removeTemplate(t, c, "GhostKind")
+	var ahead atomic.Int64
+	census := newCensus(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+	ghost := NewPresence(c, presences, "ghost", logr.Discard())
+	if err := ghost.renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Delete(context.WithoutCancel(t.Context()), ghost.lease()); err != nil {
+			t.Error(err)
+		}
+	})
+	run(t, "ghost-leader", processOptions{census: census}).awaitReady(t)
+	await(t, "the ghost to be counted", func() error {
+		if alive, _, _ := census.alive(); !alive["ghost"] {
+			return fmt.Errorf("got %v", alive)
+		}
+		return nil
+	})
+	ahead.Store(int64(presenceTimeout / 2))
+	apply(t, c, template("GhostKind", "word", "string"))
+	awaitCondition(t, c, "ghostkind", v1alpha1.ReasonWaitingForPods, "ghost")
+	awaitCondition(t, c, "ghostkind", v1alpha1.ReasonCompiled, "every pod")
+}
+
 // TestRetract checks which CRDs go when their template is not there.
 func TestRetract(t *testing.T) {
 	_, c := admin(t)
-	p := NewPublisher(nil, "", nil, logr.Discard())
+	p := NewPublisher(nil, nil, nil, logr.Discard())
 	p.client, p.live = c, c
 	owner := metav1.OwnerReference{APIVersion: engine.TemplateGroup + "/v1", Kind: "ConstraintTemplate", UID: "1", Controller: new(bool)}
 	*owner.Controller = true

@@ -120,6 +120,14 @@ func (e *Engine) SetInventory(n Need, why error) (changed bool) {
 	return e.registry.setInventory(n, why)
 }
 
+// SetInventoryStale says what of the data that a template wants is complete but
+// not followed any more, and since when; stale is empty if all of it is. It tells
+// whether that is new, and has no effect if the template has meanwhile come to
+// want something else. Constraints are judged all the same.
+func (e *Engine) SetInventoryStale(n Need, stale string) (changed bool) {
+	return e.registry.setStale(n, stale)
+}
+
 // Withheld is why no constraint of a kind is judged: its data is not complete;
 // nil if they are.
 func (e *Engine) Withheld(kind string) error {
@@ -151,10 +159,15 @@ func (r *registry) setNeed(n Need) {
 	delete(r.needs, n.Template)
 	if len(n.Reads) == 0 {
 		delete(r.withheld, n.Template)
+		delete(r.stale, n.Template)
 		return
 	}
 	r.needs[n.Template] = n
-	if r.awaits && !reflect.DeepEqual(before, n) {
+	if reflect.DeepEqual(before, n) {
+		return
+	}
+	delete(r.stale, n.Template)
+	if r.awaits {
 		r.withheld[n.Template] = errNotLooked
 	}
 }
@@ -172,6 +185,22 @@ func (r *registry) setInventory(n Need, why error) bool {
 	}
 	r.revision++
 	r.change(n.Template, func(x *entry) { x.withheld, x.revision = why, r.revision })
+	r.publish()
+	r.notify()
+	return true
+}
+
+func (r *registry) setStale(n Need, stale string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !reflect.DeepEqual(r.needs[n.Template], n) || r.stale[n.Template] == stale {
+		return false
+	}
+	delete(r.stale, n.Template)
+	if stale != "" {
+		r.stale[n.Template] = stale
+	}
+	r.change(n.Template, func(x *entry) { x.stale = stale })
 	r.publish()
 	r.notify()
 	return true

@@ -37,6 +37,9 @@ type AuditScope struct {
 	// Withheld is why the constraint is not judged by: data that it reads is
 	// not complete. Nil if it is.
 	Withheld error
+	// Stale says what of that data is not followed any more, and since when, so
+	// that verdicts may be those of then; empty if all of it is.
+	Stale string
 	// Data changes with the objects that its template reads in data.inventory.
 	Data uint64
 }
@@ -54,6 +57,7 @@ type registry struct {
 	timers     map[string]func(time.Duration) // by lower-case kind
 	needs      map[string]Need                // by lower-case kind, of those that read data.inventory
 	withheld   map[string]error               // by lower-case kind: why data is not complete
+	stale      map[string]string              // by lower-case kind: which data is not followed any more
 	awaits     bool                           // whether anybody will say that it is
 	current    atomic.Pointer[snapshot]
 	edits      edits // since the current snapshot
@@ -64,7 +68,7 @@ type registry struct {
 func newRegistry() *registry {
 	r := &registry{
 		operations: map[string][]policy.Operation{}, entries: map[string]map[string]*entry{}, reads: map[string]Reads{},
-		timers: map[string]func(time.Duration){}, needs: map[string]Need{}, withheld: map[string]error{}, changed: make(chan struct{}),
+		timers: map[string]func(time.Duration){}, needs: map[string]Need{}, withheld: map[string]error{}, stale: map[string]string{}, changed: make(chan struct{}),
 	}
 	r.current.Store(&snapshot{})
 	return r
@@ -77,12 +81,12 @@ func (r *registry) addTemplate(t *Template, program *rego.Program, timer func(ti
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.operations[t.Name], r.reads[t.Name], r.timers[t.Name] = ops, readsOf(t), timer
+	r.operations[t.Name], r.reads[t.Name], r.timers[t.Name] = ops, program.Reads(), timer
 	r.setNeed(needOf(t, program.Inventory()))
 	r.revision++
 	r.change(t.Name, func(x *entry) {
 		x.program, x.operations, x.reads, x.timer = program, ops, r.reads[t.Name], timer
-		x.revision, x.withheld = r.revision, r.withheld[t.Name]
+		x.revision, x.withheld, x.stale = r.revision, r.withheld[t.Name], r.stale[t.Name]
 	})
 	r.publish()
 	r.notify()
@@ -103,6 +107,7 @@ func (r *registry) removeTemplate(name string) {
 	delete(r.reads, name)
 	delete(r.needs, name)
 	delete(r.withheld, name)
+	delete(r.stale, name)
 	for _, x := range r.entries[name] {
 		r.edits.remove(x)
 	}
@@ -118,7 +123,8 @@ func (r *registry) addConstraint(x *entry) {
 	if r.entries[kind] == nil {
 		r.entries[kind] = map[string]*entry{}
 	}
-	x.operations, x.reads, x.withheld, x.timer = r.operations[kind], r.reads[kind], r.withheld[kind], r.timers[kind]
+	x.operations, x.reads, x.timer = r.operations[kind], r.reads[kind], r.timers[kind]
+	x.withheld, x.stale = r.withheld[kind], r.stale[kind]
 	before := r.entries[kind][x.name]
 	r.entries[kind][x.name] = x
 	r.edits.add(x)
@@ -191,7 +197,7 @@ func (e *Engine) AuditScopes() []AuditScope {
 		out = append(out, AuditScope{
 			Scope:      Scope{Kind: x.kind, Name: x.name, UID: x.uid, Generation: x.generation, Match: x.match, Operations: x.operations},
 			Constraint: x.on(policy.PointAudit), Revision: x.revision, Reads: x.reads,
-			Withheld: x.withheld, Data: x.data,
+			Withheld: x.withheld, Stale: x.stale, Data: x.data,
 		})
 	}
 	return out

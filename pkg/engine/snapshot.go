@@ -54,6 +54,8 @@ type entry struct {
 	kinds []string
 	// withheld is why it is not judged by; nil if it is.
 	withheld error
+	// stale says what it is judged by that is not followed any more.
+	stale string
 	// revision is the registry's as of when a verdict may last have changed.
 	revision uint64
 	// data is the registry's revision as of when what it reads in

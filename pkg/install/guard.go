@@ -125,12 +125,15 @@ func (g *Guard) Start(ctx context.Context) error {
 	defer tick.Stop()
 	retry := time.NewTimer(0)
 	defer retry.Stop()
-	pause := guardRetry
+	pause, absent := guardRetry, false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-g.Changed:
+			if absent && g.Touched != nil {
+				continue // they are looked at when there is something to arm
+			}
 			g.settled, pause = settled{}, guardRetry
 		case <-g.Touched:
 			pause = guardRetry
@@ -141,6 +144,7 @@ func (g *Guard) Start(ctx context.Context) error {
 		case <-retry.C:
 		}
 		err := g.round(ctx)
+		absent = errors.Is(err, errAbsent)
 		if err == nil || ctx.Err() != nil {
 			g.said, pause = "", guardRetry
 			continue

@@ -47,6 +47,7 @@ type armory struct {
 	asked    atomic.Int64 // probes that reached the backend
 	looked   atomic.Int64 // looks at what the cluster serves
 	counted  atomic.Int64 // looks at the constraints
+	read     atomic.Int64 // looks at the webhook configuration
 	mu       sync.Mutex
 	ready    error
 	needs    []intercept.Need
@@ -93,7 +94,7 @@ func arm(t *testing.T, wrap func(client.Client) client.Client, prepare func(*arm
 		writer = wrap(c)
 	}
 	guard, err := install.NewGuard(install.GuardOptions{
-		Client: writer, Live: c, Discovery: a, Config: config, Ready: a.isReady, Subjects: a.all, Changed: a.changed,
+		Client: writer, Live: reader{c, &a.read}, Discovery: a, Config: config, Ready: a.isReady, Subjects: a.all, Changed: a.changed,
 		Touched: a.watch(t), Namespaces: a.namespaces, Renamed: a.renamed, Announce: a.announce,
 		Log: funcr.New(func(_, line string) {
 			if !strings.Contains(line, `"level"=`) {
@@ -107,6 +108,19 @@ func arm(t *testing.T, wrap func(client.Client) client.Client, prepare func(*arm
 	a.guard = guard
 	a.start(t, guard)
 	return a
+}
+
+// reader counts what is read of webhook configurations.
+type reader struct {
+	client.Client
+	read *atomic.Int64
+}
+
+func (r reader) Get(ctx context.Context, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+	if _, ok := o.(*admissionregistrationv1.ValidatingWebhookConfiguration); ok {
+		r.read.Add(1)
+	}
+	return r.Client.Get(ctx, key, o, opts...)
 }
 
 func (a *armory) start(t *testing.T, armer *install.Guard) {

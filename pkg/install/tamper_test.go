@@ -305,6 +305,34 @@ func TestDeletedStaysDeleted(t *testing.T) {
 	}
 }
 
+// TestNotInstalled changes constraints while there is no configuration: nobody
+// asks for it each time, and once it is there it is armed for them at once.
+func TestNotInstalled(t *testing.T) {
+	a := arm(t, nil, func(a *armory) { a.needs = need(t, "ConfigMap.") })
+	awaitArmed(t, a.client, patience, "configmaps")
+	again := live(t, a.client)
+	if err := a.client.Delete(t.Context(), webhookConfiguration()); err != nil {
+		t.Fatal(err)
+	}
+	await(t.Context(), t, "the guard to miss it", func(context.Context) (bool, error) {
+		return strings.Contains(strings.Join(a.announced(), "\n"), "NotInstalled"), nil
+	})
+	a.set(func() { a.needs = need(t, "Secret.") })
+	const changes = 60
+	before := a.read.Load()
+	for range changes / 3 {
+		a.rounds(t)
+	}
+	if got := a.read.Load() - before; got > changes/10 {
+		t.Errorf("what is not there was asked for %d times on %d changes", got, changes)
+	}
+	again.ResourceVersion, again.UID = "", ""
+	if err := a.client.Create(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	awaitArmed(t, a.client, patience, "secrets")
+}
+
 // TestUnchanged has a guard look on its own account: as long as nothing has
 // changed it does not go through the constraints again.
 func TestUnchanged(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/manifests"
@@ -79,6 +80,8 @@ type world struct {
 	stop      func()
 	// after, if set, is called when data has been replaced.
 	after atomic.Pointer[func()]
+	// stale is how often the engine was told of data that is not followed.
+	stale atomic.Int64
 }
 
 // watched tells the world of every step of the data.
@@ -94,6 +97,24 @@ func (e watched) UpdateData(edits []engine.DataEdit) error {
 	}
 	return err
 }
+
+func (e watched) SetInventoryStale(n engine.Need, stale string) bool {
+	if stale != "" {
+		e.world.stale.Add(1)
+	}
+	return e.Engine.SetInventoryStale(n, stale)
+}
+
+// hasty is a clock that runs so many times as fast.
+type hasty struct {
+	clock.RealClock
+	start time.Time
+	times time.Duration
+}
+
+func (h hasty) Now() time.Time                       { return h.start.Add(h.times * time.Since(h.start)) }
+func (h hasty) Since(t time.Time) time.Duration      { return h.Now().Sub(t) }
+func (h hasty) NewTimer(d time.Duration) clock.Timer { return h.RealClock.NewTimer(d / h.times) }
 
 func newWorld(t *testing.T, o inventory.Options) *world {
 	t.Helper()

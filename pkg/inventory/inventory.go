@@ -29,6 +29,7 @@ type Engine interface {
 	Changed() <-chan struct{}
 	InventoryNeeds() []engine.Need
 	SetInventory(n engine.Need, why error) (changed bool)
+	SetInventoryStale(n engine.Need, stale string) (changed bool)
 	UpdateData(edits []engine.DataEdit) error
 	AddData(ctx context.Context, path []string, object any) error
 	GetData(path []string) (any, bool)
@@ -64,7 +65,8 @@ const (
 	// startPatience is how long readiness waits for kinds that take long to
 	// read; their policies are withheld for longer.
 	startPatience = time.Minute
-	// staleAfter is how long a kind may go unwatched before State says so.
+	// staleAfter is how long a kind may go unwatched before State and the engine
+	// say so: a watch that is made anew is nothing to tell.
 	staleAfter = 30 * time.Second
 )
 

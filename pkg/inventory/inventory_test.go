@@ -1,15 +1,18 @@
 package inventory_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/inventory"
 )
 
@@ -170,6 +173,61 @@ func TestLosses(t *testing.T) {
 	if steps, gaps := steady(); steps == 0 || gaps > 0 {
 		t.Errorf("an object that never changed was missing after %d of %d steps", gaps, steps)
 	}
+	if n := w.stale.Load(); n > 0 {
+		t.Errorf("a watch that was made again at once was told of %d times", n)
+	}
+}
+
+// TestStale loses the watch of a kind for longer: its policy is judged as before,
+// and audit is told of it until the watch is back.
+func TestStale(t *testing.T) {
+	w := newWorld(t, inventory.Options{Clock: hasty{start: time.Now(), times: 20}})
+	w.namespace("inv-o")
+	w.object("ConfigMap", "inv-o", "one", "1")
+	w.template("Maps", needs(" v1 ConfigMap"), `seen[x] { data.inventory.namespace["inv-o"].v1.ConfigMap.one; x := "one" }`)
+	w.template("Spaces", needs(" v1 Namespace"), `seen[x] { data.inventory.cluster.v1.Namespace["inv-o"]; x := "inv-o" }`)
+	w.await("the beginning", "Maps", "one")
+	w.await("the other beginning", "Spaces", "inv-o")
+	scope := func(kind string) engine.AuditScope {
+		for _, s := range w.engine.AuditScopes() {
+			if s.Kind == kind {
+				return s
+			}
+		}
+		t.Fatalf("there is no constraint of %s", kind)
+		return engine.AuditScope{}
+	}
+	before := scope("Maps")
+	if before.Stale != "" {
+		t.Errorf("what is followed counts as stale: %s", before.Stale)
+	}
+	w.grant("namespaces")
+	w.wire.cut("/configmaps", false)
+	await(t, "the loss to be told", func() error {
+		for _, word := range []string{"ConfigMap of v1 is as of ", "forbidden"} {
+			if got := scope("Maps").Stale; !strings.Contains(got, word) {
+				return fmt.Errorf("got %q, want %q in it", got, word)
+			}
+		}
+		return nil
+	})
+	if got := scope("Maps"); got.Revision != before.Revision || got.Withheld != nil {
+		t.Errorf("got revision %d and withheld %v, want %d and nil", got.Revision, got.Withheld, before.Revision)
+	}
+	if got := scope("Spaces").Stale; got != "" {
+		t.Errorf("what reads another kind counts as stale: %s", got)
+	}
+	w.await("what is known stays", "Maps", "one")
+	if s, _ := w.inventory.State("maps"); !s.Complete || s.Message != scope("Maps").Stale {
+		t.Errorf("got state %+v", s)
+	}
+	w.grant("*")
+	await(t, "the watch again", func() error {
+		if got := scope("Maps").Stale; got != "" {
+			return errors.New(got)
+		}
+		return nil
+	})
 }
 
 // observe looks after every step of the data, and returns how many there were

@@ -22,7 +22,8 @@ var secretKinds = map[schema.GroupKind]bool{{Kind: "Secret"}: true}
 var errSecret = errors.New("it holds secrets, which are not read for policies unless the setting inventorySecrets is true")
 
 // plan brings what is followed in line with what is needed, and says of each
-// template whether its data is complete. It returns when to look again.
+// template whether its data is complete, and still followed. It returns when to
+// look again.
 func (i *Inventory) plan(ctx context.Context) time.Duration {
 	configured, unknown := i.syncs.configured()
 	needs := i.o.Engine.InventoryNeeds()
@@ -43,7 +44,7 @@ func (i *Inventory) plan(ctx context.Context) time.Duration {
 	}
 	i.follows(ctx, wanted)
 	i.say(needs, configured, unknown)
-	return next
+	return min(next, i.untilStale())
 }
 
 // choose returns which of the kinds that can stand for each other to follow: one
@@ -106,20 +107,22 @@ func (i *Inventory) follows(ctx context.Context, wanted map[schema.GroupVersionK
 	}
 }
 
-// say tells the engine which templates' data is complete, and keeps why not.
+// say tells the engine which templates' data is complete, and which of it is not
+// followed any more, and keeps that.
 func (i *Inventory) say(needs []engine.Need, configured map[schema.GroupVersionKind]bool, unknown error) {
 	states := map[string]State{}
-	why := map[string]error{}
+	why, stale := map[string]error{}, map[string]string{}
 	i.mu.Lock()
 	for _, n := range needs {
-		why[n.Template] = i.missing(n, configured, unknown)
-		states[n.Template] = i.state(n, why[n.Template])
+		why[n.Template], stale[n.Template] = i.missing(n, configured, unknown), i.stale(n)
+		states[n.Template] = stateOf(n, why[n.Template], stale[n.Template])
 	}
 	before := i.states
 	i.states = states
 	i.mu.Unlock()
 	for _, n := range needs {
 		differs := before[n.Template] != states[n.Template]
+		i.o.Engine.SetInventoryStale(n, stale[n.Template])
 		if i.o.Engine.SetInventory(n, why[n.Template]) || differs {
 			i.o.Log.Info("data of a template", "template", n.Template, "complete", states[n.Template].Complete, "message", states[n.Template].Message)
 			i.o.Changed(n.Template)
@@ -194,20 +197,43 @@ func (i *Inventory) unread(alternatives []schema.GroupVersionKind) []string {
 	return out
 }
 
-// state is what there is to say of a template, whose data is not complete
-// because of why. The caller holds the lock.
-func (i *Inventory) state(n engine.Need, why error) State {
+// stateOf is what there is to say of a template, whose data is not complete
+// because of why, and not followed any more as stale says.
+func stateOf(n engine.Need, why error, stale string) State {
 	if why != nil {
 		return State{Message: problemFirst(n, why.Error())}
 	}
+	return State{Complete: true, Message: problemFirst(n, stale)}
+}
+
+// lost tells whether the kind was read to the end and is not watched any more.
+// The caller holds the lock.
+func (k *kind) lost() bool { return k.complete && k.obstacle != nil }
+
+// stale says which kinds that a template may read have not been watched for a
+// while, and since when. The caller holds the lock.
+func (i *Inventory) stale(n engine.Need) string {
 	var late []string
 	for gvk, k := range i.kinds {
-		if k.complete && k.obstacle != nil && n.MayRead(gvk) && i.o.Clock.Since(k.since) > staleAfter {
+		if k.lost() && n.MayRead(gvk) && i.o.Clock.Since(k.since) >= staleAfter {
 			late = append(late, fmt.Sprintf("%s is as of %s: %v", display(gvk), k.since.UTC().Format(time.RFC3339), k.obstacle))
 		}
 	}
 	slices.Sort(late)
-	return State{Complete: true, Message: problemFirst(n, strings.Join(late, "; "))}
+	return strings.Join(late, "; ")
+}
+
+// untilStale is how long it is until a kind that is not watched counts as stale.
+func (i *Inventory) untilStale() time.Duration {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	next := settled
+	for _, k := range i.kinds {
+		if left := staleAfter - i.o.Clock.Since(k.since); k.lost() && left > 0 {
+			next = min(next, left)
+		}
+	}
+	return next
 }
 
 // problemFirst puts what is wrong with the template's annotation before a

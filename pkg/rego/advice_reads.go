@@ -12,13 +12,7 @@ import (
 // syncAnnotation lists the kinds that have to be in the inventory.
 const syncAnnotation = "metadata.gatekeeper.sh/requires-sync-data"
 
-// requestOnly are the fields of input.review that only a request has.
-var requestOnly = []string{"oldObject", "operation", "options", "userInfo", "dryRun"}
-
-var (
-	reviewRef     = ast.MustParseRef("input.review")
-	parametersRef = ast.MustParseRef("input.parameters")
-)
+var parametersRef = ast.MustParseRef("input.parameters")
 
 // adviseReads is about what the Rego reads and the template does not tell. The
 // first module is the entry point.
@@ -29,8 +23,9 @@ func adviseReads(t *templates.ConstraintTemplate, modules []*ast.Module) []Advic
 		out = append(out, advice(RuleSync, at, "say in the annotation "+syncAnnotation+" which kinds it reads",
 			"it reads data.inventory, and nothing says what is to be in it"))
 	}
+	request := usesOf(modules).request()
 	for _, field := range requestOnly {
-		if at, reads := first["review."+field]; reads && len(t.Spec.Targets[0].Operations) == 0 {
+		if at, reads := request[field]; reads && len(t.Spec.Targets[0].Operations) == 0 {
 			out = append(out, advice(RuleAudit, at, "list the operations that it is for in spec.targets[0].operations, or judge by the object",
 				"it reads input.review.%s, which audit does not have, and names no operations", field))
 		}
@@ -39,40 +34,24 @@ func adviseReads(t *templates.ConstraintTemplate, modules []*ast.Module) []Advic
 	return append(out, adviseParameters(t, firstReads(modules[:1]))...)
 }
 
-// firstReads is where the modules first read the inventory, a field of the
-// review and a parameter: "inventory", "review.x" and "parameters.x".
+// firstReads is where the modules first read the inventory and a parameter:
+// "inventory" and "parameters.x".
 func firstReads(modules []*ast.Module) map[string]*ast.Location {
 	first := map[string]*ast.Location{}
-	note := func(key string, l *ast.Location) {
-		if _, known := first[key]; !known {
-			first[key] = l
-		}
-	}
 	for _, m := range modules {
 		ast.WalkTerms(m, func(t *ast.Term) bool {
 			ref, ok := t.Value.(ast.Ref)
 			switch {
 			case !ok:
 			case ref.HasPrefix(inventoryRef):
-				note("inventory", t.Location)
-			case ref.HasPrefix(reviewRef):
-				note("review."+third(ref), t.Location)
+				note(first, "inventory", t.Location)
 			case ref.HasPrefix(parametersRef):
-				note("parameters."+third(ref), t.Location)
+				note(first, "parameters."+constant(ref, 2), t.Location)
 			}
 			return false
 		})
 	}
 	return first
-}
-
-// third is the third element of a reference if it is text.
-func third(ref ast.Ref) string {
-	if len(ref) < 3 {
-		return ""
-	}
-	s, _ := ref[2].Value.(ast.String)
-	return string(s)
 }
 
 // adviseParameters wants every parameter that is read to be in the schema: a

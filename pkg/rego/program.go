@@ -60,6 +60,7 @@ type Program struct {
 	// random is set when the code may give something else every time.
 	random    bool
 	inventory []InventoryRead
+	reads     Reads
 	// refused is why the program is interpreted on every review, nil if it is
 	// not.
 	refused atomic.Pointer[error]
@@ -77,7 +78,11 @@ func compile(ctx context.Context, t *templates.ConstraintTemplate) (*Program, er
 	if err != nil {
 		return nil, err
 	}
-	c, err := compileSource(source, false)
+	modules, err := sandboxed(source)
+	if err != nil {
+		return nil, err
+	}
+	c, err := compileModules(modules, false)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +90,7 @@ func compile(ctx context.Context, t *templates.ConstraintTemplate) (*Program, er
 	if err != nil {
 		return nil, err
 	}
-	p := &Program{kind: t.Spec.CRD.Spec.Names.Kind, source: source, references: &references{}, observer: unobserved{}, inventory: inventoryReads(c)}
+	p := &Program{kind: t.Spec.CRD.Spec.Names.Kind, source: source, references: &references{}, observer: unobserved{}, inventory: inventoryReads(c), reads: readsOf(modules)}
 	compiled, err := translate(ctx, c)
 	if err != nil {
 		p.refuse(err, reference)
@@ -144,6 +149,9 @@ func (p *Program) Refused() error {
 // Inventory lists what the template reads of data.inventory, judged by its
 // text: it may say too much, never too little.
 func (p *Program) Inventory() []InventoryRead { return p.inventory }
+
+// Reads is what the template may read of a review.
+func (p *Program) Reads() Reads { return p.reads }
 
 // errUnknown cannot happen while the framework's client and its driver agree.
 var errUnknown = errors.New("the template or constraint was removed during the review")

@@ -45,6 +45,16 @@ func yield() { runtime.Gosched() }
 // sandbox and compiles it, without its calls of print unless they are asked
 // for. The entry rule is then data.template.violation.
 func compileSource(src *schema.Source, prints bool) (*ast.Compiler, error) {
+	modules, err := sandboxed(src)
+	if err != nil {
+		return nil, err
+	}
+	return compileModules(modules, prints)
+}
+
+// sandboxed parses the template's Rego and checks that it stays inside the
+// sandbox.
+func sandboxed(src *schema.Source) (map[string]*ast.Module, error) {
 	entry, libs, err := parse(src)
 	if err != nil {
 		return nil, err
@@ -52,10 +62,11 @@ func compileSource(src *schema.Source, prints bool) (*ast.Compiler, error) {
 	if err := check(entry, libs); err != nil {
 		return nil, err
 	}
-	modules, err := rewrite(entry, libs)
-	if err != nil {
-		return nil, err
-	}
+	return rewrite(entry, libs)
+}
+
+// compileModules compiles modules, which it does not change.
+func compileModules(modules map[string]*ast.Module, prints bool) (*ast.Compiler, error) {
 	c := ast.NewCompiler().WithCapabilities(capabilities()).WithEnablePrintStatements(prints)
 	for _, stage := range ast.AllStages() {
 		c.WithStageAfterID(stage, ast.CompilerStageDefinition{Name: "Yield", MetricName: "yield", Stage: func(*ast.Compiler) *ast.Error {
