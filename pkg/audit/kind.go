@@ -275,16 +275,20 @@ func (k *kind) stuck() bool {
 	return len(k.suspects) > 0
 }
 
-// next begins the reading that is most wanted; nil if none is.
+// next begins the reading that is most wanted; nil if none is. What is wanted and
+// the sequence of the reading are as of one time: a constraint that comes between
+// them would be taken for read.
 func (k *kind) next(due bool) *reading {
+	k.a.mu.Lock()
+	defer k.a.mu.Unlock()
 	only, namespace := k.wants()
 	switch {
 	case only != nil:
-		return k.begin("", only)
+		return k.beginLocked("", only)
 	case namespace != "":
-		return k.begin(namespace, nil)
+		return k.beginLocked(namespace, nil)
 	case due:
-		r := k.begin("", nil)
+		r := k.beginLocked("", nil)
 		r.leisurely = true
 		return r
 	}
@@ -292,10 +296,8 @@ func (k *kind) next(due bool) *reading {
 }
 
 // wants are the constraints that have changed since the kind was read, or whose
-// data has, or else a namespace that has changed.
+// data has, or else a namespace that has changed. The caller holds the lock.
 func (k *kind) wants() (only map[*constraint]bool, namespace string) {
-	k.a.mu.Lock()
-	defer k.a.mu.Unlock()
 	if k.wanted > k.swept {
 		only = map[*constraint]bool{}
 		for c := range k.constraints {
