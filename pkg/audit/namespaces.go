@@ -151,7 +151,7 @@ func (n *namespaces) take(ctx context.Context, events <-chan event) error {
 			switch {
 			case e.err != nil:
 				return e.err
-			case e.kind == watch.Bookmark:
+			case e.kind == holding, e.kind == watch.Bookmark:
 			case e.kind == watch.Deleted:
 				n.remove(e.object.GetName())
 			default:

@@ -29,18 +29,18 @@ func TestOnce(t *testing.T) {
 	o := audit.Options{Config: w.config, Reviewer: w.engine, Limit: -1, Progress: func(p audit.Progress) { last = p }}
 	cases := map[string]struct {
 		reason     string
-		may        []any
+		may        []string
 		want       map[string][]string
 		gaps       int
 		incomplete string
 	}{
 		"all": {
 			reason: "what a fresh process sees is all there is",
-			may:    []any{"*"}, want: map[string][]string{"maps": maps, "secrets": {"Secret audit-once/d lacks owner"}},
+			may:    []string{"*"}, want: map[string][]string{"maps": maps, "secrets": {"Secret audit-once/d lacks owner"}},
 		},
 		"without a right": {
 			reason: "what cannot be read is a gap, and the rest is right",
-			may:    []any{"configmaps"}, want: map[string][]string{"maps": maps, "secrets": {"Gap"}},
+			may:    []string{"configmaps"}, want: map[string][]string{"maps": maps, "secrets": {"Gap"}},
 			gaps: 1, incomplete: "Gap",
 		},
 	}

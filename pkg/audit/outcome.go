@@ -162,6 +162,8 @@ func (a *Auditor) unsettled(c *constraint) string {
 		case !k.constraints[c]:
 		case k.blindSaid:
 			return fmt.Sprintf("since %s changes of %s have been missed, and all of them are being read again", k.blind.UTC().Format(time.RFC3339), k.gvr.GroupResource())
+		case k.refused != nil:
+			return fmt.Sprintf("%s cannot be watched and are only read now and then: %v", k.gvr.GroupResource(), k.refused)
 		case a.once && k.ragged:
 			return fmt.Sprintf("%s came and went while they were listed", k.gvr.GroupResource())
 		}

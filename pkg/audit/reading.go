@@ -219,6 +219,7 @@ func (k *kind) completeWhole(r *reading) {
 	}
 	k.swept, k.sweptAt, k.blind, k.blindSaid, k.ragged = r.sequence, k.a.o.Clock.Now(), zeroTime, false, r.ragged
 	clear(k.readAt)
+	k.mended()
 }
 
 // after compares versions; what cannot be compared is taken to be later.

@@ -197,17 +197,12 @@ func complete(r v1alpha1.AuditReportStatus, waiting int) metav1.Condition {
 // current tells whether changes show at once.
 func (a *Auditor) current(waiting int) metav1.Condition {
 	out := metav1.Condition{Type: v1alpha1.ConditionCurrent, Status: metav1.ConditionFalse}
-	late := 0
-	for _, k := range a.kinds {
-		if !k.readable || !k.sweptAt.IsZero() && a.o.Clock.Since(k.sweptAt) > 2*a.o.Resync+sparingFor {
-			late++
-		}
-	}
+	late, why := a.late()
 	switch {
 	case a.once:
 		out.Reason, out.Message = "ReadOnce", "everything was read once: what has changed since is not in it"
 	case late > 0:
-		out.Reason, out.Message = "NotWatched", fmt.Sprintf("%d kinds are not followed", late)
+		out.Reason, out.Message = "NotWatched", fmt.Sprintf("%d kinds are not followed%s", late, why)
 	case waiting > 0:
 		out.Reason, out.Message = v1alpha1.ReasonReading, fmt.Sprintf("%d kinds are being read", waiting)
 	default:
