@@ -192,6 +192,21 @@ func (k *kind) gap() bool {
 	return k.a.once || lasting(k.problem) || k.overdue || !k.readable && k.a.o.Clock.Since(k.since) > patience
 }
 
+func (k *kind) cameAndWent() string {
+	return fmt.Sprintf("%s came and went while they were listed", k.gvr.GroupResource())
+}
+
+// overlooked says where objects or changes of namespaces were not seen that no
+// kind is being read for, "" if nowhere. The caller holds the lock.
+func (a *Auditor) overlooked() string {
+	for _, k := range a.sortedKinds() {
+		if a.once && k.ragged {
+			return k.cameAndWent()
+		}
+	}
+	return a.namespacesMissed()
+}
+
 // late counts the kinds of which changes do not show at once, and says why for
 // some of those that cannot be watched. The caller holds the lock.
 func (a *Auditor) late() (n int, why string) {

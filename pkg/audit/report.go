@@ -50,7 +50,7 @@ func (a *Auditor) report(uid string) v1alpha1.AuditReportStatus {
 	}
 	out.Gaps = a.gaps()
 	out.NotAuditable = a.notAuditable()
-	out.Conditions = []metav1.Condition{complete(out, waiting), a.current(waiting)}
+	out.Conditions = []metav1.Condition{complete(out, waiting, a.overlooked()), a.current(waiting)}
 	a.metrics.show(a, out, oldest)
 	return out
 }
@@ -179,13 +179,15 @@ func (c *constraint) extent() (extent string, operations []string) {
 	return "", nil
 }
 
-func complete(r v1alpha1.AuditReportStatus, waiting int) metav1.Condition {
+func complete(r v1alpha1.AuditReportStatus, waiting int, overlooked string) metav1.Condition {
 	out := metav1.Condition{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionFalse}
 	switch {
 	case len(r.Gaps) > 0:
 		out.Reason, out.Message = v1alpha1.ReasonGap, fmt.Sprintf("there are gaps (%d are named): the counts are lower bounds", len(r.Gaps))
 	case waiting > 0:
 		out.Reason, out.Message = v1alpha1.ReasonReading, fmt.Sprintf("%d of %d kinds have not been read to the end", waiting, len(r.Kinds))
+	case overlooked != "":
+		out.Reason, out.Message = v1alpha1.ReasonReading, "the counts are lower bounds: "+overlooked
 	case len(r.NotAuditable) > 0:
 		out.Reason, out.Message = v1alpha1.ReasonNotAuditable, fmt.Sprintf("%d constraints ask for what only a request has", len(r.NotAuditable))
 	default:
@@ -203,6 +205,8 @@ func (a *Auditor) current(waiting int) metav1.Condition {
 		out.Reason, out.Message = "ReadOnce", "everything was read once: what has changed since is not in it"
 	case late > 0:
 		out.Reason, out.Message = "NotWatched", fmt.Sprintf("%d kinds are not followed%s", late, why)
+	case a.namespacesMissed() != "":
+		out.Reason, out.Message = "NotWatched", a.namespacesMissed()
 	case waiting > 0:
 		out.Reason, out.Message = v1alpha1.ReasonReading, fmt.Sprintf("%d kinds are being read", waiting)
 	default:

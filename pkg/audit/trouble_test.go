@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -193,4 +194,110 @@ func TestEmptyWatch(t *testing.T) {
 	w.wire.tap(nil)
 	w.await("a watch", map[string][]string{"owners": lines})
 	w.awaitReport("what is followed", "True", "True")
+}
+
+// onNamespaces tells requests to list or watch Namespaces.
+func onNamespaces(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/namespaces")
+}
+
+// TestNamespaceTrouble has changes of namespaces missed: constraints that look at
+// them say so, and no others.
+func TestNamespaceTrouble(t *testing.T) {
+	c := &skipping{}
+	w := newWorld(t, audit.Options{Clock: c, CheckRights: 4 * time.Second})
+	w.fill("audit-blind", 1)
+	w.template("Wants", "lacks")
+	w.constraint("Wants", "owners", "owner", ofMaps("audit-blind"))
+	w.constraint("Wants", "teams", "team", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaceSelector: {matchLabels: {blind: "no"}}}`)
+	owners, teams := []string{"ConfigMap audit-blind/o000 lacks owner"}, []string{"ConfigMap audit-blind/o000 lacks team"}
+	cases := map[string]struct {
+		reason   string
+		lose     func()
+		complete string
+	}{
+		"Failing": {reason: "they cannot be listed for a reason that may pass", complete: "False Reading", lose: func() {
+			w.wire.tap(func(r *http.Request) *http.Response {
+				switch {
+				case !onNamespaces(r):
+					return nil
+				case r.URL.Query().Has("watch"):
+					return status(r, http.StatusGone, metav1.StatusReasonExpired)
+				}
+				return status(r, http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable)
+			})
+			w.wire.cut("/namespaces", false)
+		}},
+		"Revoked": {reason: "the right is gone, and the watch goes on", complete: "False Gap", lose: func() {
+			w.rights("{apiGroups: [''], resources: [configmaps], verbs: [list, watch]}")
+		}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			w.namespace("audit-blind", `blind: "no"`)
+			w.await("the beginning", map[string][]string{"owners": owners, "teams": teams})
+			w.awaitReport("a clean report", "True", "True")
+			lists := w.wire.listed("/namespaces")
+			tc.lose()
+			await(t, "a list that fails", func() error {
+				if w.wire.listed("/namespaces") == lists {
+					return errors.New("there is none: " + tc.reason)
+				}
+				return nil
+			})
+			w.namespace("audit-blind", `blind: "yes"`)
+			await(t, "that changes are missed", func() error {
+				c.by.Add(int64(time.Second))
+				if got := w.sink.lines(); !slices.Equal(got["teams"], append(slices.Clone(teams), "Reading")) || !slices.Equal(got["owners"], owners) {
+					return fmt.Errorf("got %v", got)
+				}
+				return nil
+			})
+			w.awaitReport("the report to say so", tc.complete, "False NotWatched since")
+			w.grant("*")
+			w.wire.tap(nil)
+			w.await("the end of it", map[string][]string{"owners": owners, "teams": {}})
+			w.awaitReport("a clean report", "True", "True")
+		})
+	}
+}
+
+// TestNamespaceRetry has the watch of namespaces lost again and again: the tenth
+// time it is back as soon as the first.
+func TestNamespaceRetry(t *testing.T) {
+	w := newWorld(t, audit.Options{Clock: hasty{}})
+	w.fill("audit-retry", 1)
+	w.template("Wants", "lacks")
+	w.constraint("Wants", "owners", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaceSelector: {matchLabels: {retry: "no"}}}`)
+	w.await("the beginning", map[string][]string{"owners": {}})
+	least := time.Hour
+	for i := range 10 {
+		var gone atomic.Bool
+		w.wire.tap(func(r *http.Request) *http.Response {
+			if onNamespaces(r) && r.URL.Query().Has("watch") && !gone.Swap(true) {
+				return status(r, http.StatusGone, metav1.StatusReasonExpired)
+			}
+			return nil
+		})
+		label, want := `retry: "no"`, []string{"ConfigMap audit-retry/o000 lacks owner"}
+		if i%2 > 0 {
+			label, want = `retry: "yes"`, []string{}
+		}
+		lost := time.Now()
+		w.wire.cut("/namespaces", false)
+		await(t, "a lost watch", func() error {
+			if !gone.Load() {
+				return errors.New("it goes on")
+			}
+			return nil
+		})
+		w.namespace("audit-retry", label)
+		w.await("a changed label", map[string][]string{"owners": want})
+		if took := time.Since(lost); i > 5 {
+			least = min(least, took)
+		}
+	}
+	if least > time.Second {
+		t.Errorf("after ten losses it took %v at least until namespaces were followed again", least)
+	}
 }
