@@ -94,7 +94,8 @@ const (
 	// ReasonFaults says that the policy failed on some objects.
 	ReasonFaults = "Faults"
 	// ReasonReading says that objects came and went in a window in which nothing
-	// was followed, and that what is there now is being read.
+	// was followed, and that what is there now is being read, or is read now and
+	// then where it cannot be followed.
 	ReasonReading = "Reading"
 	// ReasonNotAsked says that the constraint asks for nothing at audit.
 	ReasonNotAsked = "NotAsked"

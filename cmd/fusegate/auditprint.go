@@ -87,8 +87,14 @@ func (f *auditFlags) document(a audited) auditDocument {
 	if a.constraints == 0 && len(a.problems) == 0 {
 		d.Problems = append(d.Problems, output.Problem{File: "cluster", Message: "there is no constraint, so that there is nothing to judge by"})
 	}
-	d.Complete = len(d.Problems) == 0 && f.accepts(a.Report)
+	d.Complete = len(d.Problems) == 0 && f.accepts(a.Report) && !slices.ContainsFunc(d.Constraints, f.lacks)
 	return d
+}
+
+// lacks tells whether what was found by a constraint is not all that was asked
+// for. One that asks for nothing at audit lacks nothing.
+func (f *auditFlags) lacks(c auditedConstraint) bool {
+	return !c.Complete && c.Reason != v1alpha1.ReasonNotAsked && !(f.acceptNotAuditable && c.Reason == v1alpha1.ReasonNotAuditable)
 }
 
 // accepts tells whether everything was judged that was asked for.

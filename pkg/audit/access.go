@@ -26,19 +26,21 @@ func (a *Auditor) watchRights(ctx context.Context) {
 		kinds := a.sortedKinds()
 		a.mu.Unlock()
 		for _, k := range kinds {
-			k.checkRight(ctx)
+			k.checkRight(ctx, k.lost)
 		}
+		a.namespaces.source.checkRight(ctx, a.namespaces.lost)
 	}
 }
 
-// checkRight asks the API server whether the kind may be listed. If that cannot
-// be found out nothing is done: the watch will end some time.
-func (k *kind) checkRight(ctx context.Context) {
-	if k.a.mayList(ctx, k.gvr, true) {
+// checkRight asks the API server whether the kind may be listed, and sends if it
+// may not. If that cannot be found out nothing is done: the watch will end some
+// time.
+func (s source) checkRight(ctx context.Context, lost chan<- error) {
+	if s.a.mayList(ctx, s.resource.gvr, true) {
 		return
 	}
 	select {
-	case k.lost <- k.failure(verbList, apierrors.NewForbidden(k.gvr.GroupResource(), "", errRevoked)):
+	case lost <- s.failure(verbList, apierrors.NewForbidden(s.resource.gvr.GroupResource(), "", errRevoked)):
 	default:
 	}
 }

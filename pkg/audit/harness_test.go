@@ -145,18 +145,20 @@ func (w *world) stop() {
 }
 
 // grant gives the auditor the right to read these resources and namespaces.
-func (w *world) grant(resources ...any) {
+func (w *world) grant(resources ...string) {
 	w.t.Helper()
-	role := parse(w.t, `
+	w.rights(fmt.Sprintf("{apiGroups: ['*'], verbs: [get, list, watch], resources: [namespaces, '%s']}", strings.Join(resources, "', '")))
+}
+
+// rights gives the auditor the rights of these rules.
+func (w *world) rights(rules ...string) {
+	w.t.Helper()
+	w.apply(clusterRoles, parse(w.t, `
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: test-auditor}
-rules: [{apiGroups: ["*"], verbs: [get, list, watch]}]
-`)
-	rules, _, _ := unstructured.NestedSlice(role.Object, "rules")
-	rules[0].(map[string]any)["resources"] = append([]any{"namespaces"}, resources...)
-	role.Object["rules"] = rules
-	w.apply(clusterRoles, role)
+rules: [`+strings.Join(rules, ", ")+`]
+`))
 	w.apply(clusterRoles.GroupVersion().WithResource("clusterrolebindings"), parse(w.t, `
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
@@ -377,6 +379,9 @@ type wire struct {
 	mu     sync.Mutex
 	open   map[*cuttable]bool
 	refuse string // watches whose path ends so fail
+	// answer answers requests in the place of the API server, unless it is nil
+	// or returns nil.
+	answer func(*http.Request) *http.Response
 	// lists and watches count requests by path.
 	lists, watches map[string]int
 }
@@ -399,9 +404,15 @@ func (w *wire) wrap(next http.RoundTripper) http.RoundTripper {
 		} else {
 			w.lists[r.URL.Path]++
 		}
+		answer := w.answer
 		w.mu.Unlock()
 		if refused {
 			return nil, errors.New("the wire is cut")
+		}
+		if answer != nil {
+			if resp := answer(r); resp != nil {
+				return resp, nil
+			}
 		}
 		resp, err := next.RoundTrip(r)
 		if err == nil && watching {

@@ -2,8 +2,9 @@ package audit
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
-	"sync"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -42,10 +43,18 @@ type kind struct {
 	reread map[string]bool
 	active map[*reading]bool
 	// followed tells whether changes are known; a kind without a watch never
-	// is. readable tells whether it can be read.
+	// is. readable tells whether it can be read, as far as is known.
 	followed, readable bool
-	problem            error // why it cannot be read
-	since              time.Time
+	// problem is why it could not be read, since when, and overdue that it was
+	// so for longer than patience when it last was tried. It stays until the
+	// kind has been read as a whole.
+	problem error
+	since   time.Time
+	overdue bool
+	// watching tells that there is to be a watch, sees that there is one, and
+	// refused why there could be none, until there is.
+	watching, sees bool
+	refused        error
 	// blind is since when changes were missed, the zero time if none were that
 	// have not been read since; blindSaid tells whether the outcomes say so.
 	blind     time.Time
@@ -108,10 +117,12 @@ func (k *kind) nudge() {
 func (k *kind) run(ctx context.Context) {
 	retry := firstRetry
 	for ctx.Err() == nil {
-		err := k.session(ctx)
-		if err == nil || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
-			k.recovered(err)
+		well, err := k.session(ctx)
+		if well {
 			retry = firstRetry
+		}
+		if err == nil || well && unwatched(err) {
+			k.recovered(err)
 			continue
 		}
 		k.failed(ctx, err)
@@ -149,6 +160,7 @@ func (k *kind) failed(ctx context.Context, err error) {
 		k.since = k.a.o.Clock.Now()
 		k.a.o.Log.Error(err, "kind not audited; trying again", "kind", k.gvk.String())
 	}
+	k.overdue = k.a.o.Clock.Since(k.since) > patience
 	k.problem, k.readable, k.a.stirred = err, false, true
 	k.touchAll()
 }
@@ -157,7 +169,7 @@ func (k *kind) failed(ctx context.Context, err error) {
 func (k *kind) broken() {
 	k.a.mu.Lock()
 	defer k.a.mu.Unlock()
-	k.followed, k.a.stirred = false, true
+	k.followed, k.watching, k.sees, k.a.stirred = false, false, false, true
 	k.suspects = nil
 	if !k.sweptAt.IsZero() && k.blind.IsZero() {
 		k.blind = k.a.o.Clock.Now()
@@ -171,100 +183,51 @@ func (k *kind) recovered(err error) {
 	}
 }
 
-// gap tells whether results are not to wait for the kind. The caller holds the
-// lock.
+// gap tells whether results are not to wait for the kind. They do while it is
+// being read, unless it was tried for long before. The caller holds the lock.
 func (k *kind) gap() bool {
 	if k.problem == nil {
 		return false
 	}
-	return k.a.once || lasting(k.problem) || k.a.o.Clock.Since(k.since) > patience
+	return k.a.once || lasting(k.problem) || k.overdue || !k.readable && k.a.o.Clock.Since(k.since) > patience
+}
+
+func (k *kind) cameAndWent() string {
+	return fmt.Sprintf("%s came and went while they were listed", k.gvr.GroupResource())
+}
+
+// overlooked says where objects or changes of namespaces were not seen that no
+// kind is being read for, "" if nowhere. The caller holds the lock.
+func (a *Auditor) overlooked() string {
+	for _, k := range a.sortedKinds() {
+		if a.once && k.ragged {
+			return k.cameAndWent()
+		}
+	}
+	return a.namespacesMissed()
+}
+
+// late counts the kinds of which changes do not show at once, and says why for
+// some of those that cannot be watched. The caller holds the lock.
+func (a *Auditor) late() (n int, why string) {
+	var refused []string
+	for _, k := range a.sortedKinds() {
+		if k.refused != nil {
+			refused = append(refused, k.refused.Error())
+		}
+		if !k.readable || k.problem != nil || k.refused != nil || !k.sweptAt.IsZero() && a.o.Clock.Since(k.sweptAt) > 2*a.o.Resync+sparingFor {
+			n++
+		}
+	}
+	if len(refused) == 0 {
+		return n, ""
+	}
+	return n, fmt.Sprintf("; %d cannot be watched: %s", len(refused), strings.Join(refused[:min(len(refused), 3)], "; "))
 }
 
 // lasting tells errors that trying again does not help against.
 func lasting(err error) bool {
 	return apierrors.IsForbidden(err) || apierrors.IsMethodNotSupported(err) || apierrors.IsNotFound(err)
-}
-
-// session reads the kind as a whole and follows it from there. It returns nil
-// when all that has to be done again.
-func (k *kind) session(parent context.Context) error {
-	ctx, cancel := context.WithCancel(parent)
-	var tasks sync.WaitGroup
-	defer func() { cancel(); tasks.Wait(); k.broken() }()
-	select { // what was said of the last session does not count any more
-	case old := <-k.lost:
-		k.a.o.Log.V(1).Info("reading a kind anew", "kind", k.gvk.String(), "reason", old.Error())
-	default:
-	}
-	events, done := make(chan event, buffered), make(chan error, 1)
-	first := k.begin("", nil)
-	tasks.Go(func() {
-		done <- k.read(ctx, first, func(version string) {
-			k.found()
-			if k.watched {
-				tasks.Go(func() { k.follow(ctx, version, events) })
-			}
-		})
-	})
-	return k.loop(ctx, &tasks, events, first, done)
-}
-
-// found notes that the kind can be read, and is followed from here on.
-func (k *kind) found() {
-	k.a.mu.Lock()
-	defer k.a.mu.Unlock()
-	k.followed, k.readable, k.a.stirred = k.watched, true, true
-	if k.problem != nil {
-		k.a.o.Log.Info("kind audited again", "kind", k.gvk.String())
-		k.problem = nil
-		k.touchAll()
-	}
-}
-
-// loop takes events, and has read again what needs to be, one thing after the
-// other. done tells the end of the first reading, r.
-func (k *kind) loop(ctx context.Context, tasks *sync.WaitGroup, events <-chan event, r *reading, done chan error) error {
-	resync := k.a.o.Clock.NewTimer(jitter(k.a.o.Resync))
-	defer resync.Stop()
-	due := false
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case e := <-events:
-			if e.err != nil {
-				return e.err
-			}
-			k.take(ctx, e)
-			continue
-		case err := <-k.lost:
-			return err
-		case err := <-done:
-			if err != nil {
-				return err
-			}
-			done = nil
-		case <-k.wake:
-		case <-resync.C():
-			if k.stuck() {
-				return nil
-			}
-			due = true
-		}
-		if done != nil {
-			k.hurry(r)
-			continue
-		}
-		if r = k.next(due); r == nil {
-			continue
-		}
-		if r.whole() {
-			due = false
-			resync.Reset(jitter(k.a.o.Resync))
-		}
-		done = make(chan error, 1)
-		tasks.Go(func() { done <- k.read(ctx, r, func(string) {}) })
-	}
 }
 
 // stuck tells whether the watch never came to where the last full read found
@@ -275,16 +238,20 @@ func (k *kind) stuck() bool {
 	return len(k.suspects) > 0
 }
 
-// next begins the reading that is most wanted; nil if none is.
+// next begins the reading that is most wanted; nil if none is. What is wanted and
+// the sequence of the reading are as of one time: a constraint that comes between
+// them would be taken for read.
 func (k *kind) next(due bool) *reading {
+	k.a.mu.Lock()
+	defer k.a.mu.Unlock()
 	only, namespace := k.wants()
 	switch {
 	case only != nil:
-		return k.begin("", only)
+		return k.beginLocked("", only)
 	case namespace != "":
-		return k.begin(namespace, nil)
+		return k.beginLocked(namespace, nil)
 	case due:
-		r := k.begin("", nil)
+		r := k.beginLocked("", nil)
 		r.leisurely = true
 		return r
 	}
@@ -292,10 +259,8 @@ func (k *kind) next(due bool) *reading {
 }
 
 // wants are the constraints that have changed since the kind was read, or whose
-// data has, or else a namespace that has changed.
+// data has, or else a namespace that has changed. The caller holds the lock.
 func (k *kind) wants() (only map[*constraint]bool, namespace string) {
-	k.a.mu.Lock()
-	defer k.a.mu.Unlock()
 	if k.wanted > k.swept {
 		only = map[*constraint]bool{}
 		for c := range k.constraints {

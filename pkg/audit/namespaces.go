@@ -2,10 +2,12 @@ package audit
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"reflect"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,6 +23,14 @@ type namespaces struct {
 	source source
 	listed chan struct{}
 	once   sync.Once
+	lost   chan error // the right to read them is gone
+
+	// blind is since when changes may be missed, the zero time if none are, and
+	// why; blindSaid tells whether the outcomes say so. They are guarded by the
+	// Auditor's lock.
+	blind     time.Time
+	why       error
+	blindSaid bool
 
 	mu     sync.Mutex
 	byName map[string]*knownNamespace
@@ -42,7 +52,7 @@ func newNamespaces(a *Auditor) *namespaces {
 		gvr: corev1.SchemeGroupVersion.WithResource("namespaces"), gvk: corev1.SchemeGroupVersion.WithKind("Namespace"), watched: true,
 	}
 	return &namespaces{
-		a: a, source: source{a: a, resource: r}, listed: make(chan struct{}),
+		a: a, source: source{a: a, resource: r}, listed: make(chan struct{}), lost: make(chan error, 1),
 		byName: map[string]*knownNamespace{}, missed: map[string]bool{},
 	}
 }
@@ -62,15 +72,80 @@ func (n *namespaces) get(name string) *knownNamespace {
 }
 
 // troubled notes why namespaces cannot be read, or that they have been. Without
-// the right to read them, what does not look at them is audited all the same.
+// the right to read them, or if they cannot be for long, what does not look at
+// them is audited all the same.
 func (n *namespaces) troubled(err error) {
-	if err != nil && !lasting(err) {
+	if err != nil && !lasting(err) && !n.blindForLong() {
 		return
 	}
 	n.mu.Lock()
 	n.problem = err
 	n.mu.Unlock()
+	n.a.stir()
 	n.once.Do(func() { close(n.listed) })
+}
+
+// missing notes that changes are missed from now on.
+func (n *namespaces) missing(err error) {
+	n.a.mu.Lock()
+	defer n.a.mu.Unlock()
+	if n.blind.IsZero() {
+		n.blind = n.a.o.Clock.Now()
+	}
+	n.why, n.a.stirred = err, true
+}
+
+// followed notes that changes are seen again.
+func (n *namespaces) followed() {
+	n.a.mu.Lock()
+	defer n.a.mu.Unlock()
+	said := n.blindSaid
+	n.blind, n.why, n.blindSaid, n.a.stirred = zeroTime, nil, false, true
+	if said {
+		n.a.touchReaders()
+		n.a.o.Log.Info("namespaces followed again")
+	}
+}
+
+// blindFor tells whether changes have been missed for longer than d. The caller
+// holds the Auditor's lock.
+func (n *namespaces) blindFor(d time.Duration) bool {
+	return !n.blind.IsZero() && n.a.o.Clock.Since(n.blind) > d
+}
+
+func (n *namespaces) blindForLong() bool {
+	n.a.mu.Lock()
+	defer n.a.mu.Unlock()
+	return n.blindFor(patience)
+}
+
+func (a *Auditor) stir() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stirred = true
+}
+
+// touchReaders touches the constraints that look at namespaces. The caller holds
+// the lock.
+func (a *Auditor) touchReaders() {
+	for _, c := range a.known {
+		if c.readsNamespace() {
+			a.touch(c)
+		}
+	}
+}
+
+// namespacesMissed says that changes of namespaces are missed that a constraint
+// looks at, "" if none are. The caller holds the lock.
+func (a *Auditor) namespacesMissed() string {
+	if n := a.namespaces; n.blindSaid {
+		for _, c := range a.known {
+			if c.readsNamespace() {
+				return fmt.Sprintf("since %s changes of namespaces have been missed: %v", n.blind.UTC().Format(time.RFC3339), n.why)
+			}
+		}
+	}
+	return ""
 }
 
 func (n *namespaces) trouble() error {
@@ -92,11 +167,17 @@ func (n *namespaces) await(ctx context.Context) bool {
 func (n *namespaces) run(ctx context.Context) {
 	retry := firstRetry
 	for ctx.Err() == nil {
-		err := n.session(ctx)
+		held, err := n.session(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		n.troubled(err)
+		if held {
+			retry = firstRetry
+		}
+		n.missing(err)
+		if !unwatched(err) {
+			n.troubled(err)
+		}
 		n.source.erred(err)
 		if !passing(err) || retry == firstRetry {
 			n.a.o.Log.Error(err, "namespaces not followed; trying again")
@@ -106,14 +187,19 @@ func (n *namespaces) run(ctx context.Context) {
 	}
 }
 
-// session lists the namespaces and follows them until that fails.
-func (n *namespaces) session(parent context.Context) error {
+// session lists the namespaces and follows them until that fails. It tells
+// whether they were followed for a while.
+func (n *namespaces) session(parent context.Context) (held bool, err error) {
 	ctx, cancel := context.WithCancel(parent)
 	var tasks sync.WaitGroup
 	defer func() { cancel(); tasks.Wait() }()
+	select { // what was said of the last session does not count any more
+	case <-n.lost:
+	default:
+	}
 	version, err := n.list(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	n.troubled(nil)
 	events := make(chan event)
@@ -142,22 +228,35 @@ func (n *namespaces) list(ctx context.Context) (version string, err error) {
 	return version, err
 }
 
-func (n *namespaces) take(ctx context.Context, events <-chan event) error {
+// take takes events until there can be no more of them, and tells whether there
+// were any.
+func (n *namespaces) take(ctx context.Context, events <-chan event) (held bool, err error) {
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return held, ctx.Err()
+		case err := <-n.lost:
+			return held, err
 		case e := <-events:
-			switch {
-			case e.err != nil:
-				return e.err
-			case e.kind == watch.Bookmark:
-			case e.kind == watch.Deleted:
-				n.remove(e.object.GetName())
-			default:
-				n.set(e.object)
+			if e.err != nil {
+				return held, e.err
 			}
+			if !held {
+				held = true
+				n.followed()
+			}
+			n.changed(e)
 		}
+	}
+}
+
+func (n *namespaces) changed(e event) {
+	switch e.kind {
+	case holding, watch.Bookmark:
+	case watch.Deleted:
+		n.remove(e.object.GetName())
+	default:
+		n.set(e.object)
 	}
 }
 

@@ -3,10 +3,14 @@ package audit_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/audit"
 )
 
@@ -29,18 +33,18 @@ func TestOnce(t *testing.T) {
 	o := audit.Options{Config: w.config, Reviewer: w.engine, Limit: -1, Progress: func(p audit.Progress) { last = p }}
 	cases := map[string]struct {
 		reason     string
-		may        []any
+		may        []string
 		want       map[string][]string
 		gaps       int
 		incomplete string
 	}{
 		"all": {
 			reason: "what a fresh process sees is all there is",
-			may:    []any{"*"}, want: map[string][]string{"maps": maps, "secrets": {"Secret audit-once/d lacks owner"}},
+			may:    []string{"*"}, want: map[string][]string{"maps": maps, "secrets": {"Secret audit-once/d lacks owner"}},
 		},
 		"without a right": {
 			reason: "what cannot be read is a gap, and the rest is right",
-			may:    []any{"configmaps"}, want: map[string][]string{"maps": maps, "secrets": {"Gap"}},
+			may:    []string{"configmaps"}, want: map[string][]string{"maps": maps, "secrets": {"Gap"}},
 			gaps: 1, incomplete: "Gap",
 		},
 	}
@@ -79,5 +83,41 @@ func checkOnce(t *testing.T, got audit.Result, last audit.Progress, gaps int, in
 	}
 	if last.Kinds != 2 || last.Read != 2 || last.Objects < 3 {
 		t.Errorf("the last progress was %+v", last)
+	}
+}
+
+// TestOnceRagged has the list's version forgotten between two pages: the rest of
+// it is newer, and that nobody saw what came and went meanwhile is said.
+func TestOnceRagged(t *testing.T) {
+	w := newWorld(t, audit.Options{})
+	w.stop()
+	t.Cleanup(func() { w.start(audit.Options{}) }) // which the world stops
+	lines := w.fill("audit-ragged", 60)
+	w.template("Wants", "lacks")
+	w.constraint("Wants", "owners", "owner", ofMaps("audit-ragged"))
+	var once sync.Once
+	w.wire.tap(func(r *http.Request) *http.Response {
+		if r.URL.Query().Has("continue") {
+			once.Do(func() {
+				if err := w.admin.Resource(configMaps).Namespace("audit-ragged").Delete(r.Context(), "o059", metav1.DeleteOptions{}); err != nil {
+					t.Error(err)
+				}
+				if err := shared.cp.Compact(r.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		return nil
+	})
+	got, err := audit.Once(t.Context(), audit.Options{Config: w.config, Reviewer: w.engine, Limit: -1, Crowded: func() bool { return true }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string][]string{"owners": append(lines[:59], "Reading")}, linesOf(got.Outcomes)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	const want = "False Reading the counts are lower bounds: configmaps came and went while they were listed"
+	if c := condition(got.Report, v1alpha1.ConditionComplete); c != want {
+		t.Errorf("got Complete %s, want %s", c, want)
 	}
 }

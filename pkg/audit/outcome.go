@@ -46,7 +46,7 @@ func (a *Auditor) publish(ctx context.Context) {
 func (a *Auditor) hasNews() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.stirred || len(a.dirty) > 0 {
+	if a.stirred || len(a.dirty) > 0 || !a.namespaces.blind.IsZero() && !a.namespaces.blindSaid {
 		return true
 	}
 	for _, k := range a.kinds {
@@ -157,13 +157,18 @@ const short = 5 * time.Second
 
 // unsettled says where objects came and went without being seen, "" if nowhere.
 func (a *Auditor) unsettled(c *constraint) string {
+	if missed := a.namespacesMissed(); missed != "" && c.readsNamespace() {
+		return missed
+	}
 	for _, k := range a.sortedKinds() {
 		switch {
 		case !k.constraints[c]:
 		case k.blindSaid:
 			return fmt.Sprintf("since %s changes of %s have been missed, and all of them are being read again", k.blind.UTC().Format(time.RFC3339), k.gvr.GroupResource())
+		case k.refused != nil:
+			return fmt.Sprintf("%s cannot be watched and are only read now and then: %v", k.gvr.GroupResource(), k.refused)
 		case a.once && k.ragged:
-			return fmt.Sprintf("%s came and went while they were listed", k.gvr.GroupResource())
+			return k.cameAndWent()
 		}
 	}
 	return ""
@@ -177,6 +182,10 @@ func (a *Auditor) tellBlind() {
 			k.blindSaid = true
 			k.touchAll()
 		}
+	}
+	if n := a.namespaces; n.blindFor(short) && !n.blindSaid {
+		n.blindSaid = true
+		a.touchReaders()
 	}
 }
 

@@ -54,6 +54,11 @@ func (r *reading) whole() bool { return r.namespace == "" && r.only == nil }
 func (k *kind) begin(namespace string, only map[*constraint]bool) *reading {
 	k.a.mu.Lock()
 	defer k.a.mu.Unlock()
+	return k.beginLocked(namespace, only)
+}
+
+// beginLocked is begin for a caller that holds the lock.
+func (k *kind) beginLocked(namespace string, only map[*constraint]bool) *reading {
 	k.a.readings++
 	r := &reading{
 		id: k.a.readings, namespace: namespace, only: only, sequence: k.a.sequence,
@@ -246,6 +251,7 @@ func (k *kind) completeWhole(r *reading) {
 	}
 	k.swept, k.sweptAt, k.blind, k.blindSaid, k.ragged = r.sequence, k.a.o.Clock.Now(), zeroTime, false, r.ragged
 	clear(k.readAt)
+	k.mended()
 }
 
 // after compares versions; what cannot be compared is taken to be later.

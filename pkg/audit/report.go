@@ -50,7 +50,7 @@ func (a *Auditor) report(uid string) v1alpha1.AuditReportStatus {
 	}
 	out.Gaps = a.gaps()
 	out.NotAuditable = a.notAuditable()
-	out.Conditions = []metav1.Condition{complete(out, waiting), a.current(waiting)}
+	out.Conditions = []metav1.Condition{complete(out, waiting, a.overlooked()), a.current(waiting)}
 	a.metrics.show(a, out, oldest)
 	return out
 }
@@ -181,13 +181,15 @@ func (c *constraint) extent() (extent string, operations []string) {
 	return "", nil
 }
 
-func complete(r v1alpha1.AuditReportStatus, waiting int) metav1.Condition {
+func complete(r v1alpha1.AuditReportStatus, waiting int, overlooked string) metav1.Condition {
 	out := metav1.Condition{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionFalse}
 	switch {
 	case len(r.Gaps) > 0:
 		out.Reason, out.Message = v1alpha1.ReasonGap, fmt.Sprintf("there are gaps (%d are named): the counts are lower bounds", len(r.Gaps))
 	case waiting > 0:
 		out.Reason, out.Message = v1alpha1.ReasonReading, fmt.Sprintf("%d of %d kinds have not been read to the end", waiting, len(r.Kinds))
+	case overlooked != "":
+		out.Reason, out.Message = v1alpha1.ReasonReading, "the counts are lower bounds: "+overlooked
 	case len(r.NotAuditable) > 0:
 		out.Reason, out.Message = v1alpha1.ReasonNotAuditable, fmt.Sprintf("%d constraints ask for what only a request has", len(r.NotAuditable))
 	default:
@@ -199,12 +201,8 @@ func complete(r v1alpha1.AuditReportStatus, waiting int) metav1.Condition {
 // current tells whether changes show at once.
 func (a *Auditor) current(waiting int) metav1.Condition {
 	out := metav1.Condition{Type: v1alpha1.ConditionCurrent, Status: metav1.ConditionFalse}
-	late, stale := 0, 0
-	for _, k := range a.kinds {
-		if !k.readable || !k.sweptAt.IsZero() && a.o.Clock.Since(k.sweptAt) > 2*a.o.Resync+sparingFor {
-			late++
-		}
-	}
+	late, why := a.late()
+	stale := 0
 	for _, c := range a.known {
 		if c.stale() {
 			stale++
@@ -214,7 +212,9 @@ func (a *Auditor) current(waiting int) metav1.Condition {
 	case a.once:
 		out.Reason, out.Message = "ReadOnce", "everything was read once: what has changed since is not in it"
 	case late > 0:
-		out.Reason, out.Message = "NotWatched", fmt.Sprintf("%d kinds are not followed", late)
+		out.Reason, out.Message = "NotWatched", fmt.Sprintf("%d kinds are not followed%s", late, why)
+	case a.namespacesMissed() != "":
+		out.Reason, out.Message = "NotWatched", a.namespacesMissed()
 	case stale > 0:
 		out.Reason, out.Message = v1alpha1.ReasonInventoryStale, fmt.Sprintf("what %d constraints read is not followed any more", stale)
 	case waiting > 0:

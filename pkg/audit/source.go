@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"strconv"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,8 +32,11 @@ const (
 	listBuffer, watchBuffer = 32 << 10, 4 << 10
 )
 
-// event is a change of an object, a bookmark, or the end of a watch that cannot
-// be resumed.
+// holding is the kind of an event that a watch has lasted for more than a moment.
+const holding watch.EventType = "HOLDING"
+
+// event is a change of an object, a bookmark, that a watch holds, or the end of
+// one that cannot be resumed.
 type event struct {
 	kind     watch.EventType
 	object   *unstructured.Unstructured
@@ -222,16 +226,22 @@ func (s source) named(v any) (*unstructured.Unstructured, error) {
 	return &unstructured.Unstructured{Object: fields}, nil
 }
 
+var errBrief = errors.New("watches end as soon as they are made")
+
 // follow sends what happens from a resource version on until ctx ends. A watch
-// that ends is resumed where it was; if that is not possible the error is sent
-// and nothing after it.
+// that ends is resumed where it was; if that is not possible, or fails for
+// longer than lastRetry, the error is sent and nothing after it.
 func (s source) follow(ctx context.Context, version string, out chan<- event) {
 	retry := firstRetry
 	for ctx.Err() == nil {
 		began := s.a.o.Clock.Now()
 		next, err := s.watchOnce(ctx, version, out)
-		if next != version {
+		held := err == nil && s.a.o.Clock.Since(began) >= brief
+		if held || next != version {
 			version, retry = next, firstRetry
+		}
+		if err == nil && !held && retry > lastRetry {
+			err = errBrief
 		}
 		if err != nil && (!passing(err) || retry > lastRetry) {
 			s.send(ctx, out, event{err: s.failure(verbWatch, err)})
@@ -240,7 +250,7 @@ func (s source) follow(ctx context.Context, version string, out chan<- event) {
 		if err != nil && ctx.Err() == nil {
 			s.erred(s.failure(verbWatch, err))
 		}
-		if s.a.o.Clock.Since(began) < brief {
+		if !held {
 			s.a.sleep(ctx, jitter(retry))
 			retry *= 2
 		}
@@ -249,7 +259,7 @@ func (s source) follow(ctx context.Context, version string, out chan<- event) {
 
 // passing tells whether another watch may go on where this one failed.
 func passing(err error) bool {
-	return !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) && !lasting(err) && !apierrors.IsUnauthorized(err)
+	return !expired(err) && !lasting(err) && !apierrors.IsUnauthorized(err)
 }
 
 func (s source) send(ctx context.Context, out chan<- event, e event) bool {
@@ -271,6 +281,7 @@ func (s source) watchOnce(ctx context.Context, version string, out chan<- event)
 		return version, err
 	}
 	defer body.Close()
+	defer s.hold(ctx, out)()
 	for docs := newDocuments(body, watchBuffer); ; {
 		text, err := docs.value()
 		if err != nil {
@@ -286,6 +297,19 @@ func (s source) watchOnce(ctx context.Context, version string, out chan<- event)
 			return version, nil
 		}
 	}
+}
+
+// hold sends in a moment that a watch holds, unless what it returns is called
+// before.
+func (s source) hold(parent context.Context, out chan<- event) (end func()) {
+	ctx, cancel := context.WithCancel(parent)
+	var task sync.WaitGroup
+	task.Go(func() {
+		if s.a.sleep(ctx, brief) {
+			s.send(ctx, out, event{kind: holding})
+		}
+	})
+	return func() { cancel(); task.Wait() }
 }
 
 // number orders resource versions, as those of a kind may be (apimachinery
