@@ -96,6 +96,10 @@ const (
 	// ReasonReading says that objects came and went in a window in which nothing
 	// was followed, and that what is there now is being read.
 	ReasonReading = "Reading"
+	// ReasonNotInForce says that the constraint is not judged by as it is: it or
+	// its template has errors. The counts are those of before, or by the version
+	// of before where that is judged by.
+	ReasonNotInForce = "NotInForce"
 	// ReasonNotAsked says that the constraint asks for nothing at audit.
 	ReasonNotAsked = "NotAsked"
 	// ReasonNotAuditable says that the policy reads what only a request has.
