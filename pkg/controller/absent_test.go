@@ -6,8 +6,6 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
-	"github.com/fusegate/fusegate/pkg/engine"
 )
 
 // TestNotInForce follows which constraints are not judged by as they are, and
@@ -58,12 +56,6 @@ func TestNotInForce(t *testing.T) {
 		p.awaitSays(t, "AbsentPolicy", "one: fine 1")
 		expect(p, "nothing", "")
 	}
-	needy := template("AbsentPolicy", "fine", "string")
-	needy.SetAnnotations(map[string]string{engine.AnnotationRequires: "bad"})
-	apply(t, c, needy)
-	expect(first, "a template with a bad annotation", "the version before stays in force")
-	apply(t, c, template("AbsentPolicy", "fine", "string"))
-	expect(first, "nothing any more", "")
 	apply(t, c, broken("bogus"))
 	expect(first, "an error again", "bogus")
 	if err := c.Delete(t.Context(), constraint("AbsentPolicy", "one", "")); err != nil {

@@ -113,7 +113,6 @@ func (i *Ingest) compile(ctx context.Context, u *unstructured.Unstructured, crd 
 	now := version{uid: u.GetUID(), generation: u.GetGeneration(), kind: kindOf(u), requires: u.GetAnnotations()[engine.AnnotationRequires]}
 	before, known := i.ingested[name]
 	if before == now {
-		i.unrefuse(name)
 		return nil, nil
 	}
 	if r, refused := i.refused[name]; refused && r.version == now {
@@ -153,15 +152,6 @@ func (i *Ingest) refuse(ctx context.Context, name string, now version, err error
 	i.refused[name] = refusal{version: now, errs: templateErrors(err)}
 	i.requeueConstraints(i.watches.kind(name))
 	return i.refused[name].errs, nil
-}
-
-// unrefuse forgets that a version of a template did not compile, which has been
-// taken back.
-func (i *Ingest) unrefuse(name string) {
-	if _, refused := i.refused[name]; refused {
-		delete(i.refused, name)
-		i.requeueConstraints(i.watches.kind(name))
-	}
 }
 
 func kindOf(template *unstructured.Unstructured) string {
