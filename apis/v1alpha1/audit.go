@@ -29,7 +29,8 @@ const (
 	// ReasonWritten is the only one with the status True.
 	ReasonWritten = "Written"
 	// ReasonNotWritten says that reports could not be written, for example
-	// because the cluster does not know their kind.
+	// because the cluster does not know their kind; as that of a gap, that the
+	// status of a constraint could not be.
 	ReasonNotWritten = "NotWritten"
 	// ReasonTooMany says that there are as many as may be.
 	ReasonTooMany = "TooMany"
@@ -59,7 +60,9 @@ type AuditReportStatus struct {
 	// LagMilliseconds is how long the latest change took from its arrival to
 	// its verdict.
 	LagMilliseconds int64 `json:"lagMilliseconds"`
-	// TotalViolations does not count ExemptViolations.
+	// TotalViolations adds up what is found by the constraints, and by those by
+	// which nothing is known yet what was found before. It does not count
+	// ExemptViolations.
 	TotalViolations  int64 `json:"totalViolations"`
 	ExemptViolations int64 `json:"exemptViolations"`
 	// Faults are verdicts that could not be had.
@@ -91,8 +94,8 @@ type AuditedKind struct {
 type AuditGap struct {
 	Group string `json:"group"`
 	Kind  string `json:"kind,omitempty"`
-	// Constraint, Namespace and Name are set where the verdict on one object
-	// is missing.
+	// Constraint is set where the gap is one constraint's, and Namespace and
+	// Name too where the verdict on one object is missing.
 	Constraint string `json:"constraint,omitempty"`
 	Namespace  string `json:"namespace,omitempty"`
 	Name       string `json:"name,omitempty"`

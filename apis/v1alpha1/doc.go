@@ -97,6 +97,10 @@ const (
 	// was followed, and that what is there now is being read, or is read now and
 	// then where it cannot be followed.
 	ReasonReading = "Reading"
+	// ReasonNotInForce says that the constraint is not judged by as it is: it or
+	// its template has errors. The counts are those of before, or by the version
+	// of before where that is judged by.
+	ReasonNotInForce = "NotInForce"
 	// ReasonNotAsked says that the constraint asks for nothing at audit.
 	ReasonNotAsked = "NotAsked"
 	// ReasonInventoryStale says that the policy reads objects which are not

@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -25,6 +26,7 @@ import (
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/audit"
 	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/policy"
 	reporting "github.com/fusegate/fusegate/pkg/report"
 	"github.com/fusegate/fusegate/pkg/status"
 )
@@ -45,13 +47,23 @@ func (p *parts) addAudit() error {
 	}
 	a, err := audit.New(audit.Options{
 		Config: p.mgr.GetConfig(), Discovery: p.catalog, Reviewer: p.engine, Perimeter: p.perimeter, Sink: sink, Objects: objects,
-		Ready: p.inventory.Err, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
+		Ready: p.inventory.Err, NotInForce: p.notInForce, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
 		Crowded: p.crowded, Metrics: metrics.Registry, Log: p.log.WithName("audit"),
 	})
 	if err != nil {
 		return err
 	}
 	return p.mgr.Add(a)
+}
+
+// notInForce are the constraints that the engine does not have as they are.
+func (p *parts) notInForce() []audit.NotInForce {
+	all := p.ingest.NotInForce()
+	out := make([]audit.NotInForce, len(all))
+	for i, x := range all {
+		out[i] = audit.NotInForce(x)
+	}
+	return out
 }
 
 // spare leaves memory, and if no requests are served processors too, to others.
@@ -94,6 +106,7 @@ type auditSink struct {
 	mu sync.Mutex
 	// settled holds, by constraint, what was last compared or written.
 	settled  map[string]settledAudit
+	failing  map[string]failedAudit // by constraint
 	compared time.Time
 	// refreshes is how many more may be written for their time alone in this
 	// round.
@@ -113,7 +126,7 @@ const compareEvery = 10 * time.Second
 const refreshWithin = 20
 
 func newAuditSink(c client.Client, recorder events.EventRecorder, resync time.Duration) *auditSink {
-	return &auditSink{client: c, resync: resync, news: newAuditNews(recorder), settled: map[string]settledAudit{}}
+	return &auditSink{client: c, resync: resync, news: newAuditNews(recorder), settled: map[string]settledAudit{}, failing: map[string]failedAudit{}}
 }
 
 // settledAudit is an outcome that needs no more writing as long as the
@@ -124,8 +137,21 @@ type settledAudit struct {
 	version string
 }
 
-// Constraints implements audit.Sink.
-func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) error {
+// failedAudit is a constraint whose status could not be written: why, and when to
+// try again.
+type failedAudit struct {
+	err   error
+	next  time.Time
+	delay time.Duration
+}
+
+// firstAuditRetry and lastAuditRetry are how long not to try again after a
+// failure, which doubles with each.
+const firstAuditRetry, lastAuditRetry = time.Second, 30 * time.Second
+
+// Constraints implements audit.Sink. What cannot be written keeps nothing else
+// from being written.
+func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) []audit.Unwritten {
 	errs := make([]error, len(outcomes))
 	var tasks sync.WaitGroup
 	slots := make(chan struct{}, auditWriters)
@@ -141,29 +167,78 @@ func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) 
 		slots <- struct{}{}
 		tasks.Go(func() {
 			defer func() { <-slots }()
-			errs[i] = s.constraint(ctx, o)
+			errs[i] = s.tryConstraint(ctx, o)
 		})
 	}
 	tasks.Wait()
 	s.forget(outcomes)
-	for _, err := range errs {
-		if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-			return err
+	var out []audit.Unwritten
+	for i, err := range errs {
+		if err != nil {
+			out = append(out, audit.Unwritten{Kind: outcomes[i].Constraint.Kind, Name: outcomes[i].Constraint.Name, Err: err})
 		}
 	}
-	return nil
+	return out
+}
+
+// tryConstraint writes one outcome, if it is not too early to try that again. A
+// constraint that has changed or gone meanwhile is no failure.
+func (s *auditSink) tryConstraint(ctx context.Context, o *audit.Outcome) error {
+	key := o.Constraint.String()
+	s.mu.Lock()
+	failed, again := s.failing[key]
+	s.mu.Unlock()
+	if again && time.Now().Before(failed.next) {
+		return failed.err
+	}
+	err := s.constraint(ctx, o)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil || apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		delete(s.failing, key)
+		return nil
+	}
+	failed.err, failed.delay = err, min(max(2*failed.delay, firstAuditRetry), lastAuditRetry)
+	failed.next = time.Now().Add(failed.delay)
+	s.failing[key] = failed
+	return err
+}
+
+// Before implements audit.Sink.
+func (s *auditSink) Before(ctx context.Context, constraint policy.Constraint, uid types.UID) (audit.Before, error) {
+	u := newConstraint(constraint.Kind)
+	err := s.client.Get(ctx, client.ObjectKey{Name: constraint.Name}, u, client.UnsafeDisableDeepCopy)
+	if apierrors.IsNotFound(err) || err == nil && u.GetUID() != uid {
+		return audit.Before{}, nil
+	}
+	if err != nil {
+		return audit.Before{}, fmt.Errorf("reading what was found by %s: %w", constraint, err)
+	}
+	was, err := status.AuditOf(u)
+	if err != nil {
+		return audit.Before{}, err
+	}
+	return audit.Before{
+		Counted: !was.Uncounted, Total: was.Total, Exempt: was.Exempt, At: was.At,
+		Violations: was.Violations, ExemptViolations: was.ExemptViolations,
+	}, nil
+}
+
+func newConstraint(kind string) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{}
+	u.SetAPIVersion(engine.ConstraintGroup + "/v1beta1")
+	u.SetKind(kind)
+	return u
 }
 
 // constraint writes one outcome unless the constraint has changed since.
 func (s *auditSink) constraint(ctx context.Context, o *audit.Outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, auditWriteTimeout)
 	defer cancel()
-	if !s.served(ctx, o.Constraint.Kind) {
+	if !s.served(ctx, o.Constraint.Kind, o.Reason == v1alpha1.ReasonNotInForce) {
 		return nil
 	}
-	u := &unstructured.Unstructured{}
-	u.SetAPIVersion(engine.ConstraintGroup + "/v1beta1")
-	u.SetKind(o.Constraint.Kind)
+	u := newConstraint(o.Constraint.Kind)
 	if err := s.client.Get(ctx, client.ObjectKey{Name: o.Constraint.Name}, u, client.UnsafeDisableDeepCopy); err != nil {
 		return err
 	}
@@ -197,14 +272,15 @@ func (s *auditSink) knows(o *audit.Outcome) bool {
 	return s.settled[o.Constraint.String()].outcome == o
 }
 
-// served tells whether the constraints of a kind have a template and a CRD that
-// are to stay.
-func (s *auditSink) served(ctx context.Context, kind string) bool {
+// served tells whether the constraints of a kind have a CRD that is to stay, and a
+// template, unless they may be orphans.
+func (s *auditSink) served(ctx context.Context, kind string, orphans bool) bool {
 	key := client.ObjectKey{Name: strings.ToLower(kind)}
 	template := &unstructured.Unstructured{}
 	template.SetAPIVersion(engine.TemplateGroup + "/v1")
 	template.SetKind("ConstraintTemplate")
-	if s.client.Get(ctx, key, template, client.UnsafeDisableDeepCopy) != nil || template.GetDeletionTimestamp() != nil {
+	err := s.client.Get(ctx, key, template, client.UnsafeDisableDeepCopy)
+	if err != nil && !(orphans && apierrors.IsNotFound(err)) || template.GetDeletionTimestamp() != nil {
 		return false
 	}
 	crd := &apiextensionsv1.CustomResourceDefinition{}
@@ -218,7 +294,7 @@ func finding(o *audit.Outcome) status.Audit {
 		condition.Status = metav1.ConditionFalse
 	}
 	return status.Audit{
-		Total: o.Total, Exempt: o.Exempt, Violations: o.Violations, ExemptViolations: o.ExemptViolations,
+		Uncounted: o.Uncounted, Total: o.Total, Exempt: o.Exempt, Violations: o.Violations, ExemptViolations: o.ExemptViolations,
 		At: o.At, Read: o.Read, Condition: condition,
 	}
 }
@@ -244,6 +320,7 @@ func (s *auditSink) forget(outcomes []*audit.Outcome) {
 		present[o.Constraint.String()] = true
 	}
 	maps.DeleteFunc(s.settled, func(key string, _ settledAudit) bool { return !present[key] })
+	maps.DeleteFunc(s.failing, func(key string, _ failedAudit) bool { return !present[key] })
 	s.news.forget(present)
 }
 

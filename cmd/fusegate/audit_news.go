@@ -63,7 +63,7 @@ func (n *auditNews) tell(u *unstructured.Unstructured, o *audit.Outcome) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	before, now := n.said[constraintKey(u)], o.Total > 0
-	if before.violated == now || time.Since(before.at) < newsEvery || !o.Complete && !now || !n.limit.Allow() {
+	if before.violated == now || now && len(o.Violations) == 0 || time.Since(before.at) < newsEvery || !o.Complete && !now || !n.limit.Allow() {
 		return
 	}
 	n.said[constraintKey(u)] = said{uid: u.GetUID(), violated: now, at: time.Now()}

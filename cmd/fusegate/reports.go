@@ -56,7 +56,7 @@ func (p *parts) newReporter(sink *auditSink) (audit.ObjectSink, error) {
 // describe reads the annotations of a constraint and its template from the
 // cache.
 func (s *auditSink) describe(ctx context.Context, c policy.Constraint) reporting.Description {
-	if !s.served(ctx, c.Kind) {
+	if !s.served(ctx, c.Kind, false) {
 		return reporting.Description{}
 	}
 	template, constraint := &unstructured.Unstructured{}, &unstructured.Unstructured{}

@@ -46,8 +46,12 @@ type Reviewer interface {
 // seconds after, and every ten seconds otherwise.
 type Sink interface {
 	// Constraints is given the outcome of every constraint that is known in
-	// full, or cannot be known in full. An outcome must not be changed.
-	Constraints(ctx context.Context, outcomes []*Outcome) error
+	// full, or cannot be known in full. An outcome must not be changed. It
+	// returns those that could not be recorded, sorted.
+	Constraints(ctx context.Context, outcomes []*Outcome) []Unwritten
+	// Before returns what was last recorded of a constraint, by whichever
+	// process; that is nothing if there is none with this UID.
+	Before(ctx context.Context, constraint policy.Constraint, uid types.UID) (Before, error)
 	// Report is given the report, whose conditions have no transition times.
 	Report(ctx context.Context, report v1alpha1.AuditReportStatus) error
 }
@@ -60,6 +64,9 @@ type Outcome struct {
 	// Total and Exempt count the violations; the objects of exempt ones are
 	// outside the perimeter, so that they cannot be enforced.
 	Total, Exempt int64
+	// Uncounted tells that nothing was ever found out by it: then the counts
+	// are not known, which is not zero.
+	Uncounted bool
 	// Violations and ExemptViolations are the lowest by group, version, kind,
 	// namespace, name and message.
 	Violations, ExemptViolations []v1alpha1.Violation
@@ -117,6 +124,10 @@ type Options struct {
 	Objects ObjectSink
 	// Ready returns why not all constraints are known yet; nil means they are.
 	Ready func() error
+	// NotInForce returns the constraints that the Reviewer does not know, or
+	// not as they are. The counts of those are kept, and the report has a gap
+	// for each. It is called about once a second.
+	NotInForce func() []NotInForce
 	// Limit is how many violations of a constraint are listed.
 	Limit int
 	// Resync is how often every kind is read anew as a whole, give or take a
@@ -155,6 +166,9 @@ func (o Options) withDefaults() Options {
 	if o.Crowded == nil {
 		o.Crowded = func() bool { return false }
 	}
+	if o.NotInForce == nil {
+		o.NotInForce = func() []NotInForce { return nil }
+	}
 	if o.Ready == nil {
 		o.Ready = func() error { return nil }
 	}
@@ -184,10 +198,14 @@ type Auditor struct {
 	known    map[name]*constraint
 	kinds    map[schema.GroupKind]*kind
 	unserved map[string]error // by group: why it is not known what it serves
-	// firstPlan is when it was first known what the constraints ask.
-	firstPlan time.Time
-	readings  uint64
-	dirty     map[*constraint]bool
+	absent   map[name]*absent // constraints that are not in force
+	// unwritten are those whose outcome the sink could not record.
+	unwritten map[name]unwritten
+	// firstPlan is when it was first known what the constraints ask, and began
+	// when that was first asked.
+	firstPlan, began time.Time
+	readings         uint64
+	dirty            map[*constraint]bool
 	// changedObjects are those of which the ObjectSink has to be told.
 	changedObjects map[objectRef]struct{}
 	lag            time.Duration

@@ -365,3 +365,35 @@ func TestOnlyTheNew(t *testing.T) {
 	w.await("a change", map[string][]string{"first": {"ConfigMap audit-new/one lacks owner"}, "second": {}})
 	w.remove(configMaps, "audit-new", "one")
 }
+
+// TestGeneration tells another generation of a constraint that asks the same, and
+// reads nothing for it.
+func TestGeneration(t *testing.T) {
+	w := newWorld(t, audit.Options{})
+	w.namespace("audit-generation")
+	w.template("Wants", "lacks")
+	w.object("ConfigMap", "audit-generation", "one")
+	c := parse(t, `{apiVersion: constraints.gatekeeper.sh/v1beta1, kind: Wants, metadata: {name: owners}, spec: {match: {kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-generation], name: one}, parameters: {label: owner}}}`)
+	add := func(generation int64) {
+		t.Helper()
+		c.SetGeneration(generation)
+		if err := w.engine.AddConstraint(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		await(t, fmt.Sprintf("generation %d", generation), func() error {
+			w.sink.mu.Lock()
+			defer w.sink.mu.Unlock()
+			if len(w.sink.outcomes) != 1 || w.sink.outcomes[0].Generation != generation || w.sink.outcomes[0].Total != 1 {
+				return fmt.Errorf("got %+v", w.sink.outcomes)
+			}
+			return nil
+		})
+	}
+	add(1)
+	lists := w.wire.listed("/configmaps")
+	add(2)
+	if n := w.wire.listed("/configmaps") - lists; n > 0 {
+		t.Errorf("another generation had %d lists made", n)
+	}
+	w.remove(configMaps, "audit-generation", "one")
+}

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
@@ -121,10 +122,13 @@ func newWorld(t *testing.T, o audit.Options) *world {
 	return w
 }
 
-// start starts an auditor.
+// start starts an auditor, which finds what the one before has told.
 func (w *world) start(o audit.Options) {
 	w.t.Helper()
 	r := &run{sink: &memory{}, done: make(chan error, 1)}
+	if w.run != nil {
+		r.sink.before = w.sink.outcomes
+	}
 	o.Config, o.Reviewer, o.Sink = w.config, counting{w.engine, &w.judged}, r.sink
 	var err error
 	if r.auditor, err = audit.New(o); err != nil {
@@ -293,13 +297,39 @@ type memory struct {
 	mu       sync.Mutex
 	outcomes []*audit.Outcome
 	report   v1alpha1.AuditReportStatus
+	// before is what another has told, and refused the constraints of which
+	// nothing can be recorded.
+	before  []*audit.Outcome
+	refused map[string]error
 	// least is the lowest total that was ever seen of a constraint.
 	least map[string]int64
+	// told is how many reports there were, and fewest the lowest total of one.
+	told   int
+	fewest int64
 }
 
-func (m *memory) Constraints(_ context.Context, outcomes []*audit.Outcome) error {
+func (m *memory) Before(_ context.Context, constraint policy.Constraint, uid types.UID) (audit.Before, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for _, o := range m.before {
+		if o.Constraint.String() == constraint.String() && o.UID == uid {
+			return audit.Before{
+				Counted: !o.Uncounted, Total: o.Total, Exempt: o.Exempt, At: o.At,
+				Violations: o.Violations, ExemptViolations: o.ExemptViolations,
+			}, nil
+		}
+	}
+	return audit.Before{}, nil
+}
+
+func (m *memory) Constraints(_ context.Context, outcomes []*audit.Outcome) (failed []audit.Unwritten) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, o := range outcomes {
+		if err := m.refused[o.Constraint.Name]; err != nil {
+			failed = append(failed, audit.Unwritten{Kind: o.Constraint.Kind, Name: o.Constraint.Name, Err: err})
+		}
+	}
 	m.outcomes = outcomes
 	if m.least == nil {
 		m.least = map[string]int64{}
@@ -309,14 +339,32 @@ func (m *memory) Constraints(_ context.Context, outcomes []*audit.Outcome) error
 			m.least[o.Constraint.Name] = o.Total
 		}
 	}
-	return nil
+	return failed
 }
 
 func (m *memory) Report(_ context.Context, r v1alpha1.AuditReportStatus) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.report = r
+	m.told++
+	if m.told == 1 || r.TotalViolations < m.fewest {
+		m.fewest = r.TotalViolations
+	}
 	return nil
+}
+
+// reported is the last report, and the lowest total of any.
+func (m *memory) reported() (last v1alpha1.AuditReportStatus, fewest int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.report, m.fewest
+}
+
+// refuse has nothing recorded of a constraint as long as there is an error.
+func (m *memory) refuse(constraint string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.refused = map[string]error{constraint: err}
 }
 
 func (m *memory) forgetLeast() {

@@ -85,6 +85,11 @@ func (m *auditMetrics) show(a *Auditor, r v1alpha1.AuditReportStatus, oldest tim
 		}
 	}
 	m.unset(name{})
+	for n, x := range a.absent {
+		if !a.covers(n, x) {
+			reasons[v1alpha1.ReasonNotInForce]++
+		}
+	}
 	for action, n := range rest {
 		m.set(name{}, action, n, exempt)
 	}

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,57 +11,6 @@ import (
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
-// publish hands results to the sink until ctx ends. It goes on for a while after
-// the last news, since a sink may have reason to write later.
-func (a *Auditor) publish(ctx context.Context) {
-	said := ""
-	for since := 0; a.sleep(ctx, round); since++ {
-		if !a.isPlanned() {
-			continue
-		}
-		if a.hasNews() {
-			since = 0
-		}
-		if since > quiet && since%quiet != 0 {
-			continue
-		}
-		err := a.o.Sink.Constraints(ctx, a.outcomes())
-		if err == nil {
-			err = a.o.Sink.Report(ctx, a.Report())
-		}
-		if err == nil || ctx.Err() != nil {
-			said = ""
-			continue
-		}
-		since = 0
-		if said != err.Error() {
-			said = err.Error()
-			a.o.Log.Error(err, "audit results not up to date; trying again")
-		}
-	}
-}
-
-// hasNews tells whether there may be something to say that was not said.
-func (a *Auditor) hasNews() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.stirred || len(a.dirty) > 0 || !a.namespaces.blind.IsZero() && !a.namespaces.blindSaid {
-		return true
-	}
-	for _, k := range a.kinds {
-		if !k.blind.IsZero() && !k.blindSaid {
-			return true
-		}
-	}
-	return false
-}
-
-func (a *Auditor) isPlanned() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return !a.firstPlan.IsZero()
-}
-
 // outcomes returns those of all constraints whose kinds have been read since
 // they are as they are, sorted. Others keep what they have until then.
 func (a *Auditor) outcomes() []*Outcome {
@@ -71,7 +19,7 @@ func (a *Auditor) outcomes() []*Outcome {
 	a.tellBlind()
 	changed := map[*constraint]*lists{}
 	for c := range a.dirty {
-		if known, _ := a.readable(c); known {
+		if known, _ := a.readable(c); known && (c.past.recalled || a.once) {
 			changed[c] = &lists{enforceable: lowest{limit: a.o.Limit}, exempt: lowest{limit: a.o.Limit}}
 		}
 	}
@@ -81,6 +29,7 @@ func (a *Auditor) outcomes() []*Outcome {
 		c.cached = a.outcome(c, l)
 		if c.scope.Withheld == nil {
 			c.last = c.cached
+			c.settle(a.unreadBy(c) == nil)
 		}
 		delete(a.dirty, c)
 	}
@@ -89,9 +38,8 @@ func (a *Auditor) outcomes() []*Outcome {
 			out = append(out, c.cached)
 		}
 	}
-	slices.SortFunc(out, func(x, y *Outcome) int {
-		return cmp.Or(cmp.Compare(x.Constraint.Kind, y.Constraint.Kind), cmp.Compare(x.Constraint.Name, y.Constraint.Name))
-	})
+	out = append(out, a.absentOutcomes()...)
+	slices.SortFunc(out, func(x, y *Outcome) int { return compareConstraints(x.Constraint, y.Constraint) })
 	return out
 }
 
@@ -118,37 +66,81 @@ func (a *Auditor) readable(c *constraint) (known bool, gaps []string) {
 
 // outcome is what there is to say about c. The caller holds the lock.
 func (a *Auditor) outcome(c *constraint, l *lists) *Outcome {
-	out := &Outcome{Constraint: c.scope.Constraint, UID: c.scope.UID, Generation: c.scope.Generation, At: a.o.Clock.Now(), Complete: true, Reason: v1alpha1.ReasonAudited}
+	out := &Outcome{
+		Constraint: c.scope.Constraint, UID: c.scope.UID, Generation: c.scope.Generation, At: a.o.Clock.Now(), Read: a.readBy(c),
+		Complete: true, Reason: v1alpha1.ReasonAudited,
+	}
+	faults, kept := a.count(out, c, l)
+	_, gaps := a.readable(c)
+	switch {
+	case !c.scope.Acts():
+		out.Complete, out.Reason, out.Message = false, v1alpha1.ReasonNotAsked, "its actions ask for nothing at audit"
+	case c.scope.Withheld != nil:
+		out.take(c.past.before)
+		out.Complete, out.Reason = false, v1alpha1.ReasonInventoryIncomplete
+		out.Message = "nothing is judged by it: " + c.scope.Withheld.Error()
+	default:
+		out.explain(c, gaps, a.unsettled(c), faults, l)
+		if kept > 0 {
+			out.Message += fmt.Sprintf("; %d violations of what was not read were found before that", kept)
+		}
+	}
+	if x := a.absence(c); x != nil {
+		out.absent(x.NotInForce)
+	}
+	return out
+}
+
+// count fills in what was found by c, and of kinds that have not been read what
+// was found before. It returns how often the policy failed, and how much was
+// found before.
+func (a *Auditor) count(out *Outcome, c *constraint, l *lists) (faults, kept int64) {
+	var unread counts
+	var violations, exempt []foundIn // in kinds that were read
+	for _, k := range a.kinds {
+		n := k.counts[c]
+		if n == nil || !k.constraints[c] {
+			continue
+		}
+		faults += n.faults
+		if k.unread(c) {
+			unread.violations, unread.exempt = unread.violations+n.violations, unread.exempt+n.exempt
+			continue
+		}
+		violations, exempt = append(violations, foundIn{k.gvk, n.violations}), append(exempt, foundIn{k.gvk, n.exempt})
+		out.Total, out.Exempt = out.Total+n.violations, out.Exempt+n.exempt
+	}
 	out.Violations, out.ExemptViolations = l.enforceable.entries(c), l.exempt.entries(c)
-	var faults int64
+	if only := a.unreadBy(c); only != nil {
+		b := c.past.before
+		list, total := carry(b.Violations, b.Total, violations, only)
+		apart, exempts := carry(b.ExemptViolations, b.Exempt, exempt, only)
+		out.Violations, out.ExemptViolations = merge(out.Violations, list, a.o.Limit), merge(out.ExemptViolations, apart, a.o.Limit)
+		unread.violations, unread.exempt = max(unread.violations, total), max(unread.exempt, exempts)
+		kept = total + exempts
+	}
+	out.Total, out.Exempt = out.Total+unread.violations, out.Exempt+unread.exempt
+	return faults, kept
+}
+
+// readBy is when all that c matches was last read as a whole, zero if some of it
+// never was.
+func (a *Auditor) readBy(c *constraint) time.Time {
+	oldest := a.firstPlan
+	none := true
 	for _, k := range a.kinds {
 		if !k.constraints[c] {
 			continue
-		}
-		if n := k.counts[c]; n != nil {
-			out.Total, out.Exempt, faults = out.Total+n.violations, out.Exempt+n.exempt, faults+n.faults
 		}
 		read := k.sweptAt
 		if k.readAt[c].After(read) {
 			read = k.readAt[c]
 		}
-		if out.Read.IsZero() || read.Before(out.Read) {
-			out.Read = read
+		if none || read.Before(oldest) {
+			oldest, none = read, false
 		}
 	}
-	if out.Read.IsZero() {
-		out.Read = a.firstPlan
-	}
-	if !c.scope.Acts() {
-		out.Complete, out.Reason, out.Message = false, v1alpha1.ReasonNotAsked, "its actions ask for nothing at audit"
-		return out
-	}
-	if c.scope.Withheld != nil {
-		return out.withheld(c)
-	}
-	_, gaps := a.readable(c)
-	out.explain(c, gaps, a.unsettled(c), faults, l)
-	return out
+	return oldest
 }
 
 // short is how long changes may be missed until that is said: a watch that is
@@ -187,17 +179,6 @@ func (a *Auditor) tellBlind() {
 		n.blindSaid = true
 		a.touchReaders()
 	}
-}
-
-// withheld is the outcome of a constraint that is not judged by: what was found
-// when it last was.
-func (o *Outcome) withheld(c *constraint) *Outcome {
-	if c.last != nil {
-		o.Total, o.Exempt, o.Violations, o.ExemptViolations = c.last.Total, c.last.Exempt, c.last.Violations, c.last.ExemptViolations
-	}
-	o.Complete, o.Reason = false, v1alpha1.ReasonInventoryIncomplete
-	o.Message = "nothing is judged by it: " + c.scope.Withheld.Error()
-	return o
 }
 
 func (o *Outcome) explain(c *constraint, gaps []string, unsettled string, faults int64, l *lists) {

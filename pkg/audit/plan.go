@@ -29,7 +29,11 @@ type constraint struct {
 	// since is the sequence with which the scope became what it is, and data
 	// the one with which what its policy reads beside the object did.
 	since, data uint64
-	// last is the outcome before it was withheld.
+	// first is the sequence with which it began to be judged by.
+	first uint64
+	// past is what was found before that.
+	past *past
+	// last is the last outcome in which it was judged by.
 	last *Outcome
 	// cached is the last outcome, nil when it has changed.
 	cached *Outcome
@@ -97,9 +101,7 @@ func (a *Auditor) refresh(ctx context.Context, news bool) time.Duration {
 	resources := calm(discovered, scopes)
 	gone := a.update(ctx, scopes, resources, failed)
 	soon := len(failed) > 0 || a.asksForUnserved(resources)
-	if a.firstPlan.IsZero() {
-		a.firstPlan = a.o.Clock.Now()
-	}
+	a.plan(failed)
 	a.mu.Unlock()
 	for _, k := range gone {
 		k.stop()
@@ -112,6 +114,19 @@ func (a *Auditor) refresh(ctx context.Context, news bool) time.Duration {
 		a.planned = planned{discovered, again}
 	}
 	return again
+}
+
+// plan notes that it is known what the constraints ask. As long as nothing is
+// known of what the cluster serves there is nothing to say; only if that lasts,
+// that is what there is to say.
+func (a *Auditor) plan(failed map[string]error) {
+	now := a.o.Clock.Now()
+	if a.began.IsZero() {
+		a.began = now
+	}
+	if a.firstPlan.IsZero() && (failed[everyGroup] == nil || now.Sub(a.began) > patience) {
+		a.firstPlan = now
+	}
 }
 
 // restless are kinds of which there is news all the time, and of which nobody
@@ -213,7 +228,8 @@ func (a *Auditor) constraints(scopes []engine.AuditScope) {
 			a.known[n] = c
 		}
 		if c.since == 0 || c.scope.Revision != s.Revision {
-			c.since, changed = next, true
+			c.changed(s, next)
+			changed = true
 		}
 		if c.scope.Data != s.Data {
 			c.data, changed = next, true
@@ -226,6 +242,7 @@ func (a *Auditor) constraints(scopes []engine.AuditScope) {
 	for n, c := range a.known {
 		if !present[n] {
 			changed = true
+			a.left(c)
 			delete(a.known, n)
 			delete(a.dirty, c)
 			a.metrics.forget(c)
@@ -233,6 +250,26 @@ func (a *Auditor) constraints(scopes []engine.AuditScope) {
 	}
 	if changed {
 		a.sequence = next
+	}
+}
+
+// changed notes that verdicts by the constraint may change with what it becomes.
+func (c *constraint) changed(to engine.AuditScope, next uint64) {
+	switch {
+	case c.past == nil || c.scope.UID != to.UID:
+		c.first, c.last, c.past = next, nil, &past{Constraint: to.Constraint, UID: to.UID}
+	case c.scope.Withheld != nil && to.Withheld == nil:
+		c.first = next
+	case c.scope.Withheld == nil && to.Withheld != nil && c.last != nil:
+		c.past = c.last.past()
+	}
+	c.since = next
+}
+
+// settle forgets what was found before, once all has been read.
+func (c *constraint) settle(read bool) {
+	if read {
+		c.past = &past{Constraint: c.past.Constraint, UID: c.past.UID, recalled: true}
 	}
 }
 

@@ -32,18 +32,19 @@ func (a *Auditor) Report() v1alpha1.AuditReportStatus {
 }
 
 func (a *Auditor) report(uid string) v1alpha1.AuditReportStatus {
-	out := v1alpha1.AuditReportStatus{ClusterUID: uid, Constraints: int64(len(a.known)), LagMilliseconds: a.lag.Milliseconds()}
+	out := v1alpha1.AuditReportStatus{ClusterUID: uid, LagMilliseconds: a.lag.Milliseconds()}
 	var waiting int
-	oldest := a.firstPlan
+	oldest, none := a.firstPlan, true
 	for _, k := range a.sortedKinds() {
 		out.Kinds = append(out.Kinds, k.report(&out))
 		if k.swept < k.wanted || k.sweptAt.IsZero() || !k.blind.IsZero() {
 			waiting++
 		}
-		if oldest.IsZero() || k.sweptAt.Before(oldest) || oldest.Equal(a.firstPlan) {
-			oldest = k.sweptAt
+		if none || k.sweptAt.Before(oldest) { // never is before everything
+			oldest, none = k.sweptAt, false
 		}
 	}
+	a.total(&out)
 	if !oldest.IsZero() {
 		at := metav1.NewTime(oldest.UTC().Truncate(time.Second))
 		out.LastFullPass = &at
@@ -53,6 +54,31 @@ func (a *Auditor) report(uid string) v1alpha1.AuditReportStatus {
 	out.Conditions = []metav1.Condition{complete(out, waiting, a.overlooked()), a.current(waiting)}
 	a.metrics.show(a, out, oldest)
 	return out
+}
+
+// total adds up what is said of the constraints, so that what was found before
+// counts until it is known what is there now.
+func (a *Auditor) total(out *v1alpha1.AuditReportStatus) {
+	add := func(total, exempt int64) {
+		out.Constraints++
+		out.TotalViolations += total
+		out.ExemptViolations += exempt
+	}
+	for _, c := range a.known {
+		switch {
+		case c.cached != nil:
+			add(c.cached.Total, c.cached.Exempt)
+		case c.last != nil && c.scope.Withheld == nil:
+			add(c.last.Total, c.last.Exempt)
+		default:
+			add(c.past.before.Total, c.past.before.Exempt)
+		}
+	}
+	for n, x := range a.absent {
+		if !a.covers(n, x) {
+			add(x.past.before.Total, x.past.before.Exempt)
+		}
+	}
 }
 
 // unfollowed are the kinds that are meant to be read now and then only.
@@ -88,8 +114,6 @@ func (k *kind) report(totals *v1alpha1.AuditReportStatus) v1alpha1.AuditedKind {
 			out.Violations[string(strongest(c.scope.Constraint))] += n.violations
 		}
 		out.ExemptViolations += n.exempt
-		totals.TotalViolations += n.violations
-		totals.ExemptViolations += n.exempt
 		totals.Faults += n.faults
 	}
 	return out
@@ -109,6 +133,12 @@ func (a *Auditor) gaps() []v1alpha1.AuditGap {
 			out = append(out, v1alpha1.AuditGap{Group: k.gvk.Group, Kind: k.gvk.Kind, Reason: "NotListed", Message: k.problem.Error()})
 		}
 		out = append(out, k.faulty()...)
+	}
+	out = append(out, a.absentGaps()...)
+	for n, u := range a.unwritten {
+		if u.told {
+			out = append(out, v1alpha1.AuditGap{Constraint: n.kind + "/" + n.name, Reason: v1alpha1.ReasonNotWritten, Message: u.Err.Error()})
+		}
 	}
 	for n, c := range a.known {
 		if c.scope.Withheld != nil && c.scope.Acts() {

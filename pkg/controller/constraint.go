@@ -30,6 +30,7 @@ type rejection struct {
 func (i *Ingest) constraint(ctx context.Context, k key) error {
 	if !i.watches.has(k.kind) {
 		i.reports.drop(k)
+		i.absences.drop(k)
 		return nil
 	}
 	if !i.watches.synced(k.kind) {
@@ -43,6 +44,7 @@ func (i *Ingest) constraint(ctx context.Context, k key) error {
 		return fmt.Errorf("reading %s: %w", k, err)
 	}
 	errs := i.admit(ctx, k, u)
+	i.absences.put(k, u, i.amiss(k, errs))
 	i.readiness.observed(k)
 	if why := i.engine.Withheld(k.kind); why != nil && len(errs) == 0 {
 		if i.inventory != nil && i.inventory.Err() != nil {
@@ -52,6 +54,16 @@ func (i *Ingest) constraint(ctx context.Context, k key) error {
 	}
 	i.reports.put(k, report{object: reported(u), enforced: len(errs) == 0, errs: errs, faults: i.faults.take(k)})
 	return nil
+}
+
+// amiss is why a constraint is not in force as it is, nil if it is. errs are its
+// own.
+func (i *Ingest) amiss(k key, errs []status.Error) []status.Error {
+	template := strings.ToLower(k.kind)
+	if _, refused := i.refused[template]; !refused || len(errs) > 0 {
+		return errs
+	}
+	return []status.Error{{Message: fmt.Sprintf("ConstraintTemplate %q has errors, which its status names; the version before stays in force", template)}}
 }
 
 // reported is what the writer of a status needs of an object. It may wait for
@@ -121,6 +133,7 @@ func (i *Ingest) removeConstraint(ctx context.Context, k key) error {
 	delete(i.rejected, k)
 	i.readiness.observed(k)
 	i.reports.drop(k)
+	i.absences.drop(k)
 	i.faults.drop(k)
 	return nil
 }

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -180,8 +181,8 @@ func (e *Enforcement) round(ctx context.Context) (again time.Duration, err error
 	return again, err
 }
 
-// constraints lists those of every template from what is cached. They must not
-// be modified.
+// constraints lists those of every template from what is cached, whether it is
+// ready or not: one that is not may have been. They must not be modified.
 func (e *Enforcement) constraints(ctx context.Context) ([]*unstructured.Unstructured, error) {
 	templates := &unstructured.UnstructuredList{}
 	templates.SetGroupVersionKind(templateGVK().GroupVersion().WithKind("ConstraintTemplateList"))
@@ -191,8 +192,8 @@ func (e *Enforcement) constraints(ctx context.Context) ([]*unstructured.Unstruct
 	var out []*unstructured.Unstructured
 	for i := range templates.Items {
 		t := &templates.Items[i]
-		if !apimeta.IsStatusConditionTrue(status.Conditions(t), v1alpha1.ConditionReady) {
-			continue
+		if !strings.EqualFold(kindOf(t), t.GetName()) {
+			continue // it was never in force
 		}
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(constraintGVK(kindOf(t) + "List"))

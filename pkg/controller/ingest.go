@@ -81,6 +81,7 @@ type Ingest struct {
 	inventory   Inventory
 	reports     *reports
 	faults      *faults
+	absences    *absences
 	readiness   *Readiness
 	log         logr.Logger
 	changed     chan struct{}
@@ -118,7 +119,7 @@ type version struct {
 // constraints are followed.
 func NewIngest(e *engine.Engine, c *Constraints, w *status.Writer, r *Readiness, log logr.Logger) *Ingest {
 	return &Ingest{
-		engine: e, constraints: c, reports: newReports(w, log), faults: newFaults(time.Now), readiness: r, log: log,
+		engine: e, constraints: c, reports: newReports(w, log), faults: newFaults(time.Now), absences: &absences{all: map[key]NotInForce{}}, readiness: r, log: log,
 		changed:  make(chan struct{}, 1),
 		touched:  func() {},
 		ingested: map[string]version{},

@@ -266,6 +266,7 @@ func (i *Ingest) unfollow(ctx context.Context, template string) error {
 	}
 	maps.DeleteFunc(i.rejected, func(k key, _ rejection) bool { return k.kind == kind })
 	i.reports.dropKind(kind)
+	i.absences.dropKind(kind)
 	i.watches.remove(template)
 	return nil
 }

@@ -99,6 +99,16 @@ violation[{"msg": "a"}] { true }`)
 	if revision() != first {
 		t.Error("a label changed the revision")
 	}
+	same.SetGeneration(7)
+	add(t, e, nil, same)
+	select {
+	case <-changed:
+	default:
+		t.Error("nobody was told of another generation")
+	}
+	if got := e.AuditScopes()[0].Generation; got != 7 || revision() != first {
+		t.Errorf("got generation %d and another revision: %v, want 7 and the same", got, revision() != first)
+	}
 	add(t, e, nil, cts.MakeConstraint(t, "Probe", "c", cts.EnforcementAction("dryrun")))
 	second := revision()
 	add(t, e, []*engine.Template{template})

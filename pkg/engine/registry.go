@@ -135,6 +135,9 @@ func (r *registry) addConstraint(x *entry) {
 	if before != nil && before.uid == x.uid && before.spec == x.spec {
 		x.revision = before.revision
 		r.publish()
+		if before.generation != x.generation {
+			r.notify() // nothing is judged anew, but it is said of another version
+		}
 		return
 	}
 	r.revision++

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/yaml"
 
@@ -186,8 +187,12 @@ func (r *run) awaitCondition(reason, message string) {
 // nowhere is a sink of the outcomes by constraint.
 type nowhere struct{}
 
-func (nowhere) Constraints(context.Context, []*audit.Outcome) error      { return nil }
+func (nowhere) Constraints(context.Context, []*audit.Outcome) []audit.Unwritten { return nil }
+func (nowhere) Before(context.Context, policy.Constraint, types.UID) (audit.Before, error) {
+	return audit.Before{}, nil
+}
 func (nowhere) Report(context.Context, v1alpha1.AuditReportStatus) error { return nil }
+
 func described(d report.Description) func(context.Context, policy.Constraint) report.Description {
 	return func(context.Context, policy.Constraint) report.Description { return d }
 }

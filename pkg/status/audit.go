@@ -34,6 +34,8 @@ const (
 
 // Audit is what audit found by a constraint.
 type Audit struct {
+	// Uncounted has the condition written alone, without counts.
+	Uncounted                    bool
 	Total, Exempt                int64
 	Violations, ExemptViolations []v1alpha1.Violation
 	// At is when this was found, and Read when all that the constraint matches
@@ -46,6 +48,9 @@ type Audit struct {
 
 // fields are those of the status, but for the time and the condition.
 func (a Audit) fields() (map[string]any, error) {
+	if a.Uncounted {
+		return nil, nil
+	}
 	list, err := entriesOf(a.Violations)
 	if err != nil {
 		return nil, err
@@ -98,7 +103,7 @@ func Audited(ctx context.Context, c client.Client, constraint *unstructured.Unst
 	conditions := Conditions(constraint)
 	changed := apimeta.SetStatusCondition(&conditions, a.Condition)
 	at := a.At
-	if !changed && audited(constraint, now) {
+	if !changed && (a.Uncounted || audited(constraint, now)) {
 		if at = a.Read; !Stale(constraint, at, fresh) {
 			return false, nil
 		}
@@ -107,18 +112,46 @@ func Audited(ctx context.Context, c client.Client, constraint *unstructured.Unst
 	if err != nil {
 		return false, fmt.Errorf("converting a condition: %w", err)
 	}
-	now[fieldTimestamp] = at.UTC().Format(time.RFC3339)
+	if !a.Uncounted {
+		now[fieldTimestamp] = at.UTC().Format(time.RFC3339)
+	}
 	patch := skeleton(constraint)
 	patch.Object["status"] = withField(now, "conditions", []any{condition})
 	err = applyStatus(ctx, c, patch, auditor)
 	if unmergeable(err) {
 		return true, overwriteAudit(ctx, c, constraint, withField(now, "conditions", conditions))
 	}
-	if err != nil || audited(patch, now) {
+	if err != nil || a.Uncounted || audited(patch, now) {
 		return true, err
 	}
 	// A field that somebody else has written does not go by an apply without it.
 	return true, overwriteAudit(ctx, c, patch, now)
+}
+
+// AuditOf returns what the status of a constraint says that audit found by it. It
+// has neither Read nor a Condition.
+func AuditOf(constraint *unstructured.Unstructured) (Audit, error) {
+	var said struct {
+		Status struct {
+			Total      *int64               `json:"totalViolations"`
+			Violations []v1alpha1.Violation `json:"violations"`
+			Exempt     struct {
+				Total int64                `json:"total"`
+				List  []v1alpha1.Violation `json:"list"`
+			} `json:"exemptViolations"`
+		} `json:"status"`
+	}
+	status := map[string]any{"status": constraint.Object["status"]}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(status, &said); err != nil {
+		return Audit{}, fmt.Errorf("reading what audit found by %s/%s: %w", constraint.GetKind(), constraint.GetName(), err)
+	}
+	if said.Status.Total == nil {
+		return Audit{Uncounted: true}, nil
+	}
+	return Audit{
+		Total: *said.Status.Total, Exempt: said.Status.Exempt.Total, At: auditTime(constraint),
+		Violations: said.Status.Violations, ExemptViolations: said.Status.Exempt.List,
+	}, nil
 }
 
 // Stale tells whether the time that audit wrote into a constraint's status is
@@ -159,6 +192,9 @@ func auditTime(object *unstructured.Unstructured) time.Time {
 // overwriteAudit puts fields in the place of what is there; a list that is not
 // among them is removed.
 func overwriteAudit(ctx context.Context, c client.Client, object *unstructured.Unstructured, fields map[string]any) error {
+	if _, counted := fields[fieldTotal]; !counted {
+		return mergePatch(ctx, c, object, fields, auditor)
+	}
 	if _, ok := fields[fieldList]; !ok {
 		fields = withField(fields, fieldList, nil)
 	}
