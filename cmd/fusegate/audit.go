@@ -67,16 +67,18 @@ func (p *parts) notInForce() []audit.NotInForce {
 }
 
 // spare leaves memory, and if no requests are served processors too, to others.
+// Those that are served are to wait for a processor as little as can be.
 func (s settings) spare(log logr.Logger) {
 	percent := collectAt
 	if !s.serves(roleController) {
 		percent = collectAtStart
 	}
 	spareMemory(percent, log)
+	schedule := stepBack
 	if s.serves(roleWebhook) {
-		return
+		schedule = beBrief
 	}
-	if err := stepBack(); err != nil {
+	if err := schedule(); err != nil {
 		log.Info("running at the priority of others", "reason", err.Error())
 	}
 }
@@ -123,7 +125,7 @@ const compareEvery = 10 * time.Second
 
 // refreshWithin is in how many rounds statuses in which only the time is old are
 // written, at least: those of all constraints become old at once.
-const refreshWithin = 20
+const refreshWithin = 120
 
 func newAuditSink(c client.Client, recorder events.EventRecorder, resync time.Duration) *auditSink {
 	return &auditSink{client: c, resync: resync, news: newAuditNews(recorder), settled: map[string]settledAudit{}, failing: map[string]failedAudit{}}

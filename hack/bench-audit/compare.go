@@ -74,24 +74,35 @@ func (l *load) quarter(ctx context.Context) (float64, error) {
 func (s *stage) round(ctx context.Context, l *load, hook *process, rate float64) (started pair, passes []pair, err error) {
 	pids := s.plane.Processes()
 	pids["webhook"], pids["clients"] = hook.PID(), os.Getpid()
+	if started, err = s.firstPass(ctx, l, rate, pids); err != nil || s.windowPairs == 0 {
+		return started, nil, err
+	}
 	p, err := s.start(ctx, "--roles=controller", "--audit-resync=1s")
 	if err != nil {
 		return pair{}, nil, err
 	}
-	began := time.Now()
 	pids["controller"] = p.PID()
-	started.with, err = s.under(ctx, l, rate, pids, func(ctx context.Context) error { return s.pass(ctx, p) })
-	took := time.Since(began)
-	fmt.Printf("the first pass took %.1f s\n", took.Seconds())
-	if err == nil && s.windowPairs > 0 {
-		passes, err = s.windows(ctx, l, rate, pids, p)
+	passes, err = s.windows(ctx, l, rate, pids, p)
+	return started, passes, errors.Join(err, p.Stop())
+}
+
+// firstPass asks while a controller starts and reviews everything, and for as long
+// without one.
+func (s *stage) firstPass(ctx context.Context, l *load, rate float64, pids map[string]int) (out pair, err error) {
+	p, err := s.serve(ctx)
+	if err != nil {
+		return pair{}, err
 	}
+	pids["controller"] = p.PID()
+	out.with, err = s.under(ctx, l, rate, pids, func(ctx context.Context) error { return s.pass(ctx, p) })
+	took := time.Since(p.Started)
 	delete(pids, "controller")
 	if err = errors.Join(err, p.Stop()); err != nil {
-		return pair{}, nil, err
+		return pair{}, err
 	}
-	started.without, err = s.under(ctx, l, rate, pids, func(ctx context.Context) error { return rest(ctx, took) })
-	return started, passes, err
+	fmt.Printf("the first pass took %.1f s\n", took.Seconds())
+	out.without, err = s.under(ctx, l, rate, pids, func(ctx context.Context) error { return rest(ctx, took) })
+	return out, err
 }
 
 // pass waits until a controller that was just started has reviewed everything.

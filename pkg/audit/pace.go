@@ -7,10 +7,8 @@ import (
 
 const (
 	// sparingShare is the part of the time, one in so many, that listing and
-	// reviewing take of what is read sparingly, and leisureShare if nobody waits
-	// for it.
-	sparingShare = 20
-	leisureShare = 50
+	// reviewing take of what is read sparingly.
+	sparingShare = 50
 	// sparingPage is how many objects are asked for at a time then: the API
 	// server takes a few milliseconds for so many, and so do their reviews.
 	sparingPage = 12
@@ -40,11 +38,11 @@ func (r *reading) atLeisure() bool {
 // lull waits after a page that was read sparingly and took a while, with pages
 // left. It returns early where somebody waits for the list.
 func (k *kind) lull(ctx context.Context, r *reading, took time.Duration, left int64) {
-	share, hurried := time.Duration(sparingShare), (chan struct{})(nil)
+	hurried := (chan struct{})(nil)
 	if r.atLeisure() {
-		share, hurried = leisureShare, r.hurried
+		hurried = r.hurried
 	}
-	rest := took * (share - 1)
+	rest := took * (sparingShare - 1)
 	if most := sparingFor - k.a.o.Clock.Since(r.began); left > 0 {
 		rest = min(rest, most/time.Duration(left))
 	}

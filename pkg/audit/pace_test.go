@@ -25,11 +25,11 @@ func TestLull(t *testing.T) {
 		left      int64
 		want      time.Duration
 	}{
-		"Share":   {reason: "a page is a twentieth of the time", took: 10 * time.Millisecond, left: 10, want: 190 * time.Millisecond},
-		"Leisure": {reason: "and a fiftieth if nobody waits", leisurely: true, took: 10 * time.Millisecond, left: 10, want: 490 * time.Millisecond},
+		"Share":   {reason: "a page is a fiftieth of the time", took: 10 * time.Millisecond, left: 10, want: 490 * time.Millisecond},
+		"Leisure": {reason: "and if nobody waits, too", leisurely: true, took: 10 * time.Millisecond, left: 10, want: 490 * time.Millisecond},
 		"Bounded": {reason: "what is left must fit into four minutes", took: 10 * time.Millisecond, passed: 3 * time.Minute, left: 1000, want: 60 * time.Millisecond},
 		"Late":    {reason: "no rest after that", took: 10 * time.Millisecond, passed: 4 * time.Minute, left: 10},
-		"Unknown": {reason: "how much is left may not be told", took: 10 * time.Millisecond, passed: time.Hour, want: 190 * time.Millisecond},
+		"Unknown": {reason: "how much is left may not be told", took: 10 * time.Millisecond, passed: time.Hour, want: 490 * time.Millisecond},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -13,6 +14,11 @@ const (
 	// and leisureBurst how many at once after a rest.
 	leisureRate  = 5
 	leisureBurst = 10
+	// heldMost is how long nothing is written at leisure, at a stretch, because
+	// others want the processors: on the API server's machine each write costs it
+	// 10 ms, and 3 MB of garbage. heldAgain is when to ask again then.
+	heldMost  = 10 * time.Minute
+	heldAgain = 5 * time.Second
 )
 
 // Leisure spreads what a process writes although nobody waits for it: when one
@@ -20,26 +26,67 @@ const (
 // write is an event for all processes. Who asks a webhook at that moment would
 // feel hundreds at once. A nil Leisure puts nothing off. It is safe for
 // concurrent use.
-type Leisure struct{ limiter *rate.Limiter }
+type Leisure struct {
+	limiter *rate.Limiter
+	crowded func() bool
+	now     func() time.Time
 
-// NewLeisure returns the Leisure that the parts of a process share.
-func NewLeisure() *Leisure { return &Leisure{rate.NewLimiter(leisureRate, leisureBurst)} }
+	mu   sync.Mutex
+	held time.Time // since when nothing is written, zero if it is
+}
 
-// turn tells when to write: who asks has to.
-func (l *Leisure) turn() time.Duration {
+// NewLeisure returns the Leisure that the parts of a process share. crowded tells
+// whether others want the processors, so that nothing is to be written for some
+// minutes; it may be called at any time.
+func NewLeisure(crowded func() bool) *Leisure {
+	return &Leisure{limiter: rate.NewLimiter(leisureRate, leisureBurst), crowded: crowded, now: time.Now}
+}
+
+// left tells for how long a write can wait; to zero or less, it is time. due keeps
+// for Leisure which turn the write has: it begins as the zero time, and whoever
+// asks has to write, or to ask again, when what is left has passed.
+func (l *Leisure) left(due *time.Time) time.Duration {
 	if l == nil {
 		return 0
 	}
-	return l.limiter.Reserve().Delay()
+	now := l.now()
+	if due.IsZero() {
+		if l.holds(now) {
+			return heldAgain
+		}
+		*due = now.Add(l.limiter.ReserveN(now, 1).DelayFrom(now))
+	}
+	return due.Sub(now)
+}
+
+// holds tells whether no turns are given for now.
+func (l *Leisure) holds(now time.Time) bool {
+	crowded := l.crowded()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !crowded:
+		l.held = time.Time{}
+	case l.held.IsZero():
+		l.held = now
+	}
+	return crowded && now.Sub(l.held) < heldMost
 }
 
 // wait returns when it is time to write. The error says that ctx has ended.
 func (l *Leisure) wait(ctx context.Context) error {
-	if l == nil {
-		return nil
+	var due time.Time
+	for {
+		d := l.left(&due)
+		if d <= 0 {
+			return nil
+		}
+		timer := time.NewTimer(d)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("waiting for a turn to write: %w", ctx.Err())
+		case <-timer.C:
+		}
 	}
-	if err := l.limiter.Wait(ctx); err != nil {
-		return fmt.Errorf("waiting for a turn to write: %w", err)
-	}
-	return nil
 }

@@ -22,13 +22,23 @@ import (
 
 // busy is a Leisure whose next turn is in an hour.
 func busy() *Leisure {
-	l := &Leisure{rate.NewLimiter(rate.Every(time.Hour), 1)}
+	l := NewLeisure(alone)
+	l.limiter = rate.NewLimiter(rate.Every(time.Hour), 1)
 	l.turn()
 	return l
 }
 
+// turn takes one, and tells when it is.
+func (l *Leisure) turn() time.Duration {
+	var due time.Time
+	return l.left(&due)
+}
+
+// alone is a machine on which nobody else is in need.
+func alone() bool { return false }
+
 func TestLeisure(t *testing.T) {
-	l := NewLeisure()
+	l := NewLeisure(alone)
 	for n := range leisureBurst {
 		if d := l.turn(); d > 0 {
 			t.Errorf("turn %d is in %v, want at once", n, d)
@@ -46,6 +56,39 @@ func TestLeisure(t *testing.T) {
 	l = nil
 	if d, err := l.turn(), l.wait(t.Context()); d != 0 || err != nil {
 		t.Errorf("without a Leisure: %v, %v", d, err)
+	}
+}
+
+// TestLeisureCrowded gives no turns while others want the processors, but not for
+// ever.
+func TestLeisureCrowded(t *testing.T) {
+	crowded, now := true, time.Unix(1e9, 0)
+	l := NewLeisure(func() bool { return crowded })
+	l.now = func() time.Time { return now }
+	var due time.Time
+	for range 3 {
+		if d := l.left(&due); d != heldAgain || !due.IsZero() {
+			t.Errorf("left are %v until %v, want %v and no turn", d, due, heldAgain)
+		}
+		now = now.Add(heldAgain)
+	}
+	crowded = false
+	if d := l.left(&due); d > 0 || due.IsZero() {
+		t.Errorf("left are %v until %v though nobody wants the processors", d, due)
+	}
+	crowded = true
+	if d := l.left(&due); d > 0 {
+		t.Errorf("a turn that was given is put off by %v", d)
+	}
+	if d := l.turn(); d != heldAgain {
+		t.Errorf("left are %v, want %v", d, heldAgain)
+	}
+	now = now.Add(heldMost)
+	for range leisureBurst {
+		l.turn()
+	}
+	if d := l.turn(); d <= 0 || d > time.Second {
+		t.Errorf("after %v the turn after the burst is in %v", heldMost, d)
 	}
 }
 
@@ -73,6 +116,8 @@ func TestPutOff(t *testing.T) {
 		"Interprets": {reason: "it tells of the interpreter", entries: []any{entryOf("alive", 2)}, edit: func(r *report) { r.interpreted = "x" }},
 		"Inventory":  {reason: "it tells of data", entries: []any{entryOf("alive", 2)}, edit: func(r *report) { r.inventory = &status.Inventory{} }},
 		"Faults":     {reason: "it tells of faults", entries: []any{entryOf("alive", 2)}, edit: func(r *report) { r.faults.Count = 1 }},
+		"Template":   {reason: "the template was ready, and stays so", edit: func(r *report) { r.object = templateBeside("alive", "True") }, later: true},
+		"NotReady":   {reason: "the template is not ready before all have reported", edit: func(r *report) { r.object = templateBeside("alive", "False") }},
 		"Unknown":    {reason: "it is not known who is alive", entries: []any{entryOf("alive", 2)}, unknown: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -106,6 +151,18 @@ func TestPutOff(t *testing.T) {
 	}
 }
 
+// templateBeside is a template of which a pod has reported.
+func templateBeside(pod, ready string) *unstructured.Unstructured {
+	u := template("Beside", "word", "string")
+	u.SetUID("u")
+	u.SetGeneration(2)
+	u.Object["status"] = map[string]any{
+		"byPod":      []any{map[string]any{"id": pod, "templateUID": "u", "observedGeneration": int64(2)}},
+		"conditions": []any{map[string]any{"type": v1alpha1.ConditionReady, "status": ready, "observedGeneration": int64(2)}},
+	}
+	return u
+}
+
 // TestPutOffIsWritten has a process start beside another one, with statuses that
 // nobody waits for: all are written in the end, and its stand-in's word counts
 // until then.
@@ -122,7 +179,7 @@ func TestPutOffIsWritten(t *testing.T) {
 		awaitEntry(t, c, key{"LeisureKind", fmt.Sprintf("c%d", i)}, leader.pod, "")
 	}
 	census := NewCensus()
-	late := run(t, "leisure-late", processOptions{follower: true, spread: census, leisure: NewLeisure()})
+	late := run(t, "leisure-late", processOptions{follower: true, spread: census, leisure: NewLeisure(alone)})
 	late.awaitReady(t)
 	for i := range n {
 		awaitEntry(t, c, key{"LeisureKind", fmt.Sprintf("c%d", i)}, late.pod, "")
@@ -253,7 +310,7 @@ func TestTakesOverLater(t *testing.T) {
 	if err := c.Patch(t.Context(), crd, patch); err != nil {
 		t.Fatal(err)
 	}
-	leisure := NewLeisure()
+	leisure := NewLeisure(alone)
 	for range leisureBurst + leisureRate {
 		leisure.turn() // the next one is in a second
 	}

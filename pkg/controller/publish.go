@@ -163,7 +163,7 @@ func (p *Publisher) again(template string, said metav1.Condition) (after time.Du
 		after = p.census.untilNext() // which may be that of whom it waits for
 	}
 	if e := p.known[template]; e != nil && !e.checked {
-		if due := max(time.Until(e.due), time.Millisecond); after == 0 || due < after {
+		if due := max(p.leisure.left(&e.due), time.Millisecond); after == 0 || due < after {
 			after = due
 		}
 	}
@@ -280,10 +280,7 @@ func (p *Publisher) canWait(u *unstructured.Unstructured, have *apiextensionsv1.
 	if e.checked || trueBefore(u, v1alpha1.ConditionReady) == nil || have == nil || !metav1.IsControlledBy(have, u) || !established(have, kindOf(u)) {
 		return false
 	}
-	if e.due.IsZero() {
-		e.due = time.Now().Add(p.leisure.turn())
-	}
-	return time.Now().Before(e.due)
+	return p.leisure.left(&e.due) > 0
 }
 
 func versionOf(o client.Object) version {

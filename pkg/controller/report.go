@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/status"
 )
@@ -156,10 +157,10 @@ func (r *reports) putOff(k key, what report) time.Duration {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, known := r.due[k]; !known {
-		r.due[k] = time.Now().Add(r.leisure.turn())
-	}
-	return time.Until(r.due[k])
+	due := r.due[k]
+	left := r.leisure.left(&due)
+	r.due[k] = due
+	return left
 }
 
 // urgent tells whether somebody may wait for a report: for all but the first of
@@ -167,7 +168,7 @@ func (r *reports) putOff(k key, what report) time.Duration {
 // has said already.
 func (r *reports) urgent(what report) bool {
 	entries := status.Entries(what.object)
-	if len(what.errs) > 0 || what.interpreted != "" || what.inventory != nil || what.faults.Count > 0 || entries[r.writer.Pod()] != nil {
+	if r.awaited(what.object) || len(what.errs) > 0 || what.interpreted != "" || what.inventory != nil || what.faults.Count > 0 || entries[r.writer.Pod()] != nil {
 		return true
 	}
 	alive, _, known := r.census.alive()
@@ -180,6 +181,12 @@ func (r *reports) urgent(what report) bool {
 		}
 	}
 	return true
+}
+
+// awaited tells whether an object is a template that every process has yet to
+// report of for being ready.
+func (r *reports) awaited(u *unstructured.Unstructured) bool {
+	return u.GroupVersionKind().Group == engine.TemplateGroup && trueBefore(u, v1alpha1.ConditionReady) == nil
 }
 
 // upToDate tells whether an entry of status.byPod is about this version of the
