@@ -95,7 +95,7 @@ func (s *stage) figures(ctx context.Context, p *process) error {
 	// The process that made the kinds has left its entries in the status of
 	// templates, as any that ends does. They are removed once, 20 s after its
 	// successor began: that is something happening.
-	if err := s.await(ctx, s.swept(1)); err != nil {
+	if err := wait.PollUntilContextTimeout(ctx, 2*time.Second, rig.Patience, true, s.swept(1)); err != nil {
 		return err
 	}
 	if err := s.idleFor(ctx, p, "idle"); err != nil {

@@ -143,7 +143,7 @@ type Options struct {
 	// objects is one; twice as many may come at once.
 	QPS float32
 	// Crowded tells whether others want the processors: what is listed then is
-	// listed slowly, at a twentieth of the time. What is new or has changed is
+	// listed slowly, at a fiftieth of the time. What is new or has changed is
 	// reviewed at once all the same. Nil stands for never.
 	Crowded func() bool
 	// Progress is called by Once after every page and every kind, never twice

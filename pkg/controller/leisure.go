@@ -14,11 +14,13 @@ const (
 	// and leisureBurst how many at once after a rest.
 	leisureRate  = 5
 	leisureBurst = 10
-	// heldMost is how long nothing is written at leisure, at a stretch, because
-	// others want the processors: on the API server's machine each write costs it
-	// 10 ms, and 3 MB of garbage. heldAgain is when to ask again then.
+	// heldMost is how long next to nothing is written at leisure, at a stretch,
+	// because others want the processors: on the API server's machine each write
+	// costs it 10 ms, and 3 MB of garbage. Each heldAgain there is one, and
+	// heldBurst at first.
 	heldMost  = 10 * time.Minute
 	heldAgain = 5 * time.Second
+	heldBurst = 2
 )
 
 // Leisure spreads what a process writes although nobody waits for it: when one
@@ -28,18 +30,22 @@ const (
 // concurrent use.
 type Leisure struct {
 	limiter *rate.Limiter
+	trickle *rate.Limiter // while others want the processors
 	crowded func() bool
 	now     func() time.Time
 
 	mu   sync.Mutex
-	held time.Time // since when nothing is written, zero if it is
+	held time.Time // since when there is only that, zero if there is all
 }
 
 // NewLeisure returns the Leisure that the parts of a process share. crowded tells
-// whether others want the processors, so that nothing is to be written for some
-// minutes; it may be called at any time.
+// whether others want the processors, so that next to nothing is to be written
+// for some minutes; it may be called at any time.
 func NewLeisure(crowded func() bool) *Leisure {
-	return &Leisure{limiter: rate.NewLimiter(leisureRate, leisureBurst), crowded: crowded, now: time.Now}
+	return &Leisure{
+		limiter: rate.NewLimiter(leisureRate, leisureBurst), trickle: rate.NewLimiter(rate.Every(heldAgain), heldBurst),
+		crowded: crowded, now: time.Now,
+	}
 }
 
 // left tells for how long a write can wait; to zero or less, it is time. due keeps
@@ -51,15 +57,19 @@ func (l *Leisure) left(due *time.Time) time.Duration {
 	}
 	now := l.now()
 	if due.IsZero() {
-		if l.holds(now) {
+		switch {
+		case !l.holds(now):
+			*due = now.Add(l.limiter.ReserveN(now, 1).DelayFrom(now))
+		case l.trickle.AllowN(now, 1):
+			*due = now
+		default:
 			return heldAgain
 		}
-		*due = now.Add(l.limiter.ReserveN(now, 1).DelayFrom(now))
 	}
 	return due.Sub(now)
 }
 
-// holds tells whether no turns are given for now.
+// holds tells whether there is only a trickle of turns for now.
 func (l *Leisure) holds(now time.Time) bool {
 	crowded := l.crowded()
 	l.mu.Lock()

@@ -59,18 +59,24 @@ func TestLeisure(t *testing.T) {
 	}
 }
 
-// TestLeisureCrowded gives no turns while others want the processors, but not for
-// ever.
+// TestLeisureCrowded gives next to no turns while others want the processors, but
+// not for ever.
 func TestLeisureCrowded(t *testing.T) {
 	crowded, now := true, time.Unix(1e9, 0)
 	l := NewLeisure(func() bool { return crowded })
 	l.now = func() time.Time { return now }
-	var due time.Time
-	for range 3 {
-		if d := l.left(&due); d != heldAgain || !due.IsZero() {
-			t.Errorf("left are %v until %v, want %v and no turn", d, due, heldAgain)
+	for n := range heldBurst {
+		if d := l.turn(); d > 0 {
+			t.Errorf("turn %d is in %v, want at once", n, d)
 		}
-		now = now.Add(heldAgain)
+	}
+	var due time.Time
+	if d := l.left(&due); d != heldAgain || !due.IsZero() {
+		t.Errorf("left are %v until %v, want %v and no turn", d, due, heldAgain)
+	}
+	now = now.Add(heldAgain)
+	if d := l.turn(); d > 0 {
+		t.Errorf("after %v the next turn is in %v, want at once", heldAgain, d)
 	}
 	crowded = false
 	if d := l.left(&due); d > 0 || due.IsZero() {
