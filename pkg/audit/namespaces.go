@@ -194,7 +194,8 @@ func (n *namespaces) session(parent context.Context) (held bool, err error) {
 	var tasks sync.WaitGroup
 	defer func() { cancel(); tasks.Wait() }()
 	select { // what was said of the last session does not count any more
-	case <-n.lost:
+	case old := <-n.lost:
+		n.a.o.Log.V(1).Info("reading namespaces anew", "reason", old.Error())
 	default:
 	}
 	version, err := n.list(ctx)
