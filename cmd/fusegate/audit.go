@@ -200,6 +200,7 @@ func (s *auditSink) tryConstraint(ctx context.Context, o *audit.Outcome) error {
 		delete(s.failing, key)
 		return nil
 	}
+	delete(s.settled, key) // whatever it says now, it is not what was settled
 	failed.err, failed.delay = err, min(max(2*failed.delay, firstAuditRetry), lastAuditRetry)
 	failed.next = time.Now().Add(failed.delay)
 	s.failing[key] = failed
@@ -218,7 +219,7 @@ func (s *auditSink) Before(ctx context.Context, constraint policy.Constraint, ui
 	}
 	was, err := status.AuditOf(u)
 	if err != nil {
-		return audit.Before{}, err
+		return audit.Before{}, nil // it says nothing, and is written anew
 	}
 	return audit.Before{
 		Counted: !was.Uncounted, Total: was.Total, Exempt: was.Exempt, At: was.At,

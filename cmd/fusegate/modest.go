@@ -24,12 +24,11 @@ func (modest) NeedLeaderElection() bool { return false }
 
 // Start runs until ctx ends.
 func (m modest) Start(ctx context.Context) error {
-	most := runtime.GOMAXPROCS(0)
-	defer runtime.GOMAXPROCS(most)
+	defer runtime.SetDefaultGOMAXPROCS()
 	ticker := time.NewTicker(modestEvery)
 	defer ticker.Stop()
-	for {
-		m.adjust(most)
+	for one := false; ; {
+		one = m.adjust(one)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -38,12 +37,15 @@ func (m modest) Start(ctx context.Context) error {
 	}
 }
 
-func (m modest) adjust(most int) {
-	want := most
-	if m.crowded() {
-		want = 1
+// adjust tells whether the process uses one processor only, as it did or did not
+// before: each change stops it for a moment.
+func (m modest) adjust(before bool) bool {
+	now := m.crowded()
+	switch {
+	case now && !before:
+		runtime.GOMAXPROCS(1)
+	case before && !now:
+		runtime.SetDefaultGOMAXPROCS() // which follows the control group's limit
 	}
-	if runtime.GOMAXPROCS(0) != want { // setting it stops the process for a moment
-		runtime.GOMAXPROCS(want)
-	}
+	return now
 }

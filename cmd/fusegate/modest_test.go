@@ -7,16 +7,20 @@ import (
 
 // TestModest has others want the processors, and no more.
 func TestModest(t *testing.T) {
-	before := runtime.GOMAXPROCS(0)
-	defer runtime.GOMAXPROCS(before)
-	const most = 4
-	crowded := true
+	defer runtime.SetDefaultGOMAXPROCS()
+	runtime.SetDefaultGOMAXPROCS()
+	most := runtime.GOMAXPROCS(0)
+	crowded, one := false, false
 	m := modest{func() bool { return crowded }}
-	for _, want := range []int{1, 1, most, most, 1} {
-		crowded = want == 1
-		m.adjust(most)
+	for i, wanted := range []bool{false, true, true, false, false, true} {
+		crowded = wanted
+		one = m.adjust(one)
+		want := most
+		if wanted {
+			want = 1
+		}
 		if got := runtime.GOMAXPROCS(0); got != want {
-			t.Errorf("uses %d processors, want %d, while others want them: %t", got, want, crowded)
+			t.Errorf("step %d: uses %d processors, want %d, while others want them: %t", i, got, want, crowded)
 		}
 	}
 }

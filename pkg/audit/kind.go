@@ -39,9 +39,11 @@ type kind struct {
 	// with which it last was. At sweptAt it last was as a whole.
 	wanted, swept uint64
 	sweptAt       time.Time
-	// reread are namespaces that have changed.
-	reread map[string]bool
-	active map[*reading]bool
+	// reread are namespaces that have changed. They have their turn after what was
+	// read because of data, as readForData tells the last was.
+	reread      map[string]bool
+	readForData bool
+	active      map[*reading]bool
 	// followed tells whether changes are known; a kind without a watch never
 	// is. readable tells whether it can be read, as far as is known.
 	followed, readable bool
@@ -244,40 +246,54 @@ func (k *kind) stuck() bool {
 func (k *kind) next(due bool) *reading {
 	k.a.mu.Lock()
 	defer k.a.mu.Unlock()
-	only, namespace := k.wants()
-	switch {
-	case only != nil:
+	only := k.wants()
+	data := k.forData(only)
+	others := due || len(k.reread) > 0
+	if only != nil && !(k.readForData && data && others) {
+		k.readForData = data
 		return k.beginLocked("", only)
-	case namespace != "":
-		return k.beginLocked(namespace, nil)
-	case due:
-		r := k.beginLocked("", nil)
-		r.leisurely = true
-		return r
 	}
-	return nil
+	k.readForData = false
+	for namespace := range k.reread {
+		delete(k.reread, namespace)
+		return k.beginLocked(namespace, nil)
+	}
+	if !due {
+		return nil
+	}
+	r := k.beginLocked("", nil)
+	r.leisurely = true
+	return r
+}
+
+// forData tells whether constraints are wanted only because of what they read
+// beside the objects, which may change all the time.
+func (k *kind) forData(only map[*constraint]bool) bool {
+	for c := range only {
+		if c.since > k.swept {
+			return false
+		}
+	}
+	return true
 }
 
 // wants are the constraints that have changed since the kind was read, or whose
-// data has, or else a namespace that has changed. The caller holds the lock.
-func (k *kind) wants() (only map[*constraint]bool, namespace string) {
-	if k.wanted > k.swept {
-		only = map[*constraint]bool{}
-		for c := range k.constraints {
-			if max(c.since, c.data) > k.swept {
-				only[c] = true
-			}
-		}
-		if len(only) > 0 {
-			return only, ""
-		}
-		k.swept = k.wanted // they are gone again
+// data has; nil if there are none. The caller holds the lock.
+func (k *kind) wants() map[*constraint]bool {
+	if k.wanted <= k.swept {
+		return nil
 	}
-	for namespace = range k.reread {
-		delete(k.reread, namespace)
-		break
+	only := map[*constraint]bool{}
+	for c := range k.constraints {
+		if max(c.since, c.data) > k.swept {
+			only[c] = true
+		}
 	}
-	return nil, namespace
+	if len(only) > 0 {
+		return only
+	}
+	k.swept = k.wanted // they are gone again
+	return nil
 }
 
 // namespaceChanged asks for what lives in the namespace to be read anew.

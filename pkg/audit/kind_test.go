@@ -3,6 +3,8 @@ package audit
 import (
 	"testing"
 	"time"
+
+	"github.com/fusegate/fusegate/apis/v1alpha1"
 )
 
 // TestNext has a constraint change while it is decided what to read next: a
@@ -38,6 +40,86 @@ func TestNext(t *testing.T) {
 		}
 		k.end(r)
 		k.swept = k.a.sequence
+	}
+}
+
+// TestNextTurns has data change all the time: what else is wanted has its turn.
+func TestNextTurns(t *testing.T) {
+	k, _ := newPaced(t, false)
+	c := &constraint{}
+	k.constraints = map[*constraint]bool{c: true}
+	read := func(due bool) string {
+		k.a.sequence++
+		c.data, k.wanted = k.a.sequence, k.a.sequence
+		r := k.next(due)
+		defer k.end(r)
+		switch {
+		case r.namespace != "":
+			return "namespace"
+		case r.only != nil:
+			k.swept = r.sequence
+			return "data"
+		}
+		k.swept = r.sequence
+		return "all"
+	}
+	k.reread["a"] = true
+	for i, want := range []string{"data", "namespace", "data", "data"} {
+		if got := read(false); got != want {
+			t.Errorf("reading %d is for %s, want %s", i, got, want)
+		}
+	}
+	if got := read(true); got != "all" {
+		t.Errorf("when all is due the reading is for %s", got)
+	}
+	k.reread["a"] = true
+	k.a.mu.Lock()
+	k.ask(c)
+	k.a.mu.Unlock()
+	if r := k.next(true); !r.only[c] {
+		t.Errorf("a constraint that has changed comes after %+v", r)
+	}
+}
+
+// TestEnter has somebody come to wait for what has no turn to be read at leisure.
+func TestEnter(t *testing.T) {
+	k, _ := newPaced(t, false)
+	k.a.leisure, k.a.listings = make(chan struct{}, 1), make(chan struct{}, 1)
+	k.a.leisure <- struct{}{}
+	r := k.begin("", nil)
+	r.leisurely = true
+	entered := make(chan bool)
+	go func() {
+		leave, ok := k.enter(t.Context(), r)
+		leave()
+		entered <- ok
+	}()
+	k.wanted = k.swept + 1
+	k.hurry(r)
+	select {
+	case ok := <-entered:
+		if !ok || len(k.a.leisure) != 1 || len(k.a.listings) != 0 {
+			t.Errorf("entered: %t; %d read at leisure, %d not", ok, len(k.a.leisure), len(k.a.listings))
+		}
+	case <-time.After(time.Minute):
+		t.Error("still waiting for what is read at leisure")
+	}
+}
+
+// TestGapOrder has kinds named before constraints, and those before objects.
+func TestGapOrder(t *testing.T) {
+	for name, tc := range map[string]struct {
+		gap  v1alpha1.AuditGap
+		want int
+	}{
+		"Kind":       {v1alpha1.AuditGap{Group: "apps", Kind: "Deployment"}, 0},
+		"Group":      {v1alpha1.AuditGap{Group: "apps"}, 0},
+		"Constraint": {v1alpha1.AuditGap{Constraint: "K/c"}, 1},
+		"Object":     {v1alpha1.AuditGap{Kind: "Pod", Name: "a", Constraint: "K/c"}, 2},
+	} {
+		if got := rank(tc.gap); got != tc.want {
+			t.Errorf("%s: rank %d, want %d", name, got, tc.want)
+		}
 	}
 }
 

@@ -96,6 +96,7 @@ func (a *Auditor) refresh(ctx context.Context, news bool) time.Duration {
 	a.planned = planned{}
 	// Read after discovery, which takes a while.
 	scopes := a.o.Reviewer.AuditScopes()
+	a.updateAbsent()
 
 	a.mu.Lock()
 	resources := calm(discovered, scopes)

@@ -83,14 +83,12 @@ func (k *kind) end(r *reading) {
 // is.
 func (k *kind) read(ctx context.Context, r *reading, began func(version string)) error {
 	defer k.end(r)
-	turns := k.a.listings
-	if r.leisurely {
-		turns = k.a.leisure
-	}
-	if !enter(ctx, turns) {
+	leave, ok := k.enter(ctx, r)
+	if !ok {
 		return ctx.Err()
 	}
-	defer func() { <-turns }()
+	defer leave()
+	r.began = k.a.o.Clock.Now()
 	waiting := k.startWorkers(ctx, r)
 	ragged, err := k.list(ctx, r.namespace, reader{
 		began:    func(version string) { k.dated(r, version); began(version) },
@@ -114,13 +112,23 @@ func (k *kind) read(ctx context.Context, r *reading, began func(version string))
 	return nil
 }
 
-// enter waits for a turn to read a kind.
-func enter(ctx context.Context, turns chan<- struct{}) bool {
+// enter waits for a turn to read a kind, and for another one where somebody comes
+// to wait for what was to be read at leisure.
+func (k *kind) enter(ctx context.Context, r *reading) (leave func(), ok bool) {
+	if r.leisurely {
+		select {
+		case <-ctx.Done():
+			return nil, false
+		case k.a.leisure <- struct{}{}:
+			return func() { <-k.a.leisure }, true
+		case <-r.hurried:
+		}
+	}
 	select {
 	case <-ctx.Done():
-		return false
-	case turns <- struct{}{}:
-		return true
+		return nil, false
+	case k.a.listings <- struct{}{}:
+		return func() { <-k.a.listings }, true
 	}
 }
 

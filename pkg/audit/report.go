@@ -150,10 +150,28 @@ func (a *Auditor) gaps() []v1alpha1.AuditGap {
 		}
 	}
 	slices.SortFunc(out, func(x, y v1alpha1.AuditGap) int {
-		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.Group, y.Group), cmp.Compare(x.Kind, y.Kind),
+		return cmp.Or(cmp.Compare(rank(x), rank(y)), cmp.Compare(x.Name, y.Name), cmp.Compare(x.Group, y.Group), cmp.Compare(x.Kind, y.Kind),
 			cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Constraint, y.Constraint), cmp.Compare(x.Message, y.Message))
 	})
-	return out[:min(len(out), maxGaps)]
+	out = out[:min(len(out), maxGaps)]
+	for i := range out {
+		if rank(out[i]) > 0 {
+			out[i].Message = cut(out[i].Message)
+		}
+	}
+	return out
+}
+
+// rank has what concerns kinds named before what concerns constraints, and that
+// before objects, of which there may be any number.
+func rank(g v1alpha1.AuditGap) int {
+	switch {
+	case g.Name != "":
+		return 2
+	case g.Constraint != "":
+		return 1
+	}
+	return 0
 }
 
 // faulty are the objects for which a verdict is missing.

@@ -122,7 +122,7 @@ func (s *session) take(ctx context.Context, e event) error {
 	default:
 		s.k.refuse(e.err)
 		s.resync.Reset(jitter(min(s.again, s.k.a.o.Resync)))
-		s.again *= 2
+		s.again = min(2*s.again, max(s.again, s.k.a.o.Resync))
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func (m *Meter) Crowded() bool {
 func (m *Meter) look(passed time.Duration) {
 	now, err := m.read()
 	if err != nil || m.processors == 0 {
-		m.crowded = false
+		m.crowded, m.at = false, m.at.Add(passed)
 		return
 	}
 	m.observe(now, passed)

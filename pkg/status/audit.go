@@ -103,7 +103,10 @@ func Audited(ctx context.Context, c client.Client, constraint *unstructured.Unst
 	conditions := Conditions(constraint)
 	changed := apimeta.SetStatusCondition(&conditions, a.Condition)
 	at := a.At
-	if !changed && (a.Uncounted || audited(constraint, now)) {
+	if !changed && a.Uncounted {
+		return false, nil // it has no time to be old
+	}
+	if !changed && audited(constraint, now) {
 		if at = a.Read; !Stale(constraint, at, fresh) {
 			return false, nil
 		}
