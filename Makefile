@@ -103,7 +103,7 @@ bench-test: build ## Measure how long 5,000 Pods by 40 constraints take without 
 
 .PHONY: bench-audit-load
 bench-audit-load: controlplane build ## Measure what an audit of SCALE Pods does to the webhook of another process.
-	go run ./hack/bench-audit -binary $(BIN)/fusegate -pods $(SCALE) -load 3
+	go run ./hack/bench-audit -binary $(BIN)/fusegate -pods $(SCALE) -load 2
 
 .PHONY: replay
 replay: controlplane ## Replay the outage: an API server that starts while a webhook hangs; ten minutes.

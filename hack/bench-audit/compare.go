@@ -39,14 +39,10 @@ func (s *stage) rounds(ctx context.Context, l *load, hook *process) error {
 		return err
 	}
 	var first, later []pair
-	for n := range s.loadRounds {
+	for range s.loadRounds {
 		started, passes, err := s.round(ctx, l, hook, rate)
 		if err != nil {
 			return err
-		}
-		fmt.Printf("round %d, first pass:   %s\n", n+1, compare([]pair{started}))
-		if len(passes) > 0 {
-			fmt.Printf("round %d, later passes: %s\n", n+1, compare(passes))
 		}
 		first, later = append(first, started), append(later, passes...)
 	}
@@ -100,8 +96,8 @@ func (s *stage) firstPass(ctx context.Context, l *load, rate float64, pids map[s
 	if err = errors.Join(err, p.Stop()); err != nil {
 		return pair{}, err
 	}
-	fmt.Printf("the first pass took %.1f s\n", took.Seconds())
 	out.without, err = s.under(ctx, l, rate, pids, func(ctx context.Context) error { return rest(ctx, took) })
+	fmt.Printf("a first pass of %.1f s: %s\n", took.Seconds(), compare([]pair{out}))
 	return out, err
 }
 
@@ -141,7 +137,7 @@ func (s *stage) windows(ctx context.Context, l *load, rate float64, pids map[str
 		return nil, err
 	}
 	passes := float64(p.sum(reviewed)-before) / float64(s.options.pods)
-	fmt.Printf("%.1f later passes in %.0f s, held for half of them\n", passes, time.Since(began).Seconds())
+	fmt.Printf("%.1f later passes in %.0f s, held for half of them: %s\n", passes, time.Since(began).Seconds(), compare(out))
 	return out, nil
 }
 
@@ -193,7 +189,7 @@ func compare(pairs []pair) string {
 	return out + fmt.Sprintf("  (95 %%: %.2f to %.2f)", low, high)
 }
 
-// figures are percentiles in milliseconds.
+// latency has percentiles in milliseconds.
 type latency struct{ p50, p99 float64 }
 
 func percentiles(pairs []pair, side func(pair) []time.Duration) latency {
