@@ -17,7 +17,7 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
 BIN := bin
 DIST := dist
-LDFLAGS := -X main.version=$(VERSION)
+LDFLAGS := -X github.com/fusegate/fusegate/cmd/fusegate/app.version=$(VERSION)
 TEST_TIMEOUT := 25m
 
 # The main module, the modules beside it, and those of them that hold code.

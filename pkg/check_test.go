@@ -47,13 +47,13 @@ func TestCheckReports(t *testing.T) {
 		"ControlPlaneInCode": {
 			reason: "the control plane is for tests",
 			path:   "pkg/install/a.go",
-			source: pkg + `import _ "` + ours + `pkg/controlplane"`,
-			want:   []string{"pkg/install may not import pkg/controlplane"},
+			source: pkg + `import _ "` + ours + `test/controlplane"`,
+			want:   []string{"pkg/install may not import test/controlplane"},
 		},
 		"ControlPlaneInTest": {
 			reason: "any test may start a control plane and import what it tests",
 			path:   "pkg/install/a_test.go",
-			source: pkg + `import (_ "` + ours + `pkg/controlplane"; _ "` + ours + `pkg/install")`,
+			source: pkg + `import (_ "` + ours + `test/controlplane"; _ "` + ours + `pkg/install")`,
 		},
 		"UpwardImportInTest": {
 			reason: "tests are held to the row as well",
@@ -129,7 +129,7 @@ func TestCheckReports(t *testing.T) {
 		},
 		"EnvironmentOfControlPlane": {
 			reason: "the control plane's binaries are found by the environment; it must not exit all the same",
-			path:   "pkg/controlplane/a.go",
+			path:   "test/controlplane/a.go",
 			source: pkg + `import "os"` + "\nvar _, _ = os.Getenv(``), os.Exit",
 			want:   []string{"os.Exit outside cmd"},
 		},

@@ -89,9 +89,10 @@ var layers = map[string]row{
 	"pkg/scaffold":   {tests: []string{"pkg/lint", "pkg/suite"}},
 
 	// A real control plane, for tests and the demo.
-	"pkg/controlplane": {},
+	"test/controlplane": {},
 
-	"cmd/fusegate":     {all: true},
+	"cmd/fusegate":     {imports: []string{"cmd/fusegate/app"}},
+	"cmd/fusegate/app": {all: true},
 	"hack/bench":       {all: true},
 	"hack/bench-audit": {all: true},
 	"hack/bench-test":  {all: true},
@@ -100,7 +101,7 @@ var layers = map[string]row{
 }
 
 // forTests is what the test files of every package may import.
-var forTests = []string{"pkg/controlplane"}
+var forTests = []string{"test/controlplane"}
 
 // source is one parsed file; its path is relative to the root, with slashes.
 type source struct {

@@ -1,66 +1,11 @@
 // Command fusegate is all of Fusegate in one binary: what runs in the cluster
-// (serve), what puts it there (install, manifests) and what shows it working
-// on a real control plane of its own (demo).
-//
-// Flags, environment and configuration files are read here and nowhere else.
+// (serve), what puts it there (install, manifests) and what works without one.
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
-	"github.com/fusegate/fusegate/pkg/install"
+	"github.com/fusegate/fusegate/cmd/fusegate/app"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
-	context.AfterFunc(ctx, stop) // the second signal ends the process at once
-	os.Exit(run(ctx, os.Args[1:]))
-}
-
-// endings are the signals that end the process in good order. A closed terminal
-// is one of them, unless nohup says otherwise.
-func endings() []os.Signal {
-	out := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) {
-		out = append(out, syscall.SIGHUP)
-	}
-	return out
-}
-
-// The exit codes.
-const (
-	exitOK      = 0
-	exitError   = 1
-	exitRefused = 2
-)
-
-// exitCodes explains them in the help of commands.
-const exitCodes = `Exit codes: 0 done, or nothing to do; 1 failed, so that trying again may help;
-2 refused, for a reason that has to be put right first.`
-
-func run(ctx context.Context, args []string) int {
-	root := newRoot()
-	root.SetArgs(goFlags(args))
-	if err := root.ExecuteContext(ctx); err != nil {
-		if err.Error() != "" {
-			fmt.Fprintln(os.Stderr, "Error:", err)
-		}
-		return exitCode(err)
-	}
-	return exitOK
-}
-
-func exitCode(err error) int {
-	if own := (exit{}); errors.As(err, &own) {
-		return own.code
-	}
-	if errors.Is(err, install.ErrRefused) {
-		return exitRefused
-	}
-	return exitError
-}
+func main() { os.Exit(app.Main(os.Args[1:])) }

@@ -18,8 +18,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/hack/rig"
-	"github.com/fusegate/fusegate/pkg/controlplane"
 	"github.com/fusegate/fusegate/templates"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 const (

@@ -17,8 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/hack/rig"
-	"github.com/fusegate/fusegate/pkg/controlplane"
 	"github.com/fusegate/fusegate/templates"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 // writers are how many objects are written at a time.

@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/procfs"
 	"k8s.io/apimachinery/pkg/util/wait"
 
-	"github.com/fusegate/fusegate/pkg/controlplane"
 	"github.com/fusegate/fusegate/pkg/webhook"
+	"github.com/fusegate/fusegate/test/controlplane"
 
 	"github.com/fusegate/fusegate/hack/rig"
 )

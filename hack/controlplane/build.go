@@ -93,7 +93,7 @@ func newModule(mod, sum []byte, flags string) module {
 }
 
 // cacheParent is the folder that holds one folder per version.
-// pkg/controlplane looks in the same place.
+// test/controlplane looks in the same place.
 func cacheParent() (string, error) {
 	if dir := os.Getenv(cacheEnv); dir != "" {
 		return filepath.Abs(dir)

@@ -15,7 +15,7 @@
 // the directory of the binaries.
 //
 // A binary that is found in KUBEBUILDER_ASSETS is not built, as
-// pkg/controlplane would prefer that one anyway.
+// test/controlplane would prefer that one anyway.
 package main
 
 import (

@@ -10,7 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/fusegate/fusegate/pkg/controlplane"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 // startLimit is how long the second API server may take.

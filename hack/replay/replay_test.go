@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/fusegate/fusegate/pkg/controlplane"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 // tries is how often a start may be measured until it is found to be as fast as

@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
-	"github.com/fusegate/fusegate/pkg/controlplane"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/fusegate/fusegate/pkg/controlplane"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 // row is one shape with what was measured.

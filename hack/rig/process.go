@@ -11,7 +11,7 @@ import (
 
 	"github.com/prometheus/procfs"
 
-	"github.com/fusegate/fusegate/pkg/controlplane"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 // Process is a running fusegate.

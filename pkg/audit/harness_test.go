@@ -24,9 +24,9 @@ import (
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/audit"
-	"github.com/fusegate/fusegate/pkg/controlplane"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 const (

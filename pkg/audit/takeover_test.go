@@ -11,8 +11,8 @@ import (
 	"k8s.io/client-go/discovery"
 
 	"github.com/fusegate/fusegate/pkg/audit"
-	"github.com/fusegate/fusegate/pkg/controlplane"
 	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 // takeover ends one auditor and has another begin where it was.

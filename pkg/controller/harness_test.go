@@ -35,10 +35,10 @@ import (
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/manifests"
-	"github.com/fusegate/fusegate/pkg/controlplane"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/status"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 // patience bounds every wait for a condition.

@@ -26,7 +26,7 @@ func (d *document) UnmarshalJSON(data []byte) error {
 }
 
 // semanticTable is the files of testdata/semantics taken together. The test of
-// cmd/fusegate reads the same files and takes the cases marked apiserver
+// cmd/fusegate/app reads the same files and takes the cases marked apiserver
 // through a real API server.
 type semanticTable struct {
 	// Namespaces are the labels of the namespaces that are known.

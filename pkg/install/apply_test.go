@@ -13,9 +13,9 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/fusegate/fusegate/pkg/controlplane"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 // only fails on every change that is not the wanted one.

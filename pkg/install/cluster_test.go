@@ -19,8 +19,8 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/fusegate/fusegate/pkg/controlplane"
 	"github.com/fusegate/fusegate/pkg/install"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 // patience bounds every wait for the control plane to do something.

@@ -25,13 +25,13 @@ import (
 	"k8s.io/client-go/discovery"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/fusegate/fusegate/pkg/controlplane"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/intercept"
 	"github.com/fusegate/fusegate/pkg/match"
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/webhook"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 // nothing finds nothing.

@@ -1,8 +1,6 @@
 package intercept
 
 import (
-	"encoding/json"
-	"fmt"
 	"maps"
 	"strings"
 
@@ -79,11 +77,16 @@ func labelled(object map[string]any) map[string]any {
 func versioned(a admission.Attributes, kind schema.GroupVersionKind) *admission.VersionedAttributes {
 	return &admission.VersionedAttributes{
 		Attributes: a, VersionedKind: kind,
-		VersionedObject: as(a.GetObject(), kind), VersionedOldObject: as(a.GetOldObject(), kind),
+		VersionedObject:    admission.NewLazyObject(as(a.GetObject(), kind)),
+		VersionedOldObject: admission.NewLazyObject(as(a.GetOldObject(), kind)),
 	}
 }
 
+// as is the object in this kind, nil if there is none.
 func as(object runtime.Object, kind schema.GroupVersionKind) runtime.Object {
+	if o, ok := object.(*options); ok {
+		return &unstructured.Unstructured{Object: o.content}
+	}
 	u, ok := object.(*unstructured.Unstructured)
 	if !ok || u.GroupVersionKind() == kind {
 		return object
@@ -102,15 +105,6 @@ func (o *options) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectK
 // DeepCopyObject implements runtime.Object.
 func (o *options) DeepCopyObject() runtime.Object {
 	return &options{runtime.DeepCopyJSON(o.content)}
-}
-
-// MarshalJSON lets the API server's conversion to CEL values read them.
-func (o *options) MarshalJSON() ([]byte, error) {
-	out, err := json.Marshal(o.content)
-	if err != nil {
-		return nil, fmt.Errorf("encoding options: %w", err)
-	}
-	return out, nil
 }
 
 // place lists the one Namespace that a request is about.

@@ -19,8 +19,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 
-	"github.com/fusegate/fusegate/pkg/controlplane"
 	"github.com/fusegate/fusegate/pkg/intercept"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 // tenantGroup is the group that alice is in. It may do everything, and so may

@@ -27,10 +27,10 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/manifests"
-	"github.com/fusegate/fusegate/pkg/controlplane"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/inventory"
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 const (

@@ -23,11 +23,11 @@ import (
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/manifests"
 	"github.com/fusegate/fusegate/pkg/audit"
-	"github.com/fusegate/fusegate/pkg/controlplane"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/report"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 // patience bounds every wait; a test that passes never waits that long.

@@ -18,8 +18,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
-	"github.com/fusegate/fusegate/pkg/controlplane"
 	"github.com/fusegate/fusegate/pkg/status"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 // definition is what the engine generates for a kind of constraint, as far as

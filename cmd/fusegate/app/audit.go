@@ -1,0 +1,348 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/audit"
+	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/policy"
+	reporting "github.com/fusegate/fusegate/pkg/report"
+	"github.com/fusegate/fusegate/pkg/status"
+)
+
+const (
+	auditWriters      = 4
+	auditWriteTimeout = 10 * time.Second
+	// reportEvery is how often the report may be written while it changes.
+	reportEvery = 5 * time.Second
+)
+
+// addAudit adds the audit, which runs on the leader.
+func (p *parts) addAudit() error {
+	sink := newAuditSink(p.constraints.Client(p.mgr.GetClient()), p.mgr.GetEventRecorder("fusegate"), p.settings.AuditResync)
+	objects, err := p.newReporter(sink)
+	if err != nil {
+		return err
+	}
+	a, err := audit.New(audit.Options{
+		Config: p.mgr.GetConfig(), Discovery: p.catalog, Reviewer: p.engine, Perimeter: p.perimeter, Sink: sink, Objects: objects,
+		Ready: p.inventory.Err, NotInForce: p.notInForce, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
+		Crowded: p.crowded, Metrics: metrics.Registry, Log: p.log.WithName("audit"),
+	})
+	if err != nil {
+		return err
+	}
+	return p.mgr.Add(a)
+}
+
+// notInForce are the constraints that the engine does not have as they are.
+func (p *parts) notInForce() []audit.NotInForce {
+	all := p.ingest.NotInForce()
+	out := make([]audit.NotInForce, len(all))
+	for i, x := range all {
+		out[i] = audit.NotInForce(x)
+	}
+	return out
+}
+
+// spare leaves memory, and if no requests are served processors too, to others.
+// Those that are served are to wait for a processor as little as can be.
+func (s settings) spare(log logr.Logger) {
+	percent := collectAt
+	if !s.serves(roleController) {
+		percent = collectAtStart
+	}
+	spareMemory(percent, log)
+	schedule := stepBack
+	if s.serves(roleWebhook) {
+		schedule = beBrief
+	}
+	if err := schedule(); err != nil {
+		log.Info("running at the priority of others", "reason", err.Error())
+	}
+}
+
+// checkAudit refuses settings that audit cannot run with.
+func (s settings) checkAudit() error {
+	var errs []error
+	if s.AuditLimit < 0 || s.AuditLimit > audit.MaxLimit {
+		errs = append(errs, fmt.Errorf("--audit-limit: %d is not from 1 to %d", s.AuditLimit, audit.MaxLimit))
+	}
+	if s.AuditResync < 0 || s.AuditResync > 0 && s.AuditResync < time.Second {
+		errs = append(errs, fmt.Errorf("--audit-resync: %v is less than a second", s.AuditResync))
+	}
+	if s.AuditWorkers < 0 {
+		errs = append(errs, fmt.Errorf("--audit-workers: %d is less than one", s.AuditWorkers))
+	}
+	return errors.Join(errs...)
+}
+
+// auditSink writes what audit finds into the status of constraints, and into
+// the report.
+type auditSink struct {
+	client client.Client
+	resync time.Duration
+	news   *auditNews
+
+	mu sync.Mutex
+	// settled holds, by constraint, what was last compared or written.
+	settled  map[string]settledAudit
+	failing  map[string]failedAudit // by constraint
+	compared time.Time
+	// refreshes is how many more may be written for their time alone in this
+	// round.
+	refreshes atomic.Int64
+	report    v1alpha1.AuditReportStatus
+	reported  time.Time
+	// reporter writes report objects; nil if none are asked for.
+	reporter *reporting.Reporter
+}
+
+// compareEvery is how often constraints are looked at of which audit has nothing
+// new, in case somebody else has changed what it wrote.
+const compareEvery = 10 * time.Second
+
+// refreshWithin is in how many rounds statuses in which only the time is old are
+// written, at least: those of all constraints become old at once.
+const refreshWithin = 120
+
+func newAuditSink(c client.Client, recorder events.EventRecorder, resync time.Duration) *auditSink {
+	return &auditSink{client: c, resync: resync, news: newAuditNews(recorder), settled: map[string]settledAudit{}, failing: map[string]failedAudit{}}
+}
+
+// settledAudit is an outcome that needs no more writing as long as the
+// constraint has this version: it says so already, or the cache lags behind
+// what was written.
+type settledAudit struct {
+	outcome *audit.Outcome
+	version string
+}
+
+// failedAudit is a constraint whose status could not be written: why, and when to
+// try again.
+type failedAudit struct {
+	err   error
+	next  time.Time
+	delay time.Duration
+}
+
+// firstAuditRetry and lastAuditRetry are how long not to try again after a
+// failure, which doubles with each.
+const firstAuditRetry, lastAuditRetry = time.Second, 30 * time.Second
+
+// Constraints implements audit.Sink. What cannot be written keeps nothing else
+// from being written.
+func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) []audit.Unwritten {
+	errs := make([]error, len(outcomes))
+	var tasks sync.WaitGroup
+	slots := make(chan struct{}, auditWriters)
+	s.refreshes.Store(int64(1 + len(outcomes)/refreshWithin))
+	compare := time.Since(s.compared) >= compareEvery
+	if compare {
+		s.compared = time.Now()
+	}
+	for i, o := range outcomes {
+		if !compare && s.knows(o) {
+			continue
+		}
+		slots <- struct{}{}
+		tasks.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = s.tryConstraint(ctx, o)
+		})
+	}
+	tasks.Wait()
+	s.forget(outcomes)
+	var out []audit.Unwritten
+	for i, err := range errs {
+		if err != nil {
+			out = append(out, audit.Unwritten{Kind: outcomes[i].Constraint.Kind, Name: outcomes[i].Constraint.Name, Err: err})
+		}
+	}
+	return out
+}
+
+// tryConstraint writes one outcome, if it is not too early to try that again. A
+// constraint that has changed or gone meanwhile is no failure.
+func (s *auditSink) tryConstraint(ctx context.Context, o *audit.Outcome) error {
+	key := o.Constraint.String()
+	s.mu.Lock()
+	failed, again := s.failing[key]
+	s.mu.Unlock()
+	if again && time.Now().Before(failed.next) {
+		return failed.err
+	}
+	err := s.constraint(ctx, o)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil || apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		delete(s.failing, key)
+		return nil
+	}
+	delete(s.settled, key) // whatever it says now, it is not what was settled
+	failed.err, failed.delay = err, min(max(2*failed.delay, firstAuditRetry), lastAuditRetry)
+	failed.next = time.Now().Add(failed.delay)
+	s.failing[key] = failed
+	return err
+}
+
+// Before implements audit.Sink.
+func (s *auditSink) Before(ctx context.Context, constraint policy.Constraint, uid types.UID) (audit.Before, error) {
+	u := newConstraint(constraint.Kind)
+	err := s.client.Get(ctx, client.ObjectKey{Name: constraint.Name}, u, client.UnsafeDisableDeepCopy)
+	if apierrors.IsNotFound(err) || err == nil && u.GetUID() != uid {
+		return audit.Before{}, nil
+	}
+	if err != nil {
+		return audit.Before{}, fmt.Errorf("reading what was found by %s: %w", constraint, err)
+	}
+	was, err := status.AuditOf(u)
+	if err != nil {
+		return audit.Before{}, nil // it says nothing, and is written anew
+	}
+	return audit.Before{
+		Counted: !was.Uncounted, Total: was.Total, Exempt: was.Exempt, At: was.At,
+		Violations: was.Violations, ExemptViolations: was.ExemptViolations,
+	}, nil
+}
+
+func newConstraint(kind string) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{}
+	u.SetAPIVersion(engine.ConstraintGroup + "/v1beta1")
+	u.SetKind(kind)
+	return u
+}
+
+// constraint writes one outcome unless the constraint has changed since.
+func (s *auditSink) constraint(ctx context.Context, o *audit.Outcome) error {
+	ctx, cancel := context.WithTimeout(ctx, auditWriteTimeout)
+	defer cancel()
+	if !s.served(ctx, o.Constraint.Kind, o.Reason == v1alpha1.ReasonNotInForce) {
+		return nil
+	}
+	u := newConstraint(o.Constraint.Kind)
+	if err := s.client.Get(ctx, client.ObjectKey{Name: o.Constraint.Name}, u, client.UnsafeDisableDeepCopy); err != nil {
+		return err
+	}
+	now := settledAudit{o, u.GetResourceVersion()}
+	if u.GetUID() != o.UID || u.GetGeneration() != o.Generation {
+		return nil
+	}
+	s.news.meet(u)
+	if s.isSettled(now) {
+		s.news.tell(u, o)
+		return nil
+	}
+	fresh := s.resync / 2
+	later := status.Stale(u, o.Read, fresh) && s.refreshes.Add(-1) < 0
+	if later {
+		fresh = math.MaxInt64 // what has changed is written all the same
+	}
+	written, err := status.Audited(ctx, s.client, u, finding(o), fresh)
+	if err != nil || later && !written {
+		return err
+	}
+	s.settle(now)
+	s.news.tell(u, o)
+	return nil
+}
+
+// knows tells whether an outcome was compared or written before.
+func (s *auditSink) knows(o *audit.Outcome) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settled[o.Constraint.String()].outcome == o
+}
+
+// served tells whether the constraints of a kind have a CRD that is to stay, and a
+// template, unless they may be orphans.
+func (s *auditSink) served(ctx context.Context, kind string, orphans bool) bool {
+	key := client.ObjectKey{Name: strings.ToLower(kind)}
+	template := &unstructured.Unstructured{}
+	template.SetAPIVersion(engine.TemplateGroup + "/v1")
+	template.SetKind("ConstraintTemplate")
+	err := s.client.Get(ctx, key, template, client.UnsafeDisableDeepCopy)
+	if err != nil && !(orphans && apierrors.IsNotFound(err)) || template.GetDeletionTimestamp() != nil {
+		return false
+	}
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	key.Name += "." + engine.ConstraintGroup
+	return s.client.Get(ctx, key, crd, client.UnsafeDisableDeepCopy) == nil && crd.GetDeletionTimestamp() == nil
+}
+
+func finding(o *audit.Outcome) status.Audit {
+	condition := metav1.Condition{Type: v1alpha1.ConditionAudited, Status: metav1.ConditionTrue, Reason: o.Reason, Message: o.Message}
+	if !o.Complete {
+		condition.Status = metav1.ConditionFalse
+	}
+	return status.Audit{
+		Uncounted: o.Uncounted, Total: o.Total, Exempt: o.Exempt, Violations: o.Violations, ExemptViolations: o.ExemptViolations,
+		At: o.At, Read: o.Read, Condition: condition,
+	}
+}
+
+func (s *auditSink) isSettled(now settledAudit) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settled[now.outcome.Constraint.String()] == now
+}
+
+func (s *auditSink) settle(now settledAudit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settled[now.outcome.Constraint.String()] = now
+}
+
+// forget drops what is known of constraints that are gone.
+func (s *auditSink) forget(outcomes []*audit.Outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	present := make(map[string]bool, len(outcomes))
+	for _, o := range outcomes {
+		present[o.Constraint.String()] = true
+	}
+	maps.DeleteFunc(s.settled, func(key string, _ settledAudit) bool { return !present[key] })
+	maps.DeleteFunc(s.failing, func(key string, _ failedAudit) bool { return !present[key] })
+	s.news.forget(present)
+}
+
+// Report implements audit.Sink. It is written when it changes, but not for the
+// lag alone.
+func (s *auditSink) Report(ctx context.Context, r v1alpha1.AuditReportStatus) error {
+	if s.reporter != nil {
+		r.Conditions = append(slices.Clone(r.Conditions), s.reporter.Condition())
+	}
+	before := s.report
+	before.LagMilliseconds = r.LagMilliseconds
+	if reflect.DeepEqual(before, r) || time.Since(s.reported) < reportEvery {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, auditWriteTimeout)
+	defer cancel()
+	if err := status.Reported(ctx, s.client, r); err != nil {
+		return err
+	}
+	s.report, s.reported = r, time.Now()
+	return nil
+}

@@ -1,0 +1,204 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fusegate/fusegate/test/controlplane"
+)
+
+const (
+	// rollingTime is how long the components work, and rollEvery how often the
+	// Deployment is rolled meanwhile.
+	rollingTime = 3 * time.Minute
+	rollEvery   = 20 * time.Second
+)
+
+// TestComponents arms constraints on every kind, and lets the real components
+// of a control plane work: three minutes of rolling Deployments, Jobs, claims
+// and namespaces on nodes played by kwok, then the restart of each. Everything
+// that arrives at the webhook must be of a sort that policy is for.
+func TestComponents(t *testing.T) {
+	c, r, trail := componentsCluster(t)
+	wide := c.widest(t)
+	c.armEverything(t)
+	t.Run("a tenant is denied", func(t *testing.T) {
+		_, stderr, ok := c.kubectl(t, asTenant, object("v1", "ConfigMap", "forbidden", "mine", ""), "create", "-f", "-")
+		if want := denied + "[everything] no CREATE of ConfigMap"; ok || !strings.Contains(stderr, want) {
+			t.Errorf("got %q, want %q", stderr, want)
+		}
+	})
+	t.Run("an API server starts", func(t *testing.T) {
+		if err := c.cp.StartAPIServer(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("the components work", c.componentsWork)
+	t.Run("the components restart", c.componentsRestart)
+	t.Run("what arrived", func(t *testing.T) {
+		checkArrivals(t, "Fusegate's policy entry and its neighbours", r.requests())
+		checkArrivals(t, "the widest webhook", wide.requests())
+		checkWrites(t, trail)
+	})
+}
+
+// componentsCluster starts a control plane with nodes, and Fusegate behind a
+// recorder. Every write is in the audit log that it returns.
+func componentsCluster(t *testing.T) (c *testCluster, r *recorder, trail string) {
+	t.Helper()
+	policy, trail := auditFiles(t)
+	cp := startControlPlane(t, controlplane.Options{
+		ControllerManager: true, Scheduler: true, Kwok: true, LeaderElection: true, Standby: 1,
+		APIServerArgs: []string{"--audit-policy-file=" + policy, "--audit-log-path=" + trail},
+	})
+	if _, err := cp.AddNodes(t.Context(), 5); err != nil {
+		t.Fatal(err)
+	}
+	c, controller, address, certs := inCluster(t, cp)
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := fmt.Sprintf("127.0.0.1:%d", port)
+	c.manager = c.serveAs(t, "fusegate-webhook", "--roles=webhook", "--cert-dir="+certs, "--listen="+behind)
+	r = record(t, address, behind, certs)
+	c.manager.awaitReady(t)
+	controller.awaitReady(t)
+	return c, r, trail
+}
+
+// record listens at an address with the webhook's certificate, and hands on to
+// the webhook what it has recorded.
+func record(t *testing.T, address, webhook, certs string) *recorder {
+	t.Helper()
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "https", Host: webhook})
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(read(t, certs, "ca.crt"))) {
+		t.Fatal("there is no authority for the webhook's certificate")
+	}
+	proxy.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "fusegate-webhook.fusegate-system.svc"}}
+	// The webhook need not run yet; an API server is told so.
+	proxy.ErrorLog = log.New(io.Discard, "", 0)
+	r := &recorder{next: proxy, failed: t.Errorf}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: r, ReadHeaderTimeout: time.Second}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- server.ServeTLS(listener, filepath.Join(certs, "tls.crt"), filepath.Join(certs, "tls.key"))
+	}()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := server.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// armEverything makes constraints on every kind: one that warns, so that every
+// request is sent and the Deployment can still roll, and one that denies all in
+// a namespace.
+func (c *testCluster) armEverything(t *testing.T) {
+	t.Helper()
+	for _, namespace := range []string{"shop", "forbidden"} {
+		c.must(t, "", "create", "namespace", namespace)
+		c.must(t, "", "create", "rolebinding", "tenant", "--clusterrole=cluster-admin", "--user="+asTenant, "-n", namespace)
+	}
+	c.must(t, denyAll, "apply", "-f", "-")
+	c.awaitTemplate(t, "denyall")
+	c.must(t, denyEverywhere("everywhere", "warn"), "apply", "-f", "-")
+	c.must(t, denyEverywhere("everything", "deny", "forbidden"), "apply", "-f", "-")
+	for _, name := range []string{"everywhere", "everything"} {
+		c.must(t, "", "wait", "--for=condition=Enforced", "denyall/"+name, "--timeout="+patience.String())
+	}
+	await(t, "a warning in every namespace", func() error {
+		_, stderr, ok := c.kubectl(t, asAdmin, object("v1", "ConfigMap", "shop", "mine", ""), "create", "--dry-run=server", "-f", "-")
+		if !ok || !strings.Contains(stderr, "Warning: [everywhere] no CREATE of ConfigMap") {
+			return fmt.Errorf("got %q", stderr)
+		}
+		return nil
+	})
+}
+
+// componentsWork keeps the components busy for the whole time.
+func (c *testCluster) componentsWork(t *testing.T) {
+	end := time.Now().Add(rollingTime)
+	c.must(t, read(t, "testdata", "components.yaml"), "apply", "-f", "-")
+	tick := time.NewTicker(rollEvery)
+	defer tick.Stop()
+	rolls := 0
+	for ; time.Now().Before(end); rolls++ {
+		c.roll(t, rolls)
+		c.churn(t, rolls)
+		<-tick.C
+	}
+	t.Logf("rolled %d times in %v", rolls, rollingTime)
+}
+
+// roll changes the Deployment's template and waits for its pods.
+func (c *testCluster) roll(t *testing.T, n int) {
+	t.Helper()
+	patch := fmt.Sprintf(`{"spec":{"template":{"metadata":{"annotations":{"roll":"%d"}}}}}`, n)
+	if _, stderr, ok := c.kubectl(t, asTenant, "", "patch", "deployment", "-n", "shop", "web", "-p", patch); !ok {
+		t.Fatal(stderr)
+	}
+	c.must(t, "", "rollout", "status", "-n", "shop", "deployment/web", "--timeout="+patience.String())
+}
+
+// churn makes and removes what the components have to clean up.
+func (c *testCluster) churn(t *testing.T, n int) {
+	t.Helper()
+	namespace, node := fmt.Sprintf("passing-%d", n), fmt.Sprintf("kwok-%d", n%4)
+	c.must(t, "", "create", "namespace", namespace)
+	c.must(t, "", "create", "deployment", "-n", namespace, "web", "--image=registry.example.com/web", "--replicas=2")
+	c.must(t, "", "expose", "deployment", "-n", namespace, "web", "--port=80")
+	if _, stderr, ok := c.kubectl(t, asTenant, "", "create", "job", "-n", "shop", fmt.Sprintf("job-%d", n), "--image=registry.example.com/job"); !ok {
+		t.Error(stderr)
+	}
+	c.must(t, "", "drain", node, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout="+patience.String())
+	c.must(t, "", "uncordon", node)
+	if n == 1 {
+		c.must(t, "", "delete", "node", "kwok-4")
+	}
+	c.must(t, "", "scale", "statefulset", "-n", "shop", "db", fmt.Sprintf("--replicas=%d", 1+n%2))
+	c.must(t, "", "delete", "namespace", namespace, "--wait=false")
+}
+
+// componentsRestart restarts each component, and has the Deployment roll after.
+func (c *testCluster) componentsRestart(t *testing.T) {
+	if err := c.cp.RestartAPIServer(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
+		if err := c.cp.Restart(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.roll(t, -1)
+	await(t, "passing namespaces to be gone", func() error {
+		if got := c.must(t, "", "get", "namespaces", "-o", "name"); strings.Contains(got, "passing-") {
+			return fmt.Errorf("there are %q", strings.Fields(got))
+		}
+		return nil
+	})
+}

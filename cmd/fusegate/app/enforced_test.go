@@ -1,0 +1,194 @@
+package app
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/fusegate/fusegate/test/controlplane"
+)
+
+// noticed is how long it may take until a constraint says that it is not
+// enforced any more.
+const noticed = 10 * time.Second
+
+// awaitCondition waits until the condition Enforced of a constraint, as in
+// kind/name, has the status and the reason, and returns its message.
+func (c *testCluster) awaitCondition(t *testing.T, constraint, status, reason string) string {
+	t.Helper()
+	var message string
+	await(t, fmt.Sprintf("%s to be Enforced=%s, %s", constraint, status, reason), func() error {
+		got := c.must(t, "", "get", constraint, "-o",
+			`jsonpath={range .status.conditions[?(@.type=="Enforced")]}{.status} {.reason} {.message}{end}`)
+		parts := strings.SplitN(got, " ", 3)
+		if len(parts) < 3 || parts[0] != status || parts[1] != reason {
+			return fmt.Errorf("got %q", got)
+		}
+		message = parts[2]
+		return nil
+	})
+	return message
+}
+
+// two starts a second API server, and Fusegate as two processes that know both.
+func two(t *testing.T) (c *testCluster, servers []client.Client) {
+	t.Helper()
+	c = start(t)
+	if err := c.cp.StartAPIServer(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.manager.end(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	c.manager = nil
+	var urls []string
+	for i := range 2 {
+		cfg := c.cp.ConfigOf(i, controlplane.Admin)
+		urls = append(urls, cfg.Host)
+		cl, err := client.New(cfg, client.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		servers = append(servers, cl)
+	}
+	kubeconfig := c.cp.Kubeconfig(controlplane.Admin)
+	leader := c.serve(t, "leader", "--roles=controller", "--kubeconfig", kubeconfig, "--api-servers", strings.Join(urls, ","))
+	c.manager = c.serve(t, "webhook", "--roles=webhook", "--kubeconfig", kubeconfig,
+		"--listen", fmt.Sprintf("127.0.0.1:%d", c.port), "--cert-dir", c.dir)
+	c.manager.awaitReady(t)
+	leader.awaitReady(t)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the leader:\n%s", leader.log)
+		}
+		for _, m := range []*testManager{leader, c.manager} {
+			if err := m.end(syscall.SIGTERM); err != nil {
+				t.Error(err)
+			}
+		}
+		c.manager = nil
+	})
+	return c, servers
+}
+
+// TestEnforced checks that the condition means what it says: from the moment it
+// is True, the next request is judged, whichever API server gets it; and
+// whatever keeps requests from being judged shows in it.
+func TestEnforced(t *testing.T) {
+	c, servers := two(t)
+	c.must(t, "", "create", "namespace", "enforced")
+	c.must(t, labelTemplate("EnforcedLabels", "missing"), "apply", "-f", "-")
+	c.awaitTemplate(t, "enforcedlabels")
+	t.Cleanup(func() {
+		_, _, _ = c.cp.Kubectl(t.Context(), controlplane.Admin, "", "delete", "constrainttemplate", "enforcedlabels", "--wait=false")
+	})
+	match := func(group, kind, more string) string {
+		return fmt.Sprintf(`{kinds: [{apiGroups: [%q], kinds: [%s]}]%s}`, group, kind, more)
+	}
+	t.Run("the next request on either API server", func(t *testing.T) {
+		for i, object := range []string{
+			"{apiVersion: networking.k8s.io/v1, kind: Ingress, spec: {defaultBackend: {service: {name: web, port: {number: 80}}}}}",
+			"{apiVersion: v1, kind: Secret}", "{apiVersion: v1, kind: ServiceAccount}",
+			"{apiVersion: policy/v1, kind: PodDisruptionBudget, spec: {minAvailable: 1}}",
+			"{apiVersion: v1, kind: Service, spec: {ports: [{port: 80}]}}",
+		} {
+			u := parsed(t, object)
+			u.SetNamespace("enforced")
+			u.SetName("bare")
+			name := fmt.Sprintf("next-%d", i)
+			c.must(t, constraint("EnforcedLabels", name, "deny", "owner", match(u.GroupVersionKind().Group, u.GetKind(), ", namespaces: [enforced]")), "apply", "-f", "-")
+			c.must(t, "", "wait", "--for=condition=Enforced", "enforcedlabels/"+name, "--timeout=60s")
+			for n, s := range servers {
+				err := s.Create(t.Context(), u.DeepCopy(), client.DryRunAll)
+				if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "["+name+"]") {
+					t.Errorf("%s on API server %d: got %v, want it denied", u.GetKind(), n, err)
+				}
+			}
+		}
+	})
+	t.Run("only what is needed", func(t *testing.T) {
+		before := c.manager.reviews(t)
+		c.dryCreate(t, object("v1", "Pod", "enforced", "p", pause))
+		if after := c.manager.reviews(t); after != before {
+			t.Errorf("a Pod made %d webhook calls, want none: no constraint matches it", after-before)
+		}
+		c.dryCreate(t, object("v1", "Secret", "enforced", "s", ""))
+		if after := c.manager.reviews(t); after != before+1 {
+			t.Errorf("a Secret made %d webhook calls, want one", after-before)
+		}
+	})
+	t.Run("why not", func(t *testing.T) {
+		for name, tc := range map[string]struct{ action, match, reason, part, warning string }{
+			"lease":    {"deny", match("coordination.k8s.io", "Lease", ""), "NotInterceptable", "Lease.coordination.k8s.io", "is not enforced on Lease.coordination.k8s.io"},
+			"inside":   {"deny", match("", "Secret", ", namespaces: [kube-system]"), "Exempt", "kube-system", "kube-system, are outside policy"},
+			"unserved": {"deny", match("example.com", "Widget", ""), "NotServed", "Widget.example.com", ""},
+			"dry":      {"dryrun", match("", "Secret", ""), "NotEnforcing", "audit", ""},
+		} {
+			_, stderr, _ := c.kubectl(t, controlplane.Admin, constraint("EnforcedLabels", name, tc.action, "owner", tc.match), "apply", "-f", "-")
+			if warned := strings.Contains(stderr, "Warning: "); warned != (tc.warning != "") || !strings.Contains(stderr, tc.warning) {
+				t.Errorf("%s: got %q, want a warning with %q", name, stderr, tc.warning)
+			}
+			if got := c.awaitCondition(t, "enforcedlabels/"+name, "False", tc.reason); !strings.Contains(got, tc.part) {
+				t.Errorf("%s: got message %q, want one with %q", name, got, tc.part)
+			}
+		}
+	})
+	t.Run("what others do", c.foreignNarrowing)
+	t.Run("the webhook stops", func(t *testing.T) {
+		if err := c.manager.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		started := time.Now()
+		message := c.awaitCondition(t, "enforcedlabels/next-1", "False", "CanaryAdmitted")
+		// Two canaries in a row each wait for the webhook's timeout of 3 s.
+		if took := time.Since(started); took > noticed+5*time.Second || !strings.Contains(message, "did not answer") {
+			t.Errorf("after %v: %s", took, message)
+		}
+		if err := c.manager.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		c.awaitCondition(t, "enforcedlabels/next-1", "True", "CanaryAnswered")
+	})
+}
+
+// foreignNarrowing has somebody add what keeps requests from the webhook, and
+// take it away.
+func (c *testCluster) foreignNarrowing(t *testing.T) {
+	const entry = `apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: fusegate}
+`
+	for name, tc := range map[string]struct{ fields, reason, part string }{
+		"a condition": {`webhooks: [{name: validation.fusegate.dev, matchConditions: [{name: x, expression: "false"}]}]`, "NarrowedBy", `by "meddler"`},
+		"a selector":  {`webhooks: [{name: validation.fusegate.dev, objectSelector: {matchLabels: {judge: me}}}]`, "NarrowedBy", `by "meddler"`},
+		"the fuse":    {`webhooks: [{name: validation.fusegate.dev, matchConditions: [{name: fuse-open, expression: "false"}]}]`, "FuseOpen", "fuse"},
+	} {
+		started := time.Now()
+		c.must(t, entry+tc.fields, "apply", "--server-side", "--field-manager=meddler", "-f", "-")
+		message := c.awaitCondition(t, "enforcedlabels/next-1", "False", tc.reason)
+		if took := time.Since(started); took > noticed {
+			t.Errorf("%s: noticed at %v after %v, want %v", name, time.Now().UTC(), took, noticed)
+		}
+		if !strings.Contains(message, tc.part) {
+			t.Errorf("%s: got message %q, want one with %q", name, message, tc.part)
+		}
+		c.must(t, entry, "apply", "--server-side", "--field-manager=meddler", "-f", "-")
+		c.awaitCondition(t, "enforcedlabels/next-1", "True", "CanaryAnswered")
+	}
+}
+
+func parsed(t *testing.T, text string) *unstructured.Unstructured {
+	t.Helper()
+	u := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(text), &u.Object); err != nil {
+		t.Fatal(err)
+	}
+	return u
+}

@@ -1,0 +1,316 @@
+//go:build linux
+
+package app
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/fusegate/fusegate/pkg/install"
+	"github.com/fusegate/fusegate/test/controlplane"
+)
+
+// entryAs applies fields to the policy entry as a field manager; without any,
+// those it has applied go.
+func (f *faultWorld) entryAs(t *testing.T, manager, fields string) {
+	t.Helper()
+	object := "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingWebhookConfiguration\nmetadata: {name: fusegate}\n"
+	if fields != "" {
+		object += "webhooks: [{name: validation.fusegate.dev, " + fields + "}]\n"
+	}
+	f.must(t, object, "apply", "--server-side", "--field-manager="+manager, "-f", "-")
+}
+
+// until makes writes until one is as wanted, and returns how long that took.
+func (f *faultWorld) until(t *testing.T, what string, wanted func(answered) bool) time.Duration {
+	t.Helper()
+	start := time.Now()
+	await(t, what, func() error {
+		if w := f.write(t.Context()); !wanted(w) {
+			return fmt.Errorf("a tenant's write was %s", w)
+		}
+		return nil
+	})
+	return time.Since(start)
+}
+
+func unjudged(w answered) bool { return w.err == nil && !w.judged }
+
+// serviceDeleted deletes the Service and makes it again, at the same address.
+func serviceDeleted(f *faultWorld, t *testing.T) string {
+	var service map[string]any
+	if err := json.Unmarshal([]byte(f.must(t, "", "get", "service", "-n", "fusegate-system", "fusegate-webhook", "-o", "json")), &service); err != nil {
+		t.Fatal(err)
+	}
+	f.must(t, "", "delete", "service", "-n", "fusegate-system", "fusegate-webhook")
+	f.svc.refuse()
+	start := time.Now()
+	writes := f.bypassed(t, 5, atOnce)
+	noticed, _ := f.unenforced(t, start, "CanaryAdmitted")
+	meta := service["metadata"].(map[string]any)
+	for _, field := range []string{"uid", "resourceVersion", "creationTimestamp", "managedFields"} {
+		delete(meta, field)
+	}
+	text, err := json.Marshal(service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.must(t, string(text), "create", "-f", "-")
+	f.heal(t)
+	again := f.enforced(t)
+	return fmt.Sprintf("%s; the constraint said so after %s; enforced again %s after it was made again",
+		writes, round(noticed), round(again))
+}
+
+// conditionErrors has somebody add a condition that cannot be evaluated.
+func conditionErrors(f *faultWorld, t *testing.T) string {
+	const metric = "apiserver_admission_match_condition_evaluation_errors_total"
+	before, start := f.counted(t, metric), time.Now()
+	f.entryAs(t, "meddler", `matchConditions: [{name: broken, expression: "object.spec.nosuch == 1"}]`)
+	f.until(t, "writes to be let through", unjudged)
+	writes := f.bypassed(t, 5, atOnce)
+	noticed, message := f.unenforced(t, start, "NarrowedBy")
+	for _, want := range []string{`matchConditions[name="broken"]`, `"meddler"`} {
+		if !strings.Contains(message, want) {
+			t.Errorf("the constraint says %q, want %s in it", message, want)
+		}
+	}
+	errors := f.counted(t, metric) - before
+	if errors < 5 {
+		t.Errorf("the API server counted %d errors, want 5", errors)
+	}
+	f.entryAs(t, "meddler", "")
+	again := f.enforced(t)
+	return fmt.Sprintf("%s, the webhook skipped; the API server counted %d errors; the constraint said after %s who it was (NarrowedBy); enforced again after %s",
+		writes, errors, round(noticed), round(again))
+}
+
+// namespaceLabelled has an admin give a tenant's namespace the label by which
+// system namespaces are excluded.
+func namespaceLabelled(f *faultWorld, t *testing.T) string {
+	_, stderr, ok := f.kubectl(t, controlplane.Admin, "", "label", "namespace", "tenant-a", "kubernetes.io/metadata.name=kube-system", "--overwrite")
+	got := f.must(t, "", "get", "namespace", "tenant-a", "-o", `jsonpath={.metadata.labels.kubernetes\.io/metadata\.name}`)
+	w := f.write(t.Context())
+	if got != "tenant-a" || w.err != nil || !w.judged {
+		t.Errorf("the label is %q and a tenant's write was %s, want it to be judged", got, w)
+	}
+	how := "the API server refused it"
+	if ok {
+		how = "the API server put the label back at once"
+	}
+	if !ok && !strings.Contains(stderr, "metadata.name") {
+		t.Errorf("got %q, want the label refused", stderr)
+	}
+	return how + "; a write there was " + w.String()
+}
+
+// impersonated has an admin act as the API server, and a tenant try.
+func impersonated(f *faultWorld, t *testing.T) string {
+	as := []string{"create", "configmap", "-n", "tenant-a", "--as=" + apiServer, "--as-group=system:masters"}
+	_, stderr, ok := f.kubectl(t, controlplane.Admin, "", append(as, "by-admin")...)
+	if !ok || strings.Contains(stderr, "[everything]") {
+		t.Errorf("an admin as %s: got %q, want it exempt", apiServer, stderr)
+	}
+	_, stderr, ok = f.kubectl(t, controlplane.Tenant, "", append(as, "by-tenant")...)
+	if ok || !strings.Contains(stderr, "cannot impersonate") {
+		t.Errorf("a tenant as %s: got %q, want it refused", apiServer, stderr)
+	}
+	return "an admin's write as system:apiserver is not judged; a tenant may not impersonate (RBAC). Audit, which is to report the object, comes later"
+}
+
+// probeBroken takes away the right to make canaries.
+func probeBroken(f *faultWorld, t *testing.T) string {
+	const role = "fusegate-controller"
+	var old map[string]any
+	if err := json.Unmarshal([]byte(f.must(t, "", "get", "clusterrole", role, "-o", "json")), &old); err != nil {
+		t.Fatal(err)
+	}
+	generation, start := f.generation(t), time.Now()
+	f.must(t, "", "patch", "clusterrole", role, "--type=json", "-p", fmt.Sprintf(`[{"op":"replace","path":"/rules/%d/verbs","value":["get"]}]`, canaryRule(t, old)))
+	f.awaitCondition(t, "denyall/everything", "Unknown", "CanaryUnknown")
+	noticed := time.Since(start)
+	w := f.write(t.Context())
+	if after := f.generation(t); after != generation || w.err != nil || !w.judged {
+		t.Errorf("the configuration's generation went from %d to %d and a write was %s, want nothing changed", generation, after, w)
+	}
+	f.must(t, "", "patch", "clusterrole", role, "--type=json", "-p", fmt.Sprintf(`[{"op":"replace","path":"/rules/%d/verbs","value":["create"]}]`, canaryRule(t, old)))
+	again := f.enforced(t)
+	return fmt.Sprintf("no right to make canaries: Enforced was Unknown after %s, the configuration left as it was, a write %s; True again %s after the right was back", round(noticed), w, round(again))
+}
+
+// canaryRule is the index of the rule about canaries.
+func canaryRule(t *testing.T, role map[string]any) int {
+	t.Helper()
+	for i, rule := range role["rules"].([]any) {
+		if fmt.Sprint(rule.(map[string]any)["resources"]) == "[canaries]" {
+			return i
+		}
+	}
+	t.Fatal("no rule about canaries")
+	return 0
+}
+
+// everythingDenied turns the warning into a denial, works the kill switch, and
+// deletes the constraint.
+func everythingDenied(f *faultWorld, t *testing.T) string {
+	isDenied := func(w answered) bool { return w.err != nil && w.judged }
+	f.must(t, strings.ReplaceAll(everythingWarns, "warn", "deny"), "apply", "-f", "-")
+	f.until(t, "writes to be denied", isDenied)
+	w := f.watch(t)
+	defer w.cancel()
+	lease := f.renewLease(t)
+	f.must(t, object("v1", "ConfigMap", "kube-system", "of-admin", ""), "create", "-f", "-")
+	f.must(t, daemonSet("kube-system"), "apply", "-f", "-")
+	pods := f.podsRun(t, "kube-system", "app=cni", 3)
+	f.must(t, "", "delete", "daemonset", "-n", "kube-system", "cni", "--wait=false")
+	f.entryAs(t, "fusegate-fuse", `matchConditions: [{name: fuse-open, expression: "false"}]`)
+	opened := f.until(t, "the kill switch to let writes through", unjudged)
+	f.awaitCondition(t, "denyall/everything", "False", "FuseOpen")
+	f.entryAs(t, "fusegate-fuse", "")
+	closed := f.until(t, "writes to be denied again", isDenied)
+	f.must(t, "", "delete", "denyall", "everything")
+	released := f.until(t, "writes to be let through", unjudged)
+	w.cancel()
+	w.done.Wait()
+	if len(w.lost) > 0 || w.nodes == 0 {
+		t.Errorf("of %d nodes %q were not ready", w.nodes, w.lost)
+	}
+	f.must(t, everythingWarns, "apply", "-f", "-")
+	f.enforced(t)
+	return fmt.Sprintf("tenants denied; a node's Lease renewed in %s, 3 pods of a DaemonSet in kube-system ran after %s, all nodes ready; kill switch: writes through after %s, denied again after %s; constraint deleted: writes through after %s",
+		round(lease), round(pods), round(opened), round(closed), round(released))
+}
+
+// lateLeader stops the leader's process for longer than its Lease lasts, and
+// lets it go on when there is another. While both lead, somebody gives them
+// something to put back.
+func lateLeader(f *faultWorld, t *testing.T) string {
+	old := f.controller
+	f.newLeader(t, f.led)
+	first := f.leader(t)
+	if err := old.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	f.controller = f.newController(t, "controller-next")
+	f.controller.awaitReady(t)
+	f.newLeader(t, first)
+	took, generation := time.Since(start), f.generation(t)
+	if err := old.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	start = time.Now()
+	edits := f.failClosed(t)
+	await(t, "it to be put back", func() error {
+		if got := f.must(t, "", "get", "validatingwebhookconfiguration", install.ConfigurationName, "-o", "jsonpath={.webhooks[*].failurePolicy}"); got != "Ignore Ignore Ignore" {
+			return fmt.Errorf("got %q", got)
+		}
+		return nil
+	})
+	mended := time.Since(start)
+	_ = old.cmd.Wait() // it ends with an error, by design
+	ended := time.Since(start)
+	writes := f.generation(t) - generation - edits
+	if edits != 1 || writes != 1 || ended > startLimit {
+		t.Errorf("the stale leader ended after %v; %d changes were put back by %d, want 1 by 1", ended, edits, writes)
+	}
+	return fmt.Sprintf("another leads after %s; the stale one, let go on, took %s to notice and ended; meanwhile failurePolicy was set to Fail, and back after %s, by %d change of the configuration", round(took), round(ended), round(mended), writes)
+}
+
+// leader is who holds the controllers' Lease.
+func (f *faultWorld) leader(t *testing.T) string {
+	t.Helper()
+	return f.must(t, "", "get", "lease", "-n", "fusegate-system", "fusegate-controller", "-o", "jsonpath={.spec.holderIdentity}")
+}
+
+// newLeader waits until another than the former leads.
+func (f *faultWorld) newLeader(t *testing.T, former string) {
+	t.Helper()
+	await(t, "another leader", func() error {
+		if got := f.leader(t); got == former || got == "" {
+			return fmt.Errorf("the leader is %q", got)
+		}
+		return nil
+	})
+}
+
+// reverted has a writer set what the guard puts back, as soon as it does.
+func reverted(f *faultWorld, t *testing.T) string {
+	const lasts = 6 * time.Second
+	l := f.press(t.Context(), 1)
+	before, start, edits := f.generation(t), time.Now(), 0
+	for time.Since(start) < lasts {
+		edits += f.failClosed(t)
+		pass(t.Context(), 20*time.Millisecond)
+	}
+	guards := f.generation(t) - before - edits
+	noticed, message := f.unenforced(t, start, "Contested")
+	if !strings.Contains(message, "gitops") {
+		t.Errorf("the constraint says %q, want it to name the writer", message)
+	}
+	again := f.enforced(t)
+	l.stop(t)
+	// A put-back and a disarming for each round; without a pause there would be
+	// hundreds.
+	if guards > 20 || edits < 3 || again > startLimit {
+		t.Errorf("in %v the guard wrote %d times and the writer %d times; it was over %v later", lasts, guards, edits, again)
+	}
+	return fmt.Sprintf("failurePolicy set to Fail whenever it was not, for %s: the writer wrote %d times and the guard %d times, with growing pauses, the webhook without rules in between; contested after %s at the latest; enforced again %s after the end; a tenant meanwhile: %s",
+		lasts, edits, guards, round(noticed), round(again), l)
+}
+
+// failClosed sets the policy entry to Fail if it is not, and returns the number
+// of its writes.
+func (f *faultWorld) failClosed(t *testing.T) int {
+	t.Helper()
+	configurations := f.admin.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	live, err := configurations.Get(t.Context(), install.ConfigurationName, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *live.Webhooks[0].FailurePolicy == admissionregistrationv1.Fail {
+		return 0
+	}
+	live.Webhooks[0].FailurePolicy = ptr.To(admissionregistrationv1.Fail)
+	if _, err := configurations.Update(t.Context(), live, metav1.UpdateOptions{FieldManager: "gitops"}); err != nil {
+		return 0 // The guard was first.
+	}
+	return 1
+}
+
+// uninstalled removes Fusegate, processes and all, while a tenant writes.
+func uninstalled(f *faultWorld, t *testing.T) string {
+	l := f.press(t.Context(), 4)
+	pass(t.Context(), time.Second)
+	start := time.Now()
+	out, err := command("uninstall", "--kubeconfig", f.cp.Kubeconfig(controlplane.Admin)).CombinedOutput()
+	took := time.Since(start)
+	first, _, _ := strings.Cut(string(out), "\n")
+	if err != nil || first != "ValidatingWebhookConfiguration fusegate deleted" {
+		t.Errorf("uninstalling: got %v and %s, want the webhook configuration deleted first", err, out)
+	}
+	const looked = 7 * time.Second // more than the guard's interval
+	for start := time.Now(); time.Since(start) < looked; pass(t.Context(), 200*time.Millisecond) {
+		w := f.request(t.Context(), controlplane.Admin, http.MethodGet, "application/json",
+			"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/"+filepath.Base(install.ConfigurationName), "")
+		if w.err == nil || !strings.Contains(w.err.Error(), "404") {
+			t.Fatalf("the webhook configuration is back: %s", w)
+		}
+	}
+	f.end(f.webhook, f.controller)
+	f.svc.refuse()
+	writes := f.bypassed(t, 5, atOnce)
+	l.stop(t)
+	return fmt.Sprintf("the webhook configuration went first, all in %s, and stayed away for %s while the controller ran; %s; with the processes gone %s",
+		round(took), looked, l, writes)
+}

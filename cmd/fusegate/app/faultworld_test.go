@@ -1,0 +1,364 @@
+//go:build linux
+
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/fusegate/fusegate/pkg/install"
+	"github.com/fusegate/fusegate/test/controlplane"
+)
+
+// everythingWarns is a constraint that has every kind and operation sent to the
+// webhook, and marks what was judged by a warning.
+const everythingWarns = denyEverything + "spec: {enforcementAction: warn}\n"
+
+// faultWorld is a control plane with nodes to come, on which Fusegate is
+// installed as in a cluster and armed for everything. The webhook is reached
+// through a Service that the test plays.
+type faultWorld struct {
+	*testCluster
+	admin               kubernetes.Interface
+	certs               string // the webhook's folder of certificates
+	svc                 *service
+	webhook, controller *testManager
+	backend             string // address of the webhook
+	components          map[string]*component
+	watched             *watch // see case 16
+	led                 string // who led when etcd was lost
+}
+
+// newFaultWorld starts it. Fusegate enforces when it returns.
+func newFaultWorld(t *testing.T) *faultWorld {
+	t.Helper()
+	cp, err := controlplane.Start(t.Context(), controlplane.Options{
+		ControllerManager: true, Scheduler: true, Kwok: true,
+		Users: []controlplane.User{{Name: apiServer, Groups: []string{"system:masters"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &faultWorld{testCluster: &testCluster{cp: cp, dir: t.TempDir()}, components: map[string]*component{}}
+	t.Cleanup(f.close)
+	if f.admin, err = kubernetes.NewForConfig(cp.Config(controlplane.Admin)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"etcd", "kube-controller-manager", "kube-scheduler", "kwok"} {
+		if f.components[name], err = remember(name, cp.Processes()[name], cp.Log(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.installed(t)
+	f.policies(t)
+	return f
+}
+
+// installed brings up Fusegate as TestInCluster does.
+func (f *faultWorld) installed(t *testing.T) {
+	t.Helper()
+	const port = "9443"
+	if out, err := command("install", "--kubeconfig", f.cp.Kubeconfig(controlplane.Admin), "--service-port="+port).CombinedOutput(); err != nil {
+		t.Fatalf("installing: %v: %s", err, out)
+	}
+	ip := f.must(t, "", "get", "service", "-n", "fusegate-system", "fusegate-webhook", "-o", "jsonpath={.spec.clusterIP}")
+	f.svc = newService(net.JoinHostPort(ip, port))
+	f.certs = filepath.Join(f.dir, "certs")
+	if err := os.Mkdir(f.certs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, account := range []string{"fusegate-controller", "fusegate-webhook"} {
+		f.writeAccount(t, account)
+	}
+	f.startController(t)
+	f.mountSecret(t, f.certs)
+	f.startWebhook(t)
+	f.controller.awaitReady(t)
+}
+
+// policies has the webhook armed for everything.
+func (f *faultWorld) policies(t *testing.T) {
+	t.Helper()
+	f.must(t, "", "create", "namespace", "tenant-a")
+	f.must(t, "", "create", "rolebinding", "tenant", "--clusterrole=edit", "--user="+controlplane.Tenant, "-n", "tenant-a")
+	f.must(t, denyAll, "apply", "-f", "-")
+	f.awaitTemplate(t, "denyall")
+	f.must(t, everythingWarns, "apply", "-f", "-")
+	f.enforced(t)
+}
+
+// writeAccount writes a kubeconfig of a service account.
+func (f *faultWorld) writeAccount(t *testing.T, account string) {
+	t.Helper()
+	config := f.cp.Config(controlplane.Admin)
+	token := strings.TrimSpace(f.must(t, "", "create", "token", "-n", "fusegate-system", account))
+	err := clientcmd.WriteToFile(clientcmdapi.Config{
+		Clusters:       map[string]*clientcmdapi.Cluster{"c": {Server: config.Host, CertificateAuthorityData: config.CAData}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"a": {Token: token}},
+		Contexts:       map[string]*clientcmdapi.Context{"x": {Cluster: "c", AuthInfo: "a"}},
+		CurrentContext: "x",
+	}, filepath.Join(f.dir, account))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *faultWorld) newController(t *testing.T, name string) *testManager {
+	t.Helper()
+	return f.serve(t, name, "--kubeconfig="+filepath.Join(f.dir, "fusegate-controller"),
+		"--roles=controller", "--rotate-certs", "--cert-dir="+f.certs)
+}
+
+func (f *faultWorld) startController(t *testing.T) {
+	t.Helper()
+	f.controller = f.newController(t, "controller")
+}
+
+// newWebhook starts a webhook and returns once it is ready.
+func (f *faultWorld) newWebhook(t *testing.T, name string) (m *testManager, address string) {
+	t.Helper()
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	address = fmt.Sprintf("127.0.0.1:%d", port)
+	m = f.serve(t, name, "--kubeconfig="+filepath.Join(f.dir, "fusegate-webhook"),
+		"--roles=webhook", "--cert-dir="+f.certs, "--listen="+address)
+	m.awaitReady(t)
+	return m, address
+}
+
+// startWebhook starts the webhook behind the Service.
+func (f *faultWorld) startWebhook(t *testing.T) {
+	t.Helper()
+	f.webhook, f.backend = f.newWebhook(t, "webhook")
+	f.heal(t)
+}
+
+// heal has the Service lead to the webhook again.
+func (f *faultWorld) heal(t *testing.T) {
+	t.Helper()
+	if err := f.svc.forward(f.backend); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// enforced returns once Fusegate says that it enforces, and checks that.
+func (f *faultWorld) enforced(t *testing.T) time.Duration {
+	t.Helper()
+	start := time.Now()
+	f.awaitCondition(t, "denyall/everything", "True", "CanaryAnswered")
+	if w := f.write(t.Context()); w.err != nil || !w.judged {
+		t.Errorf("the constraint says that it is enforced, and a write was %s", w)
+	}
+	return time.Since(start)
+}
+
+// unenforced returns how long after the start it took until Fusegate said that
+// it does not enforce, and checks that this is soon. Two canaries in a row each
+// may wait for the webhook's timeout.
+func (f *faultWorld) unenforced(t *testing.T, start time.Time, reason string) (took time.Duration, message string) {
+	t.Helper()
+	message = f.awaitCondition(t, "denyall/everything", "False", reason)
+	if took = time.Since(start); took > noticed+10*time.Second {
+		t.Errorf("it took %v until the constraint's condition Enforced was False, want %v", took, noticed)
+	}
+	return took, message
+}
+
+// end kills processes of Fusegate; one that has ended already is left alone.
+func (f *faultWorld) end(managers ...*testManager) {
+	for _, m := range managers {
+		if m != nil && m.cmd.ProcessState == nil {
+			_ = m.cmd.Process.Signal(syscall.SIGCONT)
+			_ = m.end(syscall.SIGKILL)
+		}
+	}
+}
+
+func (f *faultWorld) close() {
+	f.end(f.webhook, f.controller)
+	if f.watched != nil {
+		f.watched.cancel()
+		f.watched.done.Wait()
+	}
+	for _, c := range f.components {
+		c.kill()
+	}
+	if f.svc != nil {
+		f.svc.refuse()
+	}
+	if err := f.cp.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "stopping the control plane:", err)
+	}
+}
+
+// answered is what came of a tenant's write.
+type answered struct {
+	took     time.Duration
+	judged   bool
+	warnings string
+	err      error
+}
+
+// String is as in "admitted after 3ms".
+func (w answered) String() string {
+	how := "admitted unjudged"
+	switch {
+	case w.err != nil:
+		how = "refused (" + w.err.Error() + ")"
+	case w.judged:
+		how = "judged"
+	}
+	return how + " after " + round(w.took)
+}
+
+// round prints durations as they are compared.
+func round(d time.Duration) string {
+	if d > time.Second {
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Millisecond).String()
+}
+
+const tenantsMap = `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"generateName":"mine-"}}`
+
+// write has the tenant create a ConfigMap.
+func (f *faultWorld) write(ctx context.Context) answered {
+	return f.post(ctx, controlplane.Tenant, "/api/v1/namespaces/tenant-a/configmaps", tenantsMap)
+}
+
+// post creates an object. It was judged if there is the constraint's warning,
+// or its denial, which is the error.
+func (f *faultWorld) post(ctx context.Context, user, path, body string) answered {
+	return f.request(ctx, user, http.MethodPost, "application/json", path, body)
+}
+
+// request makes a write, on a connection of the user's own.
+func (f *faultWorld) request(ctx context.Context, user, method, kind, path, body string) answered {
+	config := f.cp.Config(user)
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return answered{err: err}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, config.Host+path, strings.NewReader(body))
+	if err != nil {
+		return answered{err: err}
+	}
+	req.Header.Set("Content-Type", kind)
+	start := time.Now()
+	resp, err := client.Do(req)
+	if err != nil {
+		return answered{took: time.Since(start), err: err}
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	w := answered{took: time.Since(start), err: err, warnings: strings.Join(resp.Header.Values("Warning"), "\n")}
+	w.judged = strings.Contains(w.warnings, "[everything]")
+	if resp.StatusCode >= http.StatusBadRequest {
+		w.err = fmt.Errorf("%s: %s", resp.Status, text)
+		w.judged = strings.Contains(string(text), "[everything]")
+	}
+	return w
+}
+
+// bypassed makes a number of writes, one after the other, all of which are to be
+// admitted unjudged within the limit, and says how many were, and how soon.
+func (f *faultWorld) bypassed(t *testing.T, n int, limit time.Duration) string {
+	t.Helper()
+	longest, admitted := time.Duration(0), 0
+	for range n {
+		w := f.write(t.Context())
+		if w.err != nil || w.judged || w.took > limit {
+			t.Errorf("a tenant's write was %s, want it admitted unjudged within %v", w, limit)
+		}
+		if w.err == nil {
+			admitted++
+		}
+		longest = max(longest, w.took)
+	}
+	return fmt.Sprintf("%d of %d writes admitted after %s at most", admitted, n, round(longest))
+}
+
+// failedOpen counts calls that failed open, of the policy entry, as the API server counts them.
+func (f *faultWorld) failedOpen(t *testing.T) int {
+	t.Helper()
+	return f.counted(t, "apiserver_admission_webhook_fail_open_count")
+}
+
+// counted sums a counter of the API server about the policy entry.
+func (f *faultWorld) counted(t *testing.T, metric string) int {
+	t.Helper()
+	text, err := f.admin.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0.0
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, metric+"{") || !strings.Contains(line, `name="validation.fusegate.dev"`) {
+			continue
+		}
+		fields := strings.Fields(line)
+		value, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += value
+	}
+	return int(total)
+}
+
+// pass lets the time pass that a fault lasts.
+func pass(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// generation counts the changes of the live webhook configuration.
+func (f *faultWorld) generation(t *testing.T) int {
+	t.Helper()
+	text := f.must(t, "", "get", "validatingwebhookconfiguration", install.ConfigurationName, "-o", "jsonpath={.metadata.generation}")
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// startAPIServer starts the stopped API server while the backend hangs, and
+// wants it ready soon without having asked the backend.
+func (f *faultWorld) startAPIServer(t *testing.T, limit time.Duration) (took time.Duration, calls int) {
+	t.Helper()
+	before, start := f.svc.calls(), time.Now()
+	if err := f.cp.StartAPIServer(t.Context(), 0); err != nil {
+		if end := f.cp.APIServerEnd(0); end != nil {
+			err = errors.Join(err, end)
+		}
+		t.Fatal(err)
+	}
+	took, calls = time.Since(start), f.svc.calls()-before
+	if took > limit || calls > 0 {
+		t.Errorf("the API server was ready after %v, want %v, and called the backend %d times, want none", took, limit, calls)
+	}
+	return took, calls
+}

@@ -1,0 +1,142 @@
+package app
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fusegate/fusegate/pkg/install"
+	"github.com/fusegate/fusegate/test/controlplane"
+)
+
+const gatekeeper = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: configs.config.gatekeeper.sh}
+spec:
+  group: config.gatekeeper.sh
+  scope: Namespaced
+  names: {kind: Config, listKind: ConfigList, plural: configs, singular: config}
+  versions:
+  - name: v1alpha1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: gatekeeper-system}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: gatekeeper-audit, namespace: gatekeeper-system}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: x}}
+  template: {metadata: {labels: {app: x}}, spec: {containers: [{name: x, image: x}]}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: calico-system}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: calico-node, namespace: calico-system}
+spec:
+  selector: {matchLabels: {app: x}}
+  template: {metadata: {labels: {app: x}}, spec: {hostNetwork: true, containers: [{name: x, image: x}]}}
+`
+
+const gatekeeperConfig = `
+apiVersion: config.gatekeeper.sh/v1alpha1
+kind: Config
+metadata: {name: config, namespace: gatekeeper-system}
+spec: {match: [{processes: ["*"], excludedNamespaces: [kube-system, "infra-*"]}]}
+`
+
+// script runs the command as a script does.
+func script(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errOut strings.Builder
+	cmd := command(args...)
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return out.String(), errOut.String(), cmd.ProcessState.ExitCode()
+}
+
+// TestInstallBesideGatekeeper goes the way of who moves from Gatekeeper: it is
+// refused while Gatekeeper is there, and told of what to take along.
+func TestInstallBesideGatekeeper(t *testing.T) {
+	t.Setenv("FUSEGATE_CONFIG", "")
+	c := bare(t)
+	c.must(t, gatekeeper, "apply", "-f", "-")
+	c.must(t, "", "wait", "--for=condition=Established", "crd/configs.config.gatekeeper.sh", "--timeout="+patience.String())
+	c.must(t, gatekeeperConfig, "apply", "-f", "-")
+	admin := []string{"--kubeconfig", c.cp.Kubeconfig(controlplane.Admin)}
+	with := func(args ...string) []string { return append(args, admin...) }
+
+	_, stderr, code := script(t, with("install")...)
+	if code != exitRefused || !strings.Contains(stderr, "Error: Gatekeeper is in this cluster (Deployment gatekeeper-system/gatekeeper-audit): two engines would") {
+		t.Fatalf("beside Gatekeeper: got exit code %d and %q, want it refused", code, stderr)
+	}
+	if left := c.must(t, "", "get", "namespace", "-o", "name"); strings.Contains(left, "fusegate") {
+		t.Errorf("a refused installation left something behind: %s", left)
+	}
+	c.must(t, "", "delete", "deployment", "-n", "gatekeeper-system", "gatekeeper-audit")
+
+	stdout, stderr, code := script(t, with("install")...)
+	for _, want := range []string{
+		"Note: Config gatekeeper-system/config excludes namespaces that this installation does not: infra-*; --import-gatekeeper-config adds them",
+		"Note: these namespaces look like part of the cluster, and policies apply in them:\n  calico-system (DaemonSet calico-node: the host's network on every node)\n" +
+			"To leave them alone, set in the configuration file:\n  exempt:\n    namespaces: [calico-system]\n",
+	} {
+		if code != exitOK || !strings.Contains(stderr, want) {
+			t.Errorf("got exit code %d and %q, want %q", code, stderr, want)
+		}
+	}
+	if !strings.HasPrefix(stdout, "Namespace fusegate-system created\n") || !strings.Contains(stdout, "\nValidatingWebhookConfiguration fusegate created\n\nInstalled.") || strings.Contains(stdout, "Note") {
+		t.Errorf("got %q, want the changes, the webhook configuration last, and no notes", stdout)
+	}
+
+	stdout, stderr, code = script(t, with("install", "--dry-run", "--import-gatekeeper-config")...)
+	if want := "      +   - infra-*\n"; code != exitOK || !strings.Contains(stdout, want) || !strings.Contains(stderr, "added to exempt.namespaces what Config gatekeeper-system/config excludes: infra-*") {
+		t.Errorf("dry run of the import: got exit code %d, %q and %q, want %q in it", code, stdout, stderr, want)
+	}
+	script(t, with("install", "--import-gatekeeper-config")...)
+	if config := c.must(t, "", "get", "configmap", "-n", "fusegate-system", install.ConfigMapName, "-o", "yaml"); !strings.Contains(config, "- infra-*") {
+		t.Errorf("the import is not stored: %s", config)
+	}
+	unchanged(t, with("install", "--import-gatekeeper-config")...)
+	if _, stderr, code = script(t, with("install", "--dry-run")...); code != exitOK || !strings.Contains(stderr, `Note: exempt until now, and no longer: namespaces "infra-*".`) {
+		t.Errorf("without the import: got exit code %d and %q, want it said what is taken back", code, stderr)
+	}
+	c.dryRunAsJSON(t, with)
+
+	c.must(t, strings.Replace(gatekeeperConfig, "infra-*", "*infra*", 1), "apply", "-f", "-")
+	if _, stderr, code = script(t, with("install", "--import-gatekeeper-config")...); code != exitRefused || !strings.Contains(stderr, `excludes "*infra*"`) {
+		t.Errorf("what cannot be imported: got exit code %d and %q, want it refused by name", code, stderr)
+	}
+}
+
+func (c *testCluster) dryRunAsJSON(t *testing.T, with func(...string) []string) {
+	t.Helper()
+	out, err := command(with("install", "--dry-run", "--import-gatekeeper-config", "--timeout-seconds=1", "-o", "json")...).Output()
+	var changes []jsonChange
+	if err != nil || json.Unmarshal(out, &changes) != nil {
+		t.Fatalf("got %v and %s, want JSON", err, out)
+	}
+	last := changes[len(changes)-1]
+	want := []install.FieldChange{
+		{Field: "webhooks[policies.fusegate.dev].timeoutSeconds", Old: 3.0, New: 1.0},
+		{Field: "webhooks[probe.fusegate.dev].timeoutSeconds", Old: 3.0, New: 1.0},
+		{Field: "webhooks[validation.fusegate.dev].timeoutSeconds", Old: 3.0, New: 1.0},
+	}
+	if diff := cmp.Diff(want, last.Fields); diff != "" || last.Action != install.Configured {
+		t.Errorf("%s %s %s (-want +got):\n%s", last.Kind, last.Name, last.Action, diff)
+	}
+}

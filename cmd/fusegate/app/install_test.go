@@ -1,0 +1,139 @@
+package app
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fusegate/fusegate/pkg/install"
+	"github.com/fusegate/fusegate/pkg/webhook"
+	"github.com/fusegate/fusegate/test/controlplane"
+)
+
+// TestDryRuns asks on the shared cluster what would be done and changes
+// nothing there.
+func TestDryRuns(t *testing.T) {
+	c := start(t)
+	admin := []string{"--kubeconfig", c.cp.Kubeconfig(controlplane.Admin), "--dry-run"}
+	asInstalled := append([]string{
+		"install", "--webhook-url", fmt.Sprintf("https://127.0.0.1:%d%s", c.port, webhook.Path), "--ca-file", filepath.Join(c.dir, "tls.crt"),
+	}, admin...)
+	uninstall := append([]string{"uninstall"}, admin...)
+
+	t.Run("install", func(t *testing.T) {
+		changes := changesOf(t, append(asInstalled, "-o", "json")...)
+		for _, change := range changes {
+			if change.Action != install.Unchanged {
+				t.Errorf("%s %s: got %s, want it unchanged, as it is installed", change.Kind, change.Name, change.Action)
+			}
+		}
+		want := jsonChange{APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: "fusegate", Action: install.Unchanged}
+		if diff := cmp.Diff(want, changes[len(changes)-1]); diff != "" {
+			t.Errorf("last change (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("uninstall", func(t *testing.T) {
+		changes := changesOf(t, append(uninstall, "-o", "json")...)
+		want := jsonChange{APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: "fusegate", Action: install.Deleted}
+		if diff := cmp.Diff(want, changes[0]); diff != "" {
+			t.Errorf("first change (-want +got):\n%s", diff)
+		}
+	})
+	for name, tc := range map[string]struct {
+		reason string
+		args   []string
+		want   []string
+	}{
+		"install in words": {
+			reason: "a line per object, and that nothing was changed", args: asInstalled,
+			want: []string{"ValidatingWebhookConfiguration fusegate unchanged\n", "\nThis was a dry run: nothing was changed.\n"},
+		},
+		"uninstall in words": {
+			reason: "templates are kept, and nothing was removed", args: uninstall,
+			want: []string{"CustomResourceDefinition constrainttemplates.templates.gatekeeper.sh kept\n", "\nThis was a dry run: nothing was removed.\n"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stdout, stderr, err := execute(t, tc.args...)
+			if err != nil {
+				t.Fatal(err, stderr)
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(stdout, want) {
+					t.Errorf("%s: got %q, want %q in it", tc.reason, stdout, want)
+				}
+			}
+		})
+	}
+}
+
+// changesOf runs a command and parses the JSON that it prints.
+func changesOf(t *testing.T, args ...string) []jsonChange {
+	t.Helper()
+	stdout, stderr, err := execute(t, args...)
+	if err != nil {
+		t.Fatal(err, stderr)
+	}
+	var out []jsonChange
+	d := json.NewDecoder(strings.NewReader(stdout))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&out); err != nil || len(out) == 0 || d.More() {
+		t.Fatalf("got %v and %d changes, want a JSON list and nothing else: %s", err, len(out), stdout)
+	}
+	return out
+}
+
+func TestLastWords(t *testing.T) {
+	inside := install.Config{Namespace: "policy"}
+	first := []install.Change{{Action: install.Unchanged}, {Action: install.Created}}
+	for name, tc := range map[string]struct{ reason, got, want string }{
+		"in the cluster": {
+			reason: "what to wait for", got: installOptions{}.installed(inside, first),
+			want: "\nInstalled. The webhook intercepts nothing until its pods answer and there are constraints. To follow:\n  kubectl -n policy rollout status deployment/fusegate-webhook\n",
+		},
+		"outside": {
+			reason: "what to start", got: installOptions{}.installed(install.Config{WebhookURL: "https://a"}, first),
+			want: "\nInstalled. The webhook intercepts nothing until fusegate serve answers at https://a and there are constraints.\n",
+		},
+		"a second time": {
+			reason: "it is no news", got: installOptions{}.installed(inside, []install.Change{{Action: install.Unchanged}}),
+			want: "\nNothing to do: it is installed as it should be.\n",
+		},
+		"an upgrade": {
+			reason: "policies are in force already", got: installOptions{}.installed(inside, []install.Change{{Action: install.Created}, {Action: install.Configured}}),
+			want: "\nBrought up to date. The webhook's rules are the controller's, and stay in force meanwhile.\n",
+		},
+		"waited for": {
+			reason: "nothing is left to do", got: installOptions{wait: true}.installed(inside, first),
+			want: "\nInstalled. The webhook answers and is armed with what the constraints need.\n",
+		},
+		"nothing there":    {reason: "silence would look like success", got: removed(nil, false, false), want: "There is nothing of Fusegate in the cluster.\n"},
+		"without policies": {reason: "what is left", got: removed(make([]install.Change, 1), false, false), want: "\nRemoved, except for templates and constraints; --delete-policies removes those too.\n"},
+		"with policies":    {reason: "namespaces take their time", got: removed(make([]install.Change, 1), true, false), want: "\nRemoved. The namespace goes once it is empty.\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, tc.got); diff != "" {
+				t.Errorf("%s: (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
+
+// TestSettingsThatPodsMiss wants a word for those who think that a setting of
+// serve in the file reaches the pods.
+func TestSettingsThatPodsMiss(t *testing.T) {
+	t.Setenv("FUSEGATE_CONFIG", configuration(t, "logDenies: true\nlogLevel: debug\n"))
+	_, stderr, err := execute(t, "manifests")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "Note: logDenies is a setting of serve; what runs in the cluster does not get it.\n" +
+		"Note: logLevel is a setting of serve; what runs in the cluster does not get it.\n"
+	if diff := cmp.Diff(want, stderr); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

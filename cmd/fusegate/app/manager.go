@@ -1,0 +1,322 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/open-policy-agent/cert-controller/pkg/rotator"
+	"github.com/prometheus/client_golang/prometheus"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/catalog"
+	"github.com/fusegate/fusegate/pkg/controller"
+	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/exempt"
+	"github.com/fusegate/fusegate/pkg/install"
+	"github.com/fusegate/fusegate/pkg/inventory"
+	"github.com/fusegate/fusegate/pkg/machine"
+	"github.com/fusegate/fusegate/pkg/status"
+	"github.com/fusegate/fusegate/pkg/webhook"
+)
+
+const (
+	// drain is how long requests in flight may take when the process stops.
+	drain = 10 * time.Second
+	// certPoll is how often a certificate that is not there yet is looked for.
+	certPoll = time.Second
+)
+
+// parts are what the pieces of a process share.
+type parts struct {
+	settings    settings
+	log         logr.Logger
+	mgr         manager.Manager
+	engine      *engine.Engine
+	perimeter   exempt.Perimeter
+	readiness   *controller.Readiness
+	constraints *controller.Constraints
+	ingest      *controller.Ingest
+	inventory   *inventory.Inventory
+	catalog     *catalog.Catalog // of the controller
+	crowded     func() bool      // whether others want the processors
+}
+
+// newManager constructs everything that a process runs, in the order in which
+// the pieces build on each other.
+func newManager(s settings, log logr.Logger) (manager.Manager, error) {
+	s.Namespace = cmp.Or(s.Namespace, exempt.DefaultNamespace)
+	perimeter, err := s.Perimeter()
+	if err != nil {
+		return nil, err
+	}
+	e, err := engine.New()
+	if err != nil {
+		return nil, err
+	}
+	mgr, err := bareManager(s, log)
+	if err != nil {
+		return nil, err
+	}
+	p := &parts{settings: s, log: log, mgr: mgr, engine: e, perimeter: perimeter, readiness: controller.NewReadiness(), crowded: machine.NewMeter().Crowded}
+	for _, add := range []func() error{p.addIngest, p.addWebhook, p.addController, p.addHealth} {
+		if err := add(); err != nil {
+			return nil, err
+		}
+	}
+	return mgr, nil
+}
+
+func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
+	cfg, err := s.restConfig()
+	if err != nil {
+		return nil, err
+	}
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), apiextensionsv1.AddToScheme(scheme)); err != nil {
+		return nil, err
+	}
+	grace := lull + drain + 5*time.Second
+	mgr, err := manager.New(cfg, manager.Options{
+		Scheme:                        scheme,
+		Logger:                        log,
+		Cache:                         cacheOptions(s.Namespace, !s.serves(roleController)),
+		Client:                        client.Options{Cache: &client.CacheOptions{Unstructured: true}},
+		Metrics:                       metricsserver.Options{BindAddress: s.MetricsListen},
+		HealthProbeBindAddress:        "0", // addHealth serves one that names what it waits for
+		LeaderElection:                s.serves(roleController),
+		LeaderElectionID:              "fusegate-controller",
+		LeaderElectionNamespace:       s.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       &grace,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("creating the manager: %w", err)
+	}
+	return mgr, nil
+}
+
+// cacheOptions keep out of memory what nobody reads. pack is for processes in
+// which nobody but the ingest reads templates.
+func cacheOptions(namespace string, pack bool) cache.Options {
+	return cache.Options{
+		DefaultTransform: func(o any) (any, error) {
+			o, err := cache.TransformStripManagedFields()(o)
+			return o, errors.Join(err, controller.Trim(o, pack))
+		},
+		ByObject: map[client.Object]cache.ByObject{
+			&apiextensionsv1.CustomResourceDefinition{}: {
+				Label:     labels.SelectorFromSet(labels.Set{v1alpha1.LabelConstraintCRD: "yes"}),
+				Transform: stripDefinition,
+			},
+			&admissionregistrationv1.ValidatingWebhookConfiguration{}: {
+				Field: fields.OneTermEqualSelector("metadata.name", install.ConfigurationName),
+			},
+			&coordinationv1.Lease{}: {
+				Namespaces: map[string]cache.Config{namespace: {}},
+				Label:      labels.SelectorFromSet(labels.Set{v1alpha1.LabelPresence: "true"}),
+			},
+		},
+	}
+}
+
+// addIngest feeds the engine; every process does.
+func (p *parts) addIngest() error {
+	c := p.mgr.GetClient()
+	writer, err := status.NewWriter(c, p.settings.PodName, p.settings.Roles)
+	if err != nil {
+		return fmt.Errorf("--pod-name: %w", err)
+	}
+	if err := metrics.Registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "fusegate_interpreted_templates",
+		Help: "Templates whose Rego could not be compiled to native code, so that OPA's interpreter judges by it.",
+	}, func() float64 { return float64(len(p.engine.Interpreted())) })); err != nil {
+		return err
+	}
+	observer, err := engine.NewMetrics(metrics.Registry)
+	if err != nil {
+		return err
+	}
+	p.engine.Observe(observer)
+	if p.constraints, err = controller.NewConstraints(controller.ConstraintsOptions{
+		Config: p.mgr.GetConfig(), HTTP: p.mgr.GetHTTPClient(), Packed: !p.settings.serves(roleController), Log: p.log.WithName("constraints"),
+	}); err != nil {
+		return err
+	}
+	p.ingest = controller.NewIngest(p.engine, p.constraints, writer, p.readiness, p.log.WithName("ingest"))
+	if p.inventory, err = p.newInventory(); err != nil {
+		return err
+	}
+	p.ingest.Reads(p.inventory)
+	changing := collectAt
+	if !p.settings.serves(roleController) {
+		changing = collectAtChange
+	}
+	return errors.Join(
+		p.mgr.Add(p.inventory),
+		p.mgr.Add(controller.NewPresence(c, p.settings.Namespace, p.settings.PodName, p.log.WithName("presence"))),
+		p.mgr.Add(controller.NewSurvey(p.mgr.GetAPIReader(), p.readiness, p.log.WithName("survey"))),
+		p.ingest.SetupWithManager(p.mgr),
+		p.mgr.Add(checker(p.check)),
+		p.mgr.Add(thrift{engine: p.engine, changing: changing, log: p.log.WithName("memory")}),
+	)
+}
+
+func (p *parts) addWebhook() error {
+	if !p.settings.serves(roleWebhook) {
+		return nil
+	}
+	host, port, err := splitAddress(p.settings.Listen)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	// Namespaces are cached from the start, so that no review has to wait.
+	if _, err := p.mgr.GetCache().GetInformer(context.Background(), &corev1.Namespace{}); err != nil {
+		return fmt.Errorf("watching namespaces: %w", err)
+	}
+	log := p.log.WithName("webhook")
+	h, err := webhook.New(p.perimeter, p.engine, webhook.NewPolicyValidator(p.engine, p.perimeter),
+		webhook.NewClusterNamespaces(p.mgr.GetCache(), p.mgr.GetAPIReader(), log),
+		webhook.Options{Log: log, LogDenies: p.settings.LogDenies, Metrics: metrics.Registry, Faults: p.ingest, Ready: p.readiness.Err})
+	if err != nil {
+		return err
+	}
+	if err := metrics.Registry.Register(expiryOf(p.settings.CertDir)); err != nil {
+		return err
+	}
+	return p.mgr.Add(newServer(host, port, p.settings.CertDir, h, log))
+}
+
+func splitAddress(address string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, fmt.Errorf("%q is not host:port: %w", address, err)
+	}
+	port, err = strconv.Atoi(text)
+	if err != nil || port < 1 || port > 65535 {
+		return "", 0, fmt.Errorf("%q is not a port from 1 to 65535", text)
+	}
+	return host, port, nil
+}
+
+// patientServer starts its server once there is a certificate: in a cluster it
+// is made after the first pods have started.
+type patientServer struct {
+	ctrlwebhook.Server
+	leaf    *leaf
+	log     logr.Logger
+	leaving *leaving
+}
+
+func newServer(host string, port int, certDir string, h http.Handler, log logr.Logger) *patientServer {
+	s := &patientServer{leaf: newLeaf(certDir, log), log: log, leaving: &leaving{Handler: h}}
+	s.Server = ctrlwebhook.NewServer(ctrlwebhook.Options{Host: host, Port: port, TLSOpts: []func(*tls.Config){
+		func(c *tls.Config) { c.GetCertificate = s.leaf.GetCertificate },
+	}})
+	s.Register(webhook.Path, s.leaving)
+	return s
+}
+
+// NeedLeaderElection is false: every replica answers.
+func (s *patientServer) NeedLeaderElection() bool { return false }
+
+func (s *patientServer) Start(ctx context.Context) error {
+	said := false
+	err := wait.PollUntilContextCancel(ctx, certPoll, true, func(context.Context) (bool, error) {
+		for _, file := range []string{"tls.crt", "tls.key"} {
+			if _, err := os.Stat(filepath.Join(s.leaf.dir, file)); err != nil {
+				if !said {
+					s.log.Info("waiting for the serving certificate", "reason", err.Error())
+				}
+				said = true
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.leaf.load(); err != nil {
+		return err
+	}
+	late, stop := s.leaving.after(ctx)
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer stop()
+	following.Go(func() { s.leaf.follow(late) })
+	return s.Server.Start(late)
+}
+
+// addRotation keeps the serving certificate and the configuration's caBundle
+// fresh. It is for the cluster; outside, the certificate is the operator's.
+func (p *parts) addRotation() error {
+	if !p.settings.RotateCerts {
+		return nil
+	}
+	ns := p.settings.Namespace
+	return rotator.AddRotator(p.mgr, &rotator.CertRotator{
+		SecretKey:             types.NamespacedName{Namespace: ns, Name: install.CertSecretName},
+		CertDir:               p.settings.CertDir,
+		CAName:                authorityName,
+		CAOrganization:        authorityOrganization,
+		DNSName:               install.ServiceName + "." + ns + ".svc",
+		ExtraDNSNames:         []string{install.ServiceName + "." + ns + ".svc.cluster.local"},
+		IsReady:               make(chan struct{}),
+		Webhooks:              []rotator.WebhookInfo{{Name: install.ConfigurationName, Type: rotator.Validating}},
+		FieldOwner:            "fusegate-cert",
+		RequireLeaderElection: true,
+	})
+}
+
+// addHealth serves /healthz, which is 200 while the process runs, and /readyz,
+// which names what it still waits for.
+func (p *parts) addHealth() error {
+	if p.settings.HealthListen == "0" {
+		return nil
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := p.inventory.Err(); err != nil {
+			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = fmt.Fprintln(w, "ok")
+	})
+	shutdown := drain
+	return p.mgr.Add(&manager.Server{
+		Name:            "health",
+		Server:          &http.Server{Addr: p.settings.HealthListen, Handler: mux, ReadHeaderTimeout: 5 * time.Second},
+		ShutdownTimeout: &shutdown,
+	})
+}

@@ -1,0 +1,69 @@
+// Package app is the command line of Fusegate: one small file for each command,
+// and the construction of what runs. The binary's main calls Main, and so do tests
+// that need fusegate in a process of its own.
+//
+// Flags, environment and configuration files are read here and nowhere else.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/fusegate/fusegate/pkg/install"
+)
+
+// The exit codes.
+const (
+	exitOK      = 0
+	exitError   = 1
+	exitRefused = 2
+)
+
+// exitCodes explains them in the help of commands.
+const exitCodes = `Exit codes: 0 done, or nothing to do; 1 failed, so that trying again may help;
+2 refused, for a reason that has to be put right first.`
+
+// Main runs the command that args name and returns the exit code of the process.
+// Signals that ask the process to stop end the command in good order; a second one
+// ends the process at once.
+func Main(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
+	context.AfterFunc(ctx, stop)
+	return run(ctx, args)
+}
+
+// endings are the signals that end the process in good order. A closed terminal
+// is one of them, unless nohup says otherwise.
+func endings() []os.Signal {
+	out := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		out = append(out, syscall.SIGHUP)
+	}
+	return out
+}
+
+func run(ctx context.Context, args []string) int {
+	root := newRoot()
+	root.SetArgs(goFlags(args))
+	if err := root.ExecuteContext(ctx); err != nil {
+		if err.Error() != "" {
+			fmt.Fprintln(os.Stderr, "Error:", err)
+		}
+		return exitCode(err)
+	}
+	return exitOK
+}
+
+func exitCode(err error) int {
+	if own := (exit{}); errors.As(err, &own) {
+		return own.code
+	}
+	if errors.Is(err, install.ErrRefused) {
+		return exitRefused
+	}
+	return exitError
+}
