@@ -9,7 +9,7 @@ import (
 
 // Version is the Kubernetes version that hack/controlplane builds. A test
 // compares it with hack/controlplane/go.mod, which pins it.
-const Version = "v1.36.3"
+const Version = "v1.37.2"
 
 const (
 	assetsEnv = "KUBEBUILDER_ASSETS"
