@@ -45,6 +45,7 @@ var layers = map[string]row{
 	"apis/v1alpha1": {},
 	"manifests":     {},
 	"templates":     {tests: []string{"pkg/policy", "pkg/engine", "pkg/suite"}},
+	"pkg/printable": {},
 	"pkg/policy":    {},
 	"pkg/output":    {},
 	"pkg/rawjson":   {},
