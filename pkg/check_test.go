@@ -41,7 +41,7 @@ func TestCheckReports(t *testing.T) {
 		},
 		"CmdImportsAll": {
 			reason: "cmd puts everything together",
-			path:   "cmd/fusegate/a.go",
+			path:   "cmd/fusegate/app/a.go",
 			source: "// Fusegate is a command.\npackage main\n" + `import _ "` + ours + `pkg/audit"`,
 		},
 		"ControlPlaneInCode": {
