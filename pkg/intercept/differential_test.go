@@ -201,6 +201,8 @@ func requestsToSend() map[string]asked {
 		"NamespaceUpdate": namespace(policy.Update, "team-a", map[string]any{"team": "b"}),
 		"NamespaceDelete": namespace(policy.Delete, "addon", map[string]any{"control-plane": "x"}),
 		"Lease":           ask(policy.Create, "leases", whole("coordination.k8s.io/v1", "Lease", meta("new", "team-a", nil), nil)),
+		"TokenReview":     ask(policy.Create, "tokenreviews", whole("authentication.k8s.io/v1", "TokenReview", meta("", "", nil), map[string]any{"spec": map[string]any{"token": "x"}})),
+		"AccessReview":    ask(policy.Create, "selfsubjectaccessreviews", whole("authorization.k8s.io/v1", "SelfSubjectAccessReview", meta("", "", nil), map[string]any{"spec": map[string]any{"nonResourceAttributes": map[string]any{"path": "/", "verb": "get"}}})),
 		"Webhooks":        ask(policy.Create, "validatingwebhookconfigurations", whole("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", meta("new", "", nil), nil)),
 	}
 }
@@ -303,9 +305,13 @@ func (c cell) install(t *testing.T, b *backend) map[string]*intercept.Simulator 
 	if err != nil {
 		t.Fatal(err)
 	}
+	version, err := c.admin.Discovery().ServerVersion()
+	if err != nil {
+		t.Fatal(err)
+	}
 	out := map[string]*intercept.Simulator{}
 	for _, h := range config.Webhooks {
-		s, err := intercept.NewSimulator(h)
+		s, err := intercept.NewSimulator(h, intercept.ServerOf(*version))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -31,7 +31,7 @@ func FuzzJudge(f *testing.F) {
 		if json.Unmarshal([]byte(entry), &h) != nil {
 			return
 		}
-		s, err := intercept.NewSimulator(h)
+		s, err := intercept.NewSimulator(h, intercept.Server{})
 		if err != nil {
 			return
 		}

@@ -27,7 +27,7 @@ type Cause string
 // The causes, in the order in which the API server looks.
 const (
 	// NeverSent means that the API server sends such an object to no webhook:
-	// webhook configurations and admission policies.
+	// webhook configurations and admission policies, and what Server keeps.
 	NeverSent Cause = "NeverSent"
 	// NamespaceSelector means that it does not select the namespace.
 	NamespaceSelector Cause = "NamespaceSelector"

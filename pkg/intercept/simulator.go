@@ -22,6 +22,7 @@ import (
 // it knows what that version of k8s.io/apiserver knows. A Simulator is safe for
 // concurrent use.
 type Simulator struct {
+	server            Server
 	entry             *admissionregistrationv1.ValidatingWebhook
 	namespaceSelector labels.Selector
 	objectSelector    labels.Selector
@@ -30,14 +31,14 @@ type Simulator struct {
 }
 
 // NewSimulator compiles an entry of a ValidatingWebhookConfiguration, which it
-// copies. Fields that are unset get the API server's defaults. An error means
+// copies, for an API server. Fields that are unset get the API server's defaults. An error means
 // that a selector is malformed, which the API server does not store.
 //
 // A matchCondition that cannot be compiled is no error: the API server has
 // accepted it, so it is this build that does not know it, and what it says is
 // Undecided.
-func NewSimulator(entry admissionregistrationv1.ValidatingWebhook) (*Simulator, error) {
-	s := &Simulator{entry: withDefaults(entry.DeepCopy())}
+func NewSimulator(entry admissionregistrationv1.ValidatingWebhook, server Server) (*Simulator, error) {
+	s := &Simulator{server: server, entry: withDefaults(entry.DeepCopy())}
 	var err error
 	if s.namespaceSelector, err = metav1.LabelSelectorAsSelector(s.entry.NamespaceSelector); err != nil {
 		return nil, fmt.Errorf("parsing %s: %w", s.field("namespaceSelector"), err)
@@ -73,6 +74,9 @@ func withDefaults(w *admissionregistrationv1.ValidatingWebhook) *admissionregist
 // expensive to evaluate. When ctx ends first, the outcome is Undecided.
 func (s *Simulator) Judge(ctx context.Context, r Request) Outcome {
 	a := r.attributes()
+	if s.server.keeps(a) {
+		return stopped(Reason{Cause: NeverSent, Text: r.Kind.Kind + " objects are sent to no webhook from Kubernetes 1.37 on"})
+	}
 	if rules.IsExemptAdmissionConfigurationResource(a) {
 		return stopped(Reason{Cause: NeverSent, Text: r.Kind.Kind + " objects are sent to no webhook"})
 	}

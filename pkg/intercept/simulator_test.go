@@ -44,7 +44,7 @@ func simulate(t testing.TB, edits ...edit) *intercept.Simulator {
 	for _, e := range edits {
 		e(&h)
 	}
-	s, err := intercept.NewSimulator(h)
+	s, err := intercept.NewSimulator(h, intercept.Server{})
 	if err != nil {
 		t.Fatalf("NewSimulator: %v", err)
 	}
@@ -299,7 +299,7 @@ func TestNewSimulatorRefusesMalformedSelectors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := live(exempt.Perimeter{}, podRules())
 			tc.edit(&h)
-			if _, err := intercept.NewSimulator(h); err == nil || !strings.Contains(err.Error(), tc.want) {
+			if _, err := intercept.NewSimulator(h, intercept.Server{}); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("NewSimulator: %v, want an error with %q", err, tc.want)
 			}
 		})

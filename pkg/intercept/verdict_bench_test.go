@@ -63,7 +63,7 @@ func BenchmarkVerdict(b *testing.B) {
 		samples = append(samples, of)
 	}
 	for b.Loop() {
-		sim, err := intercept.NewSimulator(live(exempt.Perimeter{}, rules))
+		sim, err := intercept.NewSimulator(live(exempt.Perimeter{}, rules), intercept.Server{})
 		if err != nil {
 			b.Fatal(err)
 		}

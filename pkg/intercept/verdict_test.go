@@ -19,7 +19,7 @@ func armed(t *testing.T, p exempt.Perimeter, all []intercept.Need, edits ...edit
 	for _, e := range edits {
 		e(&h)
 	}
-	s, err := intercept.NewSimulator(h)
+	s, err := intercept.NewSimulator(h, intercept.Server{})
 	if err != nil {
 		t.Fatalf("NewSimulator: %v", err)
 	}
