@@ -101,10 +101,6 @@ bench-audit: controlplane build ## Measure the audit of SCALE Pods on a real API
 bench-test: build ## Measure how long 5,000 Pods by 40 constraints take without a cluster.
 	go run ./hack/bench-test -binary $(BIN)/fusegate
 
-.PHONY: bench-audit-load
-bench-audit-load: controlplane build ## Measure what an audit of SCALE Pods does to the webhook of another process.
-	go run ./hack/bench-audit -binary $(BIN)/fusegate -pods $(SCALE) -load 2
-
 .PHONY: replay
 replay: controlplane ## Replay the outage: an API server that starts while a webhook hangs; ten minutes.
 	go run ./hack/replay

@@ -51,7 +51,6 @@ var layers = map[string]row{
 	"pkg/rawjson":   {},
 	"pkg/manifest":  {},
 	"pkg/catalog":   {},
-	"pkg/machine":   {},
 
 	// Pure functions.
 	"pkg/match":  {imports: []string{"pkg/policy"}},

@@ -7,11 +7,6 @@
 //
 //	make bench-audit
 //
-// or, for what it does to the latency of a webhook in another process that is
-// asked for a quarter of what it can answer,
-//
-//	make bench-audit-load
-//
 // Progress goes to standard error, the figures to standard output.
 package main
 
@@ -32,9 +27,6 @@ func main() {
 	flag.IntVar(&o.constraints, "constraints", 49, "how many constraints there are at least")
 	flag.IntVar(&o.onPods, "on-pods", 33, "how many of them match Pods at least")
 	flag.DurationVar(&o.idle, "idle", 30*time.Second, "how long to watch it doing nothing")
-	flag.IntVar(&o.loadRounds, "load", 0, "in how many rounds to measure what an audit does to the webhook of another process, instead of the audit; 0 for not")
-	flag.IntVar(&o.windowPairs, "windows", 15, "with -load, how many times in a round to let the controller go on for some seconds, and hold it for as long")
-	flag.BoolVar(&o.timeline, "timeline", false, "with -load, tell for each quarter of a second the slowest answer and what each process took")
 	flag.StringVar(&o.logLevel, "log-level", "error", "what the fusegate logs to standard error: error, info, debug")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -49,8 +41,6 @@ func main() {
 type options struct {
 	binary, logLevel          string
 	pods, constraints, onPods int
-	loadRounds, windowPairs   int
-	timeline                  bool
 	idle                      time.Duration
 }
 
@@ -66,9 +56,6 @@ func run(ctx context.Context, o options) (err error) {
 	}()
 	if err := s.populate(ctx); err != nil {
 		return err
-	}
-	if o.loadRounds > 0 {
-		return s.measureLoad(ctx)
 	}
 	return s.measure(ctx)
 }

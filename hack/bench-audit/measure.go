@@ -5,11 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -26,10 +23,6 @@ import (
 // settledFor is how long nothing that was begun before may have been done for a
 // process to be idle.
 const settledFor = 30 * time.Second
-
-// calmFor is how long no status may have been written for what was begun to be
-// over: what is put off comes every second or so.
-const calmFor = 5 * time.Second
 
 // process is a running fusegate.
 type process struct {
@@ -98,7 +91,8 @@ func (s *stage) figures(ctx context.Context, p *process) error {
 	if err := wait.PollUntilContextTimeout(ctx, 2*time.Second, rig.Patience, true, s.swept(1)); err != nil {
 		return err
 	}
-	if err := s.idleFor(ctx, p, "idle"); err != nil {
+	idle, err := s.idleFor(ctx, p, "idle")
+	if err != nil {
 		return err
 	}
 	change, err := s.change(ctx, p)
@@ -111,14 +105,14 @@ func (s *stage) figures(ctx context.Context, p *process) error {
 	if m, err = p.Memory(); err != nil {
 		return err
 	}
-	fmt.Printf("first-pass: %.1f s  rss: %d MB  change: %.1f s\n", first.Seconds(), m.VmHWM>>20, change.Seconds())
+	fmt.Printf("first-pass: %.1f s  rss: %d MB  change: %.1f s  idle: %.2f %% of a core\n", first.Seconds(), m.VmHWM>>20, change.Seconds(), idle)
 	return nil
 }
 
-// idleFor looks at what it costs when nothing happens.
-func (s *stage) idleFor(ctx context.Context, p *process, what string) error {
+// idleFor looks at what it costs when nothing happens, in percent of a core.
+func (s *stage) idleFor(ctx context.Context, p *process, what string) (percent float64, err error) {
 	if err := s.settled(ctx, p); err != nil {
-		return err
+		return 0, err
 	}
 	timer := time.NewTimer(s.idle)
 	defer timer.Stop()
@@ -128,9 +122,10 @@ func (s *stage) idleFor(ctx context.Context, p *process, what string) error {
 	all := p.sum("rest_client_requests_total")
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	case <-timer.C:
 	}
+	percent = 100 * used.since().Seconds() / s.idle.Seconds()
 	written := 0
 	for key, version := range s.versions(ctx) {
 		if versions[key] != version {
@@ -138,9 +133,9 @@ func (s *stage) idleFor(ctx context.Context, p *process, what string) error {
 		}
 	}
 	fmt.Printf("%s: %.2f %% of one core, %d statuses written, %d audit requests in %v, %.0f requests of any sort a minute\n", what,
-		100*used.since().Seconds()/s.idle.Seconds(), written, p.sum("fusegate_audit_requests_total")-requests, s.idle,
+		percent, written, p.sum("fusegate_audit_requests_total")-requests, s.idle,
 		float64(p.sum("rest_client_requests_total")-all)/s.idle.Minutes())
-	return nil
+	return percent, nil
 }
 
 // settled waits until the report, which is the last thing that an audit writes,
@@ -159,13 +154,13 @@ func (s *stage) settled(ctx context.Context, p *process) error {
 // idleArmed is idleFor with a webhook in another process that is asked, so that
 // the guard has something to guard and canaries are sent.
 func (s *stage) idleArmed(ctx context.Context, p *process) error {
-	hook, l, err := s.webhook(ctx)
+	hook, err := s.webhook(ctx)
 	if err != nil {
 		return err
 	}
-	err = s.arm(ctx, p, l)
+	err = s.arm(ctx, p, hook)
 	if err == nil {
-		err = s.idleFor(ctx, p, "idle, armed")
+		_, err = s.idleFor(ctx, p, "idle, armed")
 	}
 	return errors.Join(err, hook.Stop())
 }
@@ -177,16 +172,6 @@ func (s *stage) swept(most int) wait.ConditionWithContextFunc {
 		entries, err := s.entries(ctx)
 		return entries <= most, err
 	}
-}
-
-// arm installs the webhook, and waits until p has armed it.
-func (s *stage) arm(ctx context.Context, p *process, l *load) error {
-	install := exec.CommandContext(ctx, s.binary, "install", "--kubeconfig", s.plane.Kubeconfig("admin"),
-		"--webhook-url", strings.Replace(l.url, "127.0.0.1", rig.Host, 1), "--ca-file", filepath.Join(s.plane.Dir(), "webhook", "ca.crt"))
-	if out, err := install.CombinedOutput(); err != nil {
-		return fmt.Errorf("installing: %w: %s", err, out)
-	}
-	return s.await(ctx, func(context.Context) (bool, error) { return p.sum("fusegate_webhook_armed") == 1, nil })
 }
 
 // entries is how many processes have entries in the status of the same template
@@ -269,17 +254,6 @@ func (s *stage) audited(ctx context.Context) (bool, error) {
 	return s.each(ctx, func(c *unstructured.Unstructured) bool {
 		_, found, _ := unstructured.NestedInt64(c.Object, "status", "totalViolations")
 		return found
-	})
-}
-
-// calm waits until no status of a constraint has been written for a while.
-func (s *stage) calm(ctx context.Context) error {
-	before, since := s.versions(ctx), time.Now()
-	return s.await(ctx, func(ctx context.Context) (bool, error) {
-		if now := s.versions(ctx); !maps.Equal(now, before) {
-			before, since = now, time.Now()
-		}
-		return time.Since(since) > calmFor, nil
 	})
 }
 

@@ -58,15 +58,4 @@ func CPU(pid int) (time.Duration, error) {
 	return seconds(stat.CPUTime()), err
 }
 
-// Busy is how long the processors of the machine have had something to do.
-func Busy() (time.Duration, error) {
-	fs, err := procfs.NewDefaultFS()
-	if err != nil {
-		return 0, fmt.Errorf("opening proc: %w", err)
-	}
-	stat, err := fs.Stat()
-	t := stat.CPUTotal
-	return seconds(t.User + t.Nice + t.System + t.IRQ + t.SoftIRQ + t.Steal), err
-}
-
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -87,6 +87,10 @@ const (
 	DefaultResync  = time.Hour
 	DefaultWorkers = 2
 	DefaultQPS     = 50
+	// DefaultPageSize is client-go's own. An object is let go when it has been
+	// reviewed, so that a page is the API server's memory and not that of audit:
+	// 500 Pods are some 3 MB there, and fewer at a time cost more requests.
+	DefaultPageSize = 500
 	// DefaultCheckRights has a revoked right show within a minute.
 	DefaultCheckRights = 45 * time.Second
 	// MaxLimit is the most violations that may be listed in a status.
@@ -104,8 +108,6 @@ const (
 	reviewTimeout = 10 * time.Second
 	// listings is how many kinds are read at a time: each holds a page.
 	listings = 2
-	// leisure is how many more may be read at leisure.
-	leisure = 1
 )
 
 // Options are what an Auditor needs. Config, Reviewer and Sink are required; for
@@ -142,10 +144,8 @@ type Options struct {
 	// QPS bounds the requests to the API server in a second, of which a page of
 	// objects is one; twice as many may come at once.
 	QPS float32
-	// Crowded tells whether others want the processors: what is listed then is
-	// listed slowly, at a fiftieth of the time. What is new or has changed is
-	// reviewed at once all the same. Nil stands for never.
-	Crowded func() bool
+	// PageSize is how many objects are asked for at a time, at most.
+	PageSize int
 	// Progress is called by Once after every page and every kind, never twice
 	// at the same time. It must not take long.
 	Progress func(Progress)
@@ -157,14 +157,12 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	o.Limit = cmp.Or(o.Limit, DefaultLimit)
 	o.QPS = cmp.Or(o.QPS, DefaultQPS)
+	o.PageSize = cmp.Or(o.PageSize, DefaultPageSize)
 	o.Resync = cmp.Or(o.Resync, DefaultResync)
 	o.Workers = cmp.Or(o.Workers, DefaultWorkers)
 	o.CheckRights = cmp.Or(o.CheckRights, DefaultCheckRights)
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
-	}
-	if o.Crowded == nil {
-		o.Crowded = func() bool { return false }
 	}
 	if o.NotInForce == nil {
 		o.NotInForce = func() []NotInForce { return nil }
@@ -185,7 +183,6 @@ type Auditor struct {
 	namespaces *namespaces
 	workers    chan struct{}
 	listings   chan struct{}
-	leisure    chan struct{}
 	discover   chan struct{} // asks for another look at what is served
 	tasks      sync.WaitGroup
 	planned    planned // Start's
@@ -231,7 +228,7 @@ func newAuditor(o Options) (*Auditor, error) {
 	}
 	o = o.withDefaults()
 	a := &Auditor{
-		o: o, workers: make(chan struct{}, o.Workers), listings: make(chan struct{}, listings), leisure: make(chan struct{}, leisure),
+		o: o, workers: make(chan struct{}, o.Workers), listings: make(chan struct{}, listings),
 		discover: make(chan struct{}, 1),
 		known:    map[name]*constraint{}, kinds: map[schema.GroupKind]*kind{}, unserved: map[string]error{},
 		dirty: map[*constraint]bool{}, changedObjects: map[objectRef]struct{}{},

@@ -209,17 +209,16 @@ func TestResync(t *testing.T) {
 	}
 }
 
-// TestSparing has everything read in small pages, because others want the
-// processors.
-func TestSparing(t *testing.T) {
-	w := newWorld(t, audit.Options{Crowded: func() bool { return true }})
-	w.namespace("audit-sparing")
+// TestPages has everything read in pages of the size that is asked for.
+func TestPages(t *testing.T) {
+	w := newWorld(t, audit.Options{PageSize: 12})
+	w.namespace("audit-pages")
 	w.template("Wants", "lacks")
 	const n = 120
 	for i := range n {
-		w.object("ConfigMap", "audit-sparing", fmt.Sprintf("o%03d", i), fmt.Sprintf("number: %q", strconv.Itoa(i)))
+		w.object("ConfigMap", "audit-pages", fmt.Sprintf("o%03d", i), fmt.Sprintf("number: %q", strconv.Itoa(i)))
 	}
-	w.constraint("Wants", "owners", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-sparing]}`)
+	w.constraint("Wants", "owners", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-pages]}`)
 	await(t, "all of them", func() error {
 		if total := w.sink.total("owners"); total != n {
 			return fmt.Errorf("got %d", total)
@@ -230,7 +229,7 @@ func TestSparing(t *testing.T) {
 		t.Errorf("%d objects came in %d pages", n, lists)
 	}
 	for i := range n {
-		w.remove(configMaps, "audit-sparing", fmt.Sprintf("o%03d", i))
+		w.remove(configMaps, "audit-pages", fmt.Sprintf("o%03d", i))
 	}
 }
 

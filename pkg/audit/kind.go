@@ -217,7 +217,7 @@ func (a *Auditor) late() (n int, why string) {
 		if k.refused != nil {
 			refused = append(refused, k.refused.Error())
 		}
-		if !k.readable || k.problem != nil || k.refused != nil || !k.sweptAt.IsZero() && a.o.Clock.Since(k.sweptAt) > 2*a.o.Resync+sparingFor {
+		if !k.readable || k.problem != nil || k.refused != nil || !k.sweptAt.IsZero() && a.o.Clock.Since(k.sweptAt) > 2*a.o.Resync+patience {
 			n++
 		}
 	}
@@ -261,9 +261,7 @@ func (k *kind) next(due bool) *reading {
 	if !due {
 		return nil
 	}
-	r := k.beginLocked("", nil)
-	r.leisurely = true
-	return r
+	return k.beginLocked("", nil)
 }
 
 // forData tells whether constraints are wanted only because of what they read

@@ -10,7 +10,7 @@ import (
 // TestNext has a constraint change while it is decided what to read next: a
 // reading that counts as one of the change is by that constraint.
 func TestNext(t *testing.T) {
-	k, _ := newPaced(t, false)
+	k := newIdle()
 	first, second := &constraint{}, &constraint{}
 	k.constraints = map[*constraint]bool{first: true, second: true}
 	for range 20 {
@@ -45,7 +45,7 @@ func TestNext(t *testing.T) {
 
 // TestNextTurns has data change all the time: what else is wanted has its turn.
 func TestNextTurns(t *testing.T) {
-	k, _ := newPaced(t, false)
+	k := newIdle()
 	c := &constraint{}
 	k.constraints = map[*constraint]bool{c: true}
 	read := func(due bool) string {
@@ -81,31 +81,6 @@ func TestNextTurns(t *testing.T) {
 	}
 }
 
-// TestEnter has somebody come to wait for what has no turn to be read at leisure.
-func TestEnter(t *testing.T) {
-	k, _ := newPaced(t, false)
-	k.a.leisure, k.a.listings = make(chan struct{}, 1), make(chan struct{}, 1)
-	k.a.leisure <- struct{}{}
-	r := k.begin("", nil)
-	r.leisurely = true
-	entered := make(chan bool)
-	go func() {
-		leave, ok := k.enter(t.Context(), r)
-		leave()
-		entered <- ok
-	}()
-	k.wanted = k.swept + 1
-	k.hurry(r)
-	select {
-	case ok := <-entered:
-		if !ok || len(k.a.leisure) != 1 || len(k.a.listings) != 0 {
-			t.Errorf("entered: %t; %d read at leisure, %d not", ok, len(k.a.leisure), len(k.a.listings))
-		}
-	case <-time.After(time.Minute):
-		t.Error("still waiting for what is read at leisure")
-	}
-}
-
 // TestGapOrder has kinds named before constraints, and those before objects.
 func TestGapOrder(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -132,4 +107,9 @@ func contend() { <-time.After(3 * time.Millisecond) }
 func (k *kind) ask(c *constraint) {
 	k.a.sequence++
 	c.since, k.wanted = k.a.sequence, k.a.sequence
+}
+
+// newIdle is a kind of which nothing is read.
+func newIdle() *kind {
+	return newKind(&Auditor{o: Options{}.withDefaults()}, resource{})
 }

@@ -109,7 +109,7 @@ func TestOnceRagged(t *testing.T) {
 		}
 		return nil
 	})
-	got, err := audit.Once(t.Context(), audit.Options{Config: w.config, Reviewer: w.engine, Limit: -1, Crowded: func() bool { return true }})
+	got, err := audit.Once(t.Context(), audit.Options{Config: w.config, Reviewer: w.engine, Limit: -1, PageSize: 12})
 	if err != nil {
 		t.Fatal(err)
 	}

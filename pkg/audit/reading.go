@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"sync"
-	"time"
 )
 
 // ahead is how many objects may be read ahead of their reviews.
@@ -33,11 +32,7 @@ type reading struct {
 	// changed what did.
 	compare bool
 	changed map[objectKey]bool
-	// leisurely tells that nobody waits for it, until hurried is closed.
-	leisurely bool
-	hurried   chan struct{}
-	began     time.Time
-	err       error // an object that could not be decoded
+	err     error // an object that could not be decoded
 }
 
 // arrival is that of an object, or with a negative n its departure.
@@ -62,7 +57,7 @@ func (k *kind) beginLocked(namespace string, only map[*constraint]bool) *reading
 	k.a.readings++
 	r := &reading{
 		id: k.a.readings, namespace: namespace, only: only, sequence: k.a.sequence,
-		touched: map[objectKey]bool{}, changed: map[objectKey]bool{}, hurried: make(chan struct{}), began: k.a.o.Clock.Now(),
+		touched: map[objectKey]bool{}, changed: map[objectKey]bool{},
 	}
 	if r.whole() {
 		// What changes is followed, and nothing else is on its way.
@@ -83,20 +78,17 @@ func (k *kind) end(r *reading) {
 // is.
 func (k *kind) read(ctx context.Context, r *reading, began func(version string)) error {
 	defer k.end(r)
-	leave, ok := k.enter(ctx, r)
-	if !ok {
+	select {
+	case <-ctx.Done():
 		return ctx.Err()
+	case k.a.listings <- struct{}{}:
+		defer func() { <-k.a.listings }()
 	}
-	defer leave()
-	r.began = k.a.o.Clock.Now()
 	waiting := k.startWorkers(ctx, r)
 	ragged, err := k.list(ctx, r.namespace, reader{
-		began:    func(version string) { k.dated(r, version); began(version) },
-		each:     func(text []byte) error { return waiting.queue(ctx, text) },
-		page:     func(n int64) { k.turned(r, n) },
-		sparing:  func() bool { return k.sparing(r) },
-		reviewed: waiting.await,
-		lull:     func(took time.Duration, left int64) { k.lull(ctx, r, took, left) },
+		began: func(version string) { k.dated(r, version); began(version) },
+		each:  func(text []byte) error { return waiting.queue(ctx, text) },
+		page:  func(n int64) { k.turned(r, n) },
 	})
 	waiting.stop()
 	switch {
@@ -112,26 +104,6 @@ func (k *kind) read(ctx context.Context, r *reading, began func(version string))
 	return nil
 }
 
-// enter waits for a turn to read a kind, and for another one where somebody comes
-// to wait for what was to be read at leisure.
-func (k *kind) enter(ctx context.Context, r *reading) (leave func(), ok bool) {
-	if r.leisurely {
-		select {
-		case <-ctx.Done():
-			return nil, false
-		case k.a.leisure <- struct{}{}:
-			return func() { <-k.a.leisure }, true
-		case <-r.hurried:
-		}
-	}
-	select {
-	case <-ctx.Done():
-		return nil, false
-	case k.a.listings <- struct{}{}:
-		return func() { <-k.a.listings }, true
-	}
-}
-
 // buffers hold objects that wait for their review.
 var buffers = sync.Pool{New: func() any { return &bytes.Buffer{} }}
 
@@ -140,10 +112,8 @@ const largeBuffer = 64 << 10
 
 // backlog are the objects of a list that wait for their review, and who reviews them.
 type backlog struct {
-	texts   chan *bytes.Buffer
-	tasks   sync.WaitGroup
-	pending sync.WaitGroup
-	single  sync.Mutex // held while others want the processors: one is enough then
+	texts chan *bytes.Buffer
+	tasks sync.WaitGroup
 }
 
 // startWorkers reviews what is queued until stop is called.
@@ -152,38 +122,24 @@ func (k *kind) startWorkers(ctx context.Context, r *reading) *backlog {
 	for range cap(k.a.workers) {
 		b.tasks.Go(func() {
 			for text := range b.texts {
-				b.review(ctx, k, r, text)
+				k.reviewListed(ctx, r, text)
 			}
 		})
 	}
 	return b
 }
 
-func (b *backlog) review(ctx context.Context, k *kind, r *reading, text *bytes.Buffer) {
-	defer b.pending.Done()
-	if k.sparing(r) {
-		b.single.Lock()
-		defer b.single.Unlock()
-	}
-	k.reviewListed(ctx, r, text)
-}
-
 func (b *backlog) queue(ctx context.Context, text []byte) error {
 	buffer, _ := buffers.Get().(*bytes.Buffer)
 	buffer.Reset()
 	buffer.Write(text)
-	b.pending.Add(1)
 	select {
 	case <-ctx.Done():
-		b.pending.Done()
 		return ctx.Err()
 	case b.texts <- buffer:
 		return nil
 	}
 }
-
-// await waits until what is queued has been reviewed.
-func (b *backlog) await() { b.pending.Wait() }
 
 func (b *backlog) stop() {
 	close(b.texts)

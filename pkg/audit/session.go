@@ -16,8 +16,7 @@ type session struct {
 	tasks  sync.WaitGroup
 	events chan event
 	// done tells the end of the reading that is under way, nil if none is.
-	done    chan error
-	reading *reading
+	done chan error
 	// due tells that the kind is to be read anew as a whole, which resync says.
 	due    bool
 	resync clock.Timer
@@ -48,7 +47,7 @@ func (k *kind) session(parent context.Context) (well bool, err error) {
 // none.
 func (s *session) start(ctx context.Context, r *reading) {
 	done := make(chan error, 1)
-	s.reading, s.done = r, done
+	s.done = done
 	s.tasks.Go(func() {
 		done <- s.k.read(ctx, r, func(version string) {
 			if r.whole() && s.k.found() {
@@ -91,7 +90,6 @@ func (s *session) loop(ctx context.Context) error {
 // proceed reads what is wanted, once what is being read is.
 func (s *session) proceed(ctx context.Context) {
 	if s.done != nil {
-		s.k.hurry(s.reading)
 		return
 	}
 	r := s.k.next(s.due)

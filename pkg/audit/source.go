@@ -25,9 +25,9 @@ const (
 	watchFor = 5 * time.Minute
 	// brief watches are not made anew at once.
 	brief = time.Second
-	// pageSize is how many objects are asked for at a time, and leastPage how
-	// many where a page takes longer than the API server gives it.
-	pageSize, leastPage = 500, 8
+	// leastPage is how many objects are asked for at a time where a page takes
+	// longer than the API server gives it.
+	leastPage = 8
 	// listBuffer and watchBuffer are how much is read at a time.
 	listBuffer, watchBuffer = 32 << 10, 4 << 10
 )
@@ -107,13 +107,6 @@ type reader struct {
 	each func(object []byte) error
 	// page is called after every page, with the number of its objects.
 	page func(n int64)
-	// sparing tells before every page whether it is to be small. After those that
-	// were, reviewed waits until their objects have been reviewed, and lull is
-	// called with how long all that took and how many more pages there may be at
-	// least. All are nil where there is no need for that.
-	sparing  func() bool
-	reviewed func()
-	lull     func(took time.Duration, left int64)
 }
 
 // list reads all objects, of a namespace if one is given, as of now. A token
@@ -121,14 +114,9 @@ type reader struct {
 // the rest of the list is then newer than its beginning (ragged), which a watch
 // makes up for. A page that breaks off is asked for again, in smaller ones.
 func (s source) list(ctx context.Context, namespace string, to reader) (ragged bool, err error) {
-	began, offered, limit := false, false, pageSize
+	began, offered, limit := false, false, s.a.o.PageSize
 	for token := ""; ; {
-		sparing, asked := to.sparing != nil && to.sparing(), s.a.o.Clock.Now()
-		size := limit
-		if sparing {
-			size = min(limit, sparingPage)
-		}
-		n, head, err := s.page(ctx, namespace, token, size, to.each)
+		n, head, err := s.page(ctx, namespace, token, limit, to.each)
 		f := (*failure)(nil)
 		switch other := offeredToken(err); {
 		case err == nil:
@@ -149,10 +137,6 @@ func (s source) list(ctx context.Context, namespace string, to reader) (ragged b
 		to.page(n)
 		if token = head.Continue; token == "" {
 			return ragged, nil
-		}
-		if sparing {
-			to.reviewed()
-			to.lull(s.a.o.Clock.Since(asked), remaining(head)/int64(size)+1)
 		}
 	}
 }
@@ -184,19 +168,8 @@ func (s source) page(ctx context.Context, namespace, token string, limit int, ea
 	}
 	head.ResourceVersion, _ = metadata["resourceVersion"].(string)
 	head.Continue, _ = metadata["continue"].(string)
-	if n, ok := metadata["remainingItemCount"].(int64); ok {
-		head.RemainingItemCount = &n
-	}
 	_, _ = io.Copy(io.Discard, body) // or else the connection may be given up
 	return n, head, nil
-}
-
-// remaining is how many objects follow a page, 0 if that is not said.
-func remaining(head metav1.ListMeta) int64 {
-	if head.RemainingItemCount == nil {
-		return 0
-	}
-	return *head.RemainingItemCount
 }
 
 func offeredToken(err error) string {

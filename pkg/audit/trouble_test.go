@@ -111,7 +111,7 @@ func (w *world) awaitReport(what, complete, current string) {
 // said while that may pass, and then that it is a gap, until all has been read.
 func TestLatePage(t *testing.T) {
 	c := &skipping{}
-	w := newWorld(t, audit.Options{Clock: c, Limit: 100, Crowded: func() bool { return true }})
+	w := newWorld(t, audit.Options{Clock: c, Limit: 100, PageSize: 12})
 	lines := w.fill("audit-late", 60)
 	var failures atomic.Int64
 	w.wire.tap(func(r *http.Request) *http.Response {
@@ -161,7 +161,7 @@ func TestLatePage(t *testing.T) {
 // there is is read to its end, now and then, and it is said that it is not
 // followed.
 func TestRefusedWatch(t *testing.T) {
-	w := newWorld(t, audit.Options{Resync: time.Second, Limit: 100, Crowded: func() bool { return true }})
+	w := newWorld(t, audit.Options{Resync: time.Second, Limit: 100, PageSize: 12})
 	lines := w.fill("audit-refused", 60)
 	w.rights("{apiGroups: [''], resources: [namespaces], verbs: [list, watch]}", "{apiGroups: [''], resources: [configmaps], verbs: [list]}")
 	w.template("Wants", "lacks")

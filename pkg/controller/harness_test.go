@@ -170,12 +170,8 @@ type processOptions struct {
 	wrap func(client.Client) client.Client
 	// hold has the API server answer no PATCH request but those about Leases.
 	hold bool
-	// spread, if set, has what nobody waits for written at leisure.
-	spread *Census
 	// census, if set, counts for the publisher.
 	census *Census
-	// leisure is the process's.
-	leisure *Leisure
 }
 
 // run starts a process, which ends with the test at the latest.
@@ -202,16 +198,13 @@ func run(t *testing.T, pod string, o processOptions) *process {
 		t.Fatal(err)
 	}
 	p.ingest = NewIngest(p.engine, constraints, writer, p.readiness, log.WithName("ingest"))
-	census := cmp.Or(o.census, o.spread, NewCensus())
-	p.publisher = NewPublisher(p.engine, census, o.leisure, log.WithName("publisher"))
+	census := cmp.Or(o.census, NewCensus())
+	p.publisher = NewPublisher(p.engine, census, log.WithName("publisher"))
 	pieces := []error{
 		mgr.Add(NewPresence(mgr.GetClient(), presences, pod, log.WithName("presence"))),
 		mgr.Add(NewSurvey(mgr.GetAPIReader(), p.readiness, log.WithName("survey"))),
 		p.ingest.SetupWithManager(mgr),
 		census.Watch(t.Context(), mgr.GetCache()),
-	}
-	if o.spread != nil {
-		p.ingest.Spread(o.spread, o.leisure)
 	}
 	if !o.follower {
 		pieces = append(pieces, p.publisher.SetupWithManager(mgr))

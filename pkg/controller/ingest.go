@@ -134,13 +134,6 @@ func NewIngest(e *engine.Engine, c *Constraints, w *status.Writer, r *Readiness,
 // SetupWithManager, if at all.
 func (i *Ingest) Reads(from Inventory) { i.inventory = from }
 
-// Spread has statuses that nobody waits for written at leisure: those of a process
-// that starts beside others, of which the census knows. It is to be called before
-// the manager starts, if at all.
-func (i *Ingest) Spread(census *Census, leisure *Leisure) {
-	i.reports.census, i.reports.leisure = census, leisure
-}
-
 // Refresh has a template's status, and that of its constraints, brought up to
 // date with what there is to say about its data. It does not block.
 func (i *Ingest) Refresh(template string) { i.faults.refresh(key{name: template}) }

@@ -31,15 +31,14 @@ type Janitor struct {
 	live      client.Reader
 	namespace string
 	census    *Census
-	leisure   *Leisure
 	log       logr.Logger
 	swept     map[string]bool // pods that turned out to be none of ours
 }
 
 // NewJanitor returns a janitor. live must not be a cache; namespace is where the
 // presence Leases lie, which the census knows.
-func NewJanitor(c client.Client, live client.Reader, namespace string, census *Census, leisure *Leisure, log logr.Logger) *Janitor {
-	return &Janitor{client: c, live: live, namespace: namespace, census: census, leisure: leisure, log: log, swept: map[string]bool{}}
+func NewJanitor(c client.Client, live client.Reader, namespace string, census *Census, log logr.Logger) *Janitor {
+	return &Janitor{client: c, live: live, namespace: namespace, census: census, log: log, swept: map[string]bool{}}
 }
 
 // Start sweeps until ctx ends.
@@ -194,9 +193,6 @@ func (j *Janitor) forget(ctx context.Context, u *unstructured.Unstructured, pods
 	for pod := range status.Entries(u) {
 		if !pods[pod] {
 			continue
-		}
-		if err := j.leisure.wait(ctx); err != nil {
-			return err
 		}
 		err := retry.RetryOnConflict(retry.DefaultBackoff, func() error { return j.forgetOne(ctx, u, pod) })
 		if client.IgnoreNotFound(err) != nil {

@@ -168,7 +168,7 @@ func TestJanitor(t *testing.T) {
 	ns := namespace(t, c, "janitor")
 	at := &clock{time.Unix(1e9, 0)}
 	reader := &listings{Reader: c}
-	j := NewJanitor(c, reader, ns, newCensus(at.now), nil, logr.Discard())
+	j := NewJanitor(c, reader, ns, newCensus(at.now), logr.Discard())
 	round := func(pods ...string) {
 		t.Helper()
 		for _, pod := range pods {

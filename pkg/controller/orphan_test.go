@@ -69,7 +69,7 @@ func disown(t *testing.T, c client.Client, template string) {
 func sweepAll(t *testing.T, c client.Client, leases string) {
 	t.Helper()
 	at := &clock{time.Unix(1e9, 0)}
-	j := NewJanitor(c, c, namespace(t, c, leases), newCensus(at.now), nil, logr.Discard())
+	j := NewJanitor(c, c, namespace(t, c, leases), newCensus(at.now), logr.Discard())
 	for range 2 {
 		if err := j.round(t.Context()); err != nil {
 			t.Fatal(err)

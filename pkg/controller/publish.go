@@ -48,7 +48,6 @@ type Publisher struct {
 	engine   *engine.Engine
 	census   *Census
 	counted  chan event.GenericEvent
-	leisure  *Leisure
 	recorder events.EventRecorder
 	log      logr.Logger
 
@@ -63,15 +62,13 @@ type edition struct {
 	checked bool
 	problem error   // as of the check
 	crd     version // as it was applied; zero before
-	// due is until when check and CRD can wait; zero if that was not asked yet.
-	due time.Time
 }
 
 // NewPublisher returns a publisher that has not been set up. The census knows who
 // has to compile a template.
-func NewPublisher(e *engine.Engine, census *Census, leisure *Leisure, log logr.Logger) *Publisher {
+func NewPublisher(e *engine.Engine, census *Census, log logr.Logger) *Publisher {
 	return &Publisher{
-		engine: e, census: census, counted: make(chan event.GenericEvent, 1), leisure: leisure, log: log, known: map[string]*edition{},
+		engine: e, census: census, counted: make(chan event.GenericEvent, 1), log: log, known: map[string]*edition{},
 	}
 }
 
@@ -153,21 +150,16 @@ func (p *Publisher) reconcile(ctx context.Context, r reconcile.Request) (reconci
 	if err != nil {
 		return later(err)
 	}
-	return reconcile.Result{RequeueAfter: p.again(r.Name, condition)}, nil
+	return reconcile.Result{RequeueAfter: p.again(condition)}, nil
 }
 
 // again is when to look at a template again although nothing tells of a change,
 // 0 for never.
-func (p *Publisher) again(template string, said metav1.Condition) (after time.Duration) {
+func (p *Publisher) again(said metav1.Condition) time.Duration {
 	if said.Reason == v1alpha1.ReasonWaitingForPods {
-		after = p.census.untilNext() // which may be that of whom it waits for
+		return p.census.untilNext() // which may be that of whom it waits for
 	}
-	if e := p.known[template]; e != nil && !e.checked {
-		if due := max(p.leisure.left(&e.due), time.Millisecond); after == 0 || due < after {
-			after = due
-		}
-	}
-	return after
+	return 0
 }
 
 // errNotCounted says that it is not known yet who is alive.
@@ -190,10 +182,6 @@ func (p *Publisher) publish(ctx context.Context, u *unstructured.Unstructured) (
 		return metav1.Condition{}, false, err
 	}
 	e := p.edition(u)
-	if p.canWait(u, have, e) {
-		condition, err := p.summary(u)
-		return condition, true, err
-	}
 	if e.check(ctx, p.engine, u) != nil {
 		return notReady(v1alpha1.ReasonCompileError, e.problem.Error()), false, nil
 	}
@@ -223,10 +211,16 @@ func (p *Publisher) edition(u *unstructured.Unstructured) *edition {
 }
 
 // check compiles the template unless this version of it has been compiled, and
-// returns what is wrong with it.
+// returns what is wrong with it. One that is Ready has been compiled by all
+// processes: who starts beside hundreds of them need not do that again to publish
+// them, and what it makes of them itself is in its entries.
 func (e *edition) check(ctx context.Context, by *engine.Engine, u *unstructured.Unstructured) error {
 	if e.checked {
 		return e.problem
+	}
+	if trueBefore(u, v1alpha1.ConditionReady) != nil {
+		e.checked = true
+		return nil
 	}
 	t, err := engine.ParseTemplate(u)
 	if err == nil {
@@ -271,16 +265,6 @@ func (p *Publisher) bring(ctx context.Context, u *unstructured.Unstructured, hav
 	e.crd = versionOf(now)
 	p.log.Info("constraint CRD applied", "crd", now.Name, "generation", now.Generation)
 	return now, nil
-}
-
-// canWait tells whether it is too early for a process that has just started to
-// compile a template, and to apply its CRD, that another process has found to be
-// in order.
-func (p *Publisher) canWait(u *unstructured.Unstructured, have *apiextensionsv1.CustomResourceDefinition, e *edition) bool {
-	if e.checked || trueBefore(u, v1alpha1.ConditionReady) == nil || have == nil || !metav1.IsControlledBy(have, u) || !established(have, kindOf(u)) {
-		return false
-	}
-	return p.leisure.left(&e.due) > 0
 }
 
 func versionOf(o client.Object) version {

@@ -25,7 +25,7 @@ func TestEdition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := NewPublisher(e, nil, nil, logr.Discard())
+	p := NewPublisher(e, nil, logr.Discard())
 	u := template("Once", "word", "string")
 	u.SetUID("1")
 	u.SetGeneration(1)
@@ -84,7 +84,7 @@ func TestDeadPod(t *testing.T) {
 // TestRetract checks which CRDs go when their template is not there.
 func TestRetract(t *testing.T) {
 	_, c := admin(t)
-	p := NewPublisher(nil, nil, nil, logr.Discard())
+	p := NewPublisher(nil, nil, logr.Discard())
 	p.client, p.live = c, c
 	owner := metav1.OwnerReference{APIVersion: engine.TemplateGroup + "/v1", Kind: "ConstraintTemplate", UID: "1", Controller: new(bool)}
 	*owner.Controller = true

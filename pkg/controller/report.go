@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/util/workqueue"
 
-	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/status"
 )
@@ -43,19 +42,13 @@ type reports struct {
 	log    logr.Logger
 	queue  workqueue.TypedRateLimitingInterface[key]
 
-	// leisure is nil if every report is written at once; the census knows whose
-	// word stands in for that of this process.
-	leisure *Leisure
-	census  *Census
-
 	mu     sync.Mutex
 	latest map[key]report
-	due    map[key]time.Time // by what was put off: until when
 }
 
 func newReports(w *status.Writer, log logr.Logger) *reports {
 	return &reports{
-		writer: w, log: log, latest: map[key]report{}, due: map[key]time.Time{},
+		writer: w, log: log, latest: map[key]report{},
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[key](200*time.Millisecond, 30*time.Second)),
 	}
@@ -74,7 +67,6 @@ func (r *reports) drop(k key) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.latest, k)
-	delete(r.due, k)
 }
 
 // dropKind has nothing written of the constraints of kind, which is gone.
@@ -82,7 +74,6 @@ func (r *reports) dropKind(kind string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	maps.DeleteFunc(r.latest, func(k key, _ report) bool { return k.kind == kind })
-	maps.DeleteFunc(r.due, func(k key, _ time.Time) bool { return k.kind == kind })
 }
 
 func (r *reports) take(k key) (report, bool) {
@@ -96,7 +87,6 @@ func (r *reports) take(k key) (report, bool) {
 func (r *reports) done(k key, written report) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.due, k)
 	if r.latest[k].object == written.object {
 		delete(r.latest, k)
 	}
@@ -132,10 +122,6 @@ func (r *reports) next(ctx context.Context) bool {
 		r.queue.Forget(k)
 		return true
 	}
-	if d := r.putOff(k, what); d > 0 {
-		r.queue.AddAfter(k, min(d, presenceInterval)) // who is alive may change meanwhile
-		return true
-	}
 	err := r.write(ctx, k, what)
 	if ctx.Err() != nil {
 		return true // told to stop: that is no failure
@@ -148,45 +134,6 @@ func (r *reports) next(ctx context.Context) bool {
 	r.done(k, what)
 	r.queue.Forget(k)
 	return true
-}
-
-// putOff tells for how long a report can wait.
-func (r *reports) putOff(k key, what report) time.Duration {
-	if r.leisure == nil || r.urgent(what) {
-		return 0
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	due := r.due[k]
-	left := r.leisure.left(&due)
-	r.due[k] = due
-	return left
-}
-
-// urgent tells whether somebody may wait for a report: for all but the first of
-// a process which has just started, and only says what another one that is alive
-// has said already.
-func (r *reports) urgent(what report) bool {
-	entries := status.Entries(what.object)
-	if r.awaited(what.object) || len(what.errs) > 0 || what.interpreted != "" || what.inventory != nil || what.faults.Count > 0 || entries[r.writer.Pod()] != nil {
-		return true
-	}
-	alive, _, known := r.census.alive()
-	if !known {
-		return true
-	}
-	for pod := range alive {
-		if entries[pod] != nil && upToDate(entries[pod], what.object) && len(errorsOf(entries[pod])) == 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// awaited tells whether an object is a template that every process has yet to
-// report of for being ready.
-func (r *reports) awaited(u *unstructured.Unstructured) bool {
-	return u.GroupVersionKind().Group == engine.TemplateGroup && trueBefore(u, v1alpha1.ConditionReady) == nil
 }
 
 // upToDate tells whether an entry of status.byPod is about this version of the

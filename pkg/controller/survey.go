@@ -45,6 +45,9 @@ func (s *Survey) NeedLeaderElection() bool { return false }
 func (s *Survey) Start(ctx context.Context) error {
 	err := wait.PollUntilContextCancel(ctx, surveyInterval, true, func(ctx context.Context) (bool, error) {
 		keys, err := s.list(ctx)
+		if ctx.Err() != nil {
+			return false, nil // what is cut off is no obstacle
+		}
 		if err != nil {
 			s.blocked(err)
 			return false, nil

@@ -30,11 +30,10 @@ type Difference struct {
 
 // checks has reviews judged again, by the interpreter.
 type checks struct {
-	every   uint64
-	crowded func() bool
-	seen    atomic.Uint64
-	busy    atomic.Bool
-	queue   chan sample
+	every uint64
+	seen  atomic.Uint64
+	busy  atomic.Bool
+	queue chan sample
 }
 
 // sample is a review, and what each constraint found.
@@ -67,14 +66,13 @@ type judged struct {
 // until ctx ends, and calls report where that comes to something else. It takes
 // what time there is to spare: of the reviews that would be next, those are left
 // out that come while others wait for a processor, while another is checked, or
-// soon after. Nothing is checked while crowded, which must be safe for concurrent
-// use. It is to be called once.
-func (e *Engine) RunChecks(ctx context.Context, every int, crowded func() bool, report func(Difference)) {
+// soon after. It is to be called once.
+func (e *Engine) RunChecks(ctx context.Context, every int, report func(Difference)) {
 	if every <= 0 {
 		<-ctx.Done()
 		return
 	}
-	c := &checks{every: uint64(every), crowded: crowded, queue: make(chan sample, 1)}
+	c := &checks{every: uint64(every), queue: make(chan sample, 1)}
 	e.checks.Store(c)
 	defer e.checks.Store(nil)
 	for turn := 0; ; turn++ {
@@ -83,7 +81,7 @@ func (e *Engine) RunChecks(ctx context.Context, every int, crowded func() bool, 
 			return
 		case s := <-c.queue:
 			c.busy.Store(true)
-			e.check(ctx, s, turn, c.crowded, report)
+			e.check(ctx, s, turn, report)
 			c.busy.Store(false)
 		}
 	}
@@ -101,7 +99,7 @@ func rest(ctx context.Context, d time.Duration) {
 
 // check goes through the templates of a review. Each turn begins at another one,
 // so that what there is no time for is not always the same.
-func (e *Engine) check(ctx context.Context, s sample, turn int, crowded func() bool, report func(Difference)) {
+func (e *Engine) check(ctx context.Context, s sample, turn int, report func(Difference)) {
 	defer s.input.Release()
 	templates := s.byTemplate()
 	check := (*rego.Program).Check
@@ -111,7 +109,7 @@ func (e *Engine) check(ctx context.Context, s sample, turn int, crowded func() b
 	first := turn % max(1, len(templates))
 	left := checkTime
 	for _, found := range slices.Concat(templates[first:], templates[:first]) {
-		if ctx.Err() != nil || left <= 0 || crowded() {
+		if ctx.Err() != nil || left <= 0 {
 			return
 		}
 		took := e.checkTemplate(ctx, s, found, check, left, report)
@@ -149,7 +147,7 @@ func (e *Engine) due() *checks {
 	if c == nil || c.seen.Add(1)%c.every != 0 {
 		return nil
 	}
-	if c.busy.Load() || len(c.queue) > 0 || int(e.reviewing.Load()) > runtime.GOMAXPROCS(0) || c.crowded() {
+	if c.busy.Load() || len(c.queue) > 0 || int(e.reviewing.Load()) > runtime.GOMAXPROCS(0) {
 		return nil
 	}
 	return c

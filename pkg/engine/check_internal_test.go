@@ -3,10 +3,8 @@ package engine
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,11 +29,6 @@ var checkedTemplates = map[string]string{
 // checkedEngine has a constraint for each template, and all reviews checked.
 func checkedEngine(t *testing.T) (*Engine, <-chan Difference, *prometheus.Registry) {
 	t.Helper()
-	return checkedUnless(t, func() bool { return false })
-}
-
-func checkedUnless(t *testing.T, crowded func() bool) (*Engine, <-chan Difference, *prometheus.Registry) {
-	t.Helper()
 	e, err := New()
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +46,7 @@ func checkedUnless(t *testing.T, crowded func() bool) (*Engine, <-chan Differenc
 	done, found := make(chan struct{}), make(chan Difference, 10)
 	go func() {
 		defer close(done)
-		e.RunChecks(ctx, 1, crowded, func(d Difference) { found <- d })
+		e.RunChecks(ctx, 1, func(d Difference) { found <- d })
 	}()
 	t.Cleanup(func() { cancel(); <-done })
 	return e, found, registry
@@ -172,29 +165,6 @@ func TestCheckOfMany(t *testing.T) {
 	}
 	if n := len(e.Interpreted()); n != 1 {
 		t.Errorf("%d templates are interpreted, want 1: %v", n, e.Interpreted())
-	}
-}
-
-// TestCheckCrowded checks nothing while others want the processors, and goes on
-// after that.
-func TestCheckCrowded(t *testing.T) {
-	var crowded atomic.Bool
-	crowded.Store(true)
-	e, found, registry := checkedUnless(t, crowded.Load)
-	for e.checks.Load() == nil {
-		runtime.Gosched()
-	}
-	program, _ := e.driver.Lookup("Named", "all")
-	program.Plant(blind{})
-	for range 1000 {
-		e.Review(t.Context(), podReview())
-	}
-	if n := checkedTotal(t, registry, "fusegate_evaluator_checks_total"); n != 0 || len(found) != 0 {
-		t.Errorf("%v checks, %d differences while others want the processors, want none", n, len(found))
-	}
-	crowded.Store(false)
-	if found := reviewed(t, e, found); len(found) == 0 {
-		t.Error("nothing was found after that")
 	}
 }
 

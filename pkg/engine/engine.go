@@ -28,9 +28,8 @@ type Engine struct {
 	registry *registry
 	observer Observer
 	checks   atomic.Pointer[checks]
-	// reviewing is how many reviews are on their way, reviewed how many have been.
+	// reviewing is how many reviews are on their way.
 	reviewing atomic.Int32
-	reviewed  atomic.Uint64
 }
 
 // New returns an engine that knows the built-in policy for canaries only.
@@ -68,7 +67,6 @@ func (e *Engine) Review(ctx context.Context, r *policy.Review) policy.Result {
 func (e *Engine) ReviewBy(ctx context.Context, r *policy.Review, by func(kind, name string) bool) policy.Result {
 	e.reviewing.Add(1)
 	defer e.reviewing.Add(-1)
-	defer e.reviewed.Add(1)
 	return e.review(ctx, r, by, judge)
 }
 
@@ -93,9 +91,6 @@ func (e *Engine) review(ctx context.Context, r *policy.Review, by func(kind, nam
 	v.result.Sort()
 	return v.result
 }
-
-// Reviewed is how many reviews have been judged.
-func (e *Engine) Reviewed() uint64 { return e.reviewed.Load() }
 
 // Interpreted says, by constraint kind, why templates run by OPA's interpreter
 // instead of compiled. Their verdicts are the same, but cost a hundred times

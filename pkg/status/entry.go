@@ -47,9 +47,6 @@ func NewWriter(c client.Client, pod string, roles []string) (*Writer, error) {
 	return &Writer{client: c, pod: pod, roles: roles}, nil
 }
 
-// Pod is the name of the process.
-func (w *Writer) Pod() string { return w.pod }
-
 // manager is the field manager that owns the entries of pod.
 func manager(pod string) client.FieldOwner { return client.FieldOwner("fusegate-" + pod) }
 

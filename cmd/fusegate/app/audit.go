@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-logr/logr"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -48,7 +47,7 @@ func (p *parts) addAudit() error {
 	a, err := audit.New(audit.Options{
 		Config: p.mgr.GetConfig(), Discovery: p.catalog, Reviewer: p.engine, Perimeter: p.perimeter, Sink: sink, Objects: objects,
 		Ready: p.inventory.Err, NotInForce: p.notInForce, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
-		Crowded: p.crowded, Metrics: metrics.Registry, Log: p.log.WithName("audit"),
+		Metrics: metrics.Registry, Log: p.log.WithName("audit"),
 	})
 	if err != nil {
 		return err
@@ -64,23 +63,6 @@ func (p *parts) notInForce() []audit.NotInForce {
 		out[i] = audit.NotInForce(x)
 	}
 	return out
-}
-
-// spare leaves memory, and if no requests are served processors too, to others.
-// Those that are served are to wait for a processor as little as can be.
-func (s settings) spare(log logr.Logger) {
-	percent := collectAt
-	if !s.serves(roleController) {
-		percent = collectAtStart
-	}
-	spareMemory(percent, log)
-	schedule := stepBack
-	if s.serves(roleWebhook) {
-		schedule = beBrief
-	}
-	if err := schedule(); err != nil {
-		log.Info("running at the priority of others", "reason", err.Error())
-	}
 }
 
 // checkAudit refuses settings that audit cannot run with.

@@ -20,16 +20,10 @@ func (c checker) Start(ctx context.Context) error { return c(ctx) }
 func (checker) NeedLeaderElection() bool { return false }
 
 // check has some reviews judged again by OPA's interpreter, and says where that
-// came to something else. Nothing of the object is logged. A process that only
-// audits leaves that for when others do not want the processors; one that serves
-// requests may never see such a time.
+// came to something else. Nothing of the object is logged.
 func (p *parts) check(ctx context.Context) error {
 	log := p.log.WithName("check")
-	crowded := p.crowded
-	if p.settings.serves(roleWebhook) {
-		crowded = func() bool { return false }
-	}
-	p.engine.RunChecks(ctx, int(p.settings.CheckEvery), crowded, func(d engine.Difference) {
+	p.engine.RunChecks(ctx, int(p.settings.CheckEvery), func(d engine.Difference) {
 		log.Error(d, "compiled code was wrong; the template is interpreted from now on: please report this as a bug of Fusegate",
 			"template", d.Constraint.Kind, "constraint", d.Constraint.Name, "inputSHA256", d.Digest)
 		p.ingest.Reconsider(d.Constraint.Kind)

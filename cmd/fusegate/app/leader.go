@@ -51,16 +51,9 @@ func (p *parts) addController() error {
 	prober.Tell(enforcement.Touch)
 	p.ingest.Tell(enforcement.Touch)
 	c, live, ns := p.mgr.GetClient(), p.mgr.GetAPIReader(), p.settings.Namespace
-	leisure := controller.NewLeisure(p.crowded)
-	if !p.settings.serves(roleWebhook) { // whose entries say that constraints are enforced
-		p.ingest.Spread(census, leisure)
-		if err := p.mgr.Add(modest{p.crowded}); err != nil {
-			return err
-		}
-	}
 	return errors.Join(
-		controller.NewPublisher(p.engine, census, leisure, p.log.WithName("publisher")).SetupWithManager(p.mgr),
-		p.mgr.Add(controller.NewJanitor(c, live, ns, census, leisure, p.log.WithName("janitor"))),
+		controller.NewPublisher(p.engine, census, p.log.WithName("publisher")).SetupWithManager(p.mgr),
+		p.mgr.Add(controller.NewJanitor(c, live, ns, census, p.log.WithName("janitor"))),
 		p.mgr.Add(guard),
 		p.mgr.Add(prober),
 		p.mgr.Add(enforcement),

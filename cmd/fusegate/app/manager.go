@@ -41,7 +41,6 @@ import (
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/inventory"
-	"github.com/fusegate/fusegate/pkg/machine"
 	"github.com/fusegate/fusegate/pkg/status"
 	"github.com/fusegate/fusegate/pkg/webhook"
 )
@@ -65,7 +64,6 @@ type parts struct {
 	ingest      *controller.Ingest
 	inventory   *inventory.Inventory
 	catalog     *catalog.Catalog // of the controller
-	crowded     func() bool      // whether others want the processors
 }
 
 // newManager constructs everything that a process runs, in the order in which
@@ -84,7 +82,7 @@ func newManager(s settings, log logr.Logger) (manager.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{settings: s, log: log, mgr: mgr, engine: e, perimeter: perimeter, readiness: controller.NewReadiness(), crowded: machine.NewMeter().Crowded}
+	p := &parts{settings: s, log: log, mgr: mgr, engine: e, perimeter: perimeter, readiness: controller.NewReadiness()}
 	for _, add := range []func() error{p.addIngest, p.addWebhook, p.addController, p.addHealth} {
 		if err := add(); err != nil {
 			return nil, err
@@ -107,6 +105,7 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 		Scheme:                        scheme,
 		Logger:                        log,
 		Cache:                         cacheOptions(s.Namespace, !s.serves(roleController)),
+		NewClient:                     newLimitedClient,
 		Client:                        client.Options{Cache: &client.CacheOptions{Unstructured: true}},
 		Metrics:                       metricsserver.Options{BindAddress: s.MetricsListen},
 		HealthProbeBindAddress:        "0", // addHealth serves one that names what it waits for
@@ -174,17 +173,12 @@ func (p *parts) addIngest() error {
 		return err
 	}
 	p.ingest.Reads(p.inventory)
-	changing := collectAt
-	if !p.settings.serves(roleController) {
-		changing = collectAtChange
-	}
 	return errors.Join(
 		p.mgr.Add(p.inventory),
 		p.mgr.Add(controller.NewPresence(c, p.settings.Namespace, p.settings.PodName, p.log.WithName("presence"))),
 		p.mgr.Add(controller.NewSurvey(p.mgr.GetAPIReader(), p.readiness, p.log.WithName("survey"))),
 		p.ingest.SetupWithManager(p.mgr),
 		p.mgr.Add(checker(p.check)),
-		p.mgr.Add(thrift{engine: p.engine, changing: changing, log: p.log.WithName("memory")}),
 	)
 }
 

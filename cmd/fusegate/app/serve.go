@@ -118,7 +118,7 @@ func serve(ctx context.Context, s settings, logs io.Writer) error {
 		return err
 	}
 	log = stopped(ctx, log)
-	s.spare(log)
+	limitMemory(log)
 	ctrl.SetLogger(log)
 	klog.SetLogger(log)
 	if s.PodName == "" {
