@@ -18,6 +18,10 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 BIN := bin
 DIST := dist
 LDFLAGS := -X github.com/fusegate/fusegate/cmd/fusegate/app.version=$(VERSION)
+# The flags that a package is compiled with: hack/controlplane has the same, so
+# that what Fusegate and Kubernetes share is compiled once.
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false
+CONTROLPLANE := CGO_ENABLED=0 go run -C hack/controlplane -trimpath .
 TEST_TIMEOUT := 25m
 
 # The main module, the modules beside it, and those of them that hold code.
@@ -42,11 +46,11 @@ help: ## Show this text.
 
 .PHONY: build
 build: ## Build bin/fusegate for this machine.
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/fusegate ./cmd/fusegate
+	$(GOBUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/fusegate ./cmd/fusegate
 
 .PHONY: image
 image: ## Pack an OCI image for linux/ARCH into dist/, without a container engine.
-	CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -ldflags '-s -w $(LDFLAGS)' \
+	GOOS=linux GOARCH=$(ARCH) $(GOBUILD) -ldflags '-s -w $(LDFLAGS)' \
 		-o $(BIN)/linux-$(ARCH)/fusegate ./cmd/fusegate
 	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) go run -C hack/image . -version '$(VERSION)' -arch $(ARCH) \
 		-revision "$$(git rev-parse HEAD 2>/dev/null || true)" \
@@ -73,10 +77,11 @@ clean: ## Remove what was built here. The control plane's cache stays.
 ##@ Try
 
 .PHONY: demo
-demo: controlplane ## Run the demo on a control plane of its own; KEEP=1 leaves it running.
-	@echo 'demo: building $(BIN)/fusegate; the first time this takes some minutes'
-	@$(MAKE) build
-	$(BIN)/fusegate demo$(if $(filter-out 0 false no,$(KEEP)), --keep)
+demo: ## Run the demo on a control plane of its own; KEEP=1 leaves it running.
+	@$(CONTROLPLANE) kube-apiserver kube-controller-manager kubectl etcd >/dev/null
+	@echo 'demo: building $(BIN)/fusegate; after the control plane, the first time this takes a minute or two'
+	@$(GOBUILD) -ldflags '-s -w $(LDFLAGS)' -o $(BIN)/ ./cmd/fusegate ./hack/demo
+	$(BIN)/demo -binary $(BIN)/fusegate$(if $(filter-out 0 false no,$(KEEP)), -keep)
 
 .PHONY: bench
 bench: ## Compare the engine with the constraint framework's own, on the same reviews.
@@ -112,7 +117,7 @@ presubmit: verify test ## All that has to pass before a change is proposed.
 
 .PHONY: controlplane
 controlplane: ## Build the API server that tests and demo need; minutes at first, then nothing.
-	go run -C hack/controlplane .
+	@$(CONTROLPLANE)
 
 .PHONY: test
 test: controlplane test-hack ## Run all tests, against a real control plane.

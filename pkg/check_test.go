@@ -48,7 +48,18 @@ func TestCheckReports(t *testing.T) {
 			reason: "the control plane is for tests",
 			path:   "pkg/install/a.go",
 			source: pkg + `import _ "` + ours + `test/controlplane"`,
-			want:   []string{"pkg/install may not import test/controlplane"},
+			want:   []string{"pkg/install may not import test/controlplane", "the product does not carry what its tests stand on"},
+		},
+		"ControlPlaneInCmd": {
+			reason: "not even what puts everything together has it",
+			path:   "cmd/fusegate/app/a.go",
+			source: pkg + `import _ "` + ours + `test/controlplane"`,
+			want:   []string{"the product does not carry what its tests stand on"},
+		},
+		"ControlPlaneInHack": {
+			reason: "the demo and the benches are not the product",
+			path:   "hack/demo/a.go",
+			source: pkg + `import _ "` + ours + `test/controlplane"`,
 		},
 		"ControlPlaneInTest": {
 			reason: "any test may start a control plane and import what it tests",

@@ -88,7 +88,7 @@ var layers = map[string]row{
 	"pkg/bench":      {imports: []string{"pkg/policy", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies", "pkg/suite", "pkg/trial"}},
 	"pkg/scaffold":   {tests: []string{"pkg/lint", "pkg/suite"}},
 
-	// A real control plane, for tests and the demo.
+	// A real control plane. Only tests and hack stand on it.
 	"test/controlplane": {},
 
 	"cmd/fusegate":     {imports: []string{"cmd/fusegate/app"}},
@@ -96,6 +96,7 @@ var layers = map[string]row{
 	"hack/bench":       {all: true},
 	"hack/bench-audit": {all: true},
 	"hack/bench-test":  {all: true},
+	"hack/demo":        {all: true},
 	"hack/replay":      {all: true},
 	"hack/rig":         {all: true},
 }

@@ -31,6 +31,7 @@ var fences = []fence{
 	{module: "github.com/spf13/viper", only: []string{"cmd"}, why: "configuration is read by cmd and passed on as values"},
 	{module: "github.com/spf13/pflag", only: []string{"cmd"}, why: "flags belong to cmd"},
 	{module: "flag", only: []string{"cmd", "hack"}, tests: true, why: "flags belong to cmd"},
+	{module: module + "/test", only: []string{"test", "hack"}, tests: true, why: "the product does not carry what its tests stand on"},
 	{module: "k8s.io/client-go", never: pure, why: "values and pure functions talk to no cluster"},
 	{module: "sigs.k8s.io/controller-runtime", never: pure, why: "values and pure functions talk to no cluster"},
 }

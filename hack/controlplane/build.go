@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -41,18 +42,20 @@ var targets = []target{
 
 // builder knows where the binaries go and how they are made.
 type builder struct {
+	version string            // of Kubernetes
 	dir     string            // of the binaries
-	modules map[string]module // by their folders
+	modules map[string]module // by the names in targets
 }
 
 // module is what its binaries have in common.
 type module struct {
+	dir     string // of go.mod
 	ldflags string
 	stamp   string // what the stamp of an up-to-date binary contains
 }
 
-// newBuilder reads the modules in the working directory and below.
-func newBuilder() (*builder, error) {
+// pinnedBuilder reads the modules in the working directory and below.
+func pinnedBuilder() (*builder, error) {
 	mod, sum, err := readModule(kubernetes)
 	if err != nil {
 		return nil, err
@@ -65,15 +68,15 @@ func newBuilder() (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	parent, err := cacheParent()
+	dir, err := folder(version)
 	if err != nil {
 		return nil, err
 	}
 	return &builder{
-		dir: filepath.Join(parent, fmt.Sprintf("%s-%s-%s", version, runtime.GOOS, runtime.GOARCH)),
+		version: version, dir: dir,
 		modules: map[string]module{
-			kubernetes: newModule(mod, sum, ldflags(version)),
-			kubelets:   newModule(kwokMod, kwokSum, "-s -w"),
+			kubernetes: newModule(kubernetes, mod, sum, ldflags(version)),
+			kubelets:   newModule(kubelets, kwokMod, kwokSum, "-s -w"),
 		},
 	}, nil
 }
@@ -88,8 +91,23 @@ func readModule(dir string) (mod, sum []byte, err error) {
 	return mod, sum, nil
 }
 
-func newModule(mod, sum []byte, flags string) module {
-	return module{ldflags: flags, stamp: digest(mod, sum, []byte(runtime.Version()), []byte(flags))}
+func newModule(dir string, mod, sum []byte, flags string) module {
+	stamp := digest(mod, sum, []byte(runtime.Version()), []byte(flags), []byte(strings.Join(buildFlags, " ")))
+	return module{dir: dir, ldflags: flags, stamp: stamp}
+}
+
+// buildFlags and buildEnv are those of make build: where go.mod pins the same
+// version of a module as the main one does (versions_test.go sees to that), a
+// package is then compiled once for Fusegate and the control plane.
+var (
+	buildFlags = []string{"-trimpath", "-buildvcs=false"}
+	buildEnv   = []string{"CGO_ENABLED=0"}
+)
+
+// folder is where the binaries of a version go.
+func folder(version string) (string, error) {
+	parent, err := cacheParent()
+	return filepath.Join(parent, fmt.Sprintf("%s-%s-%s", version, runtime.GOOS, runtime.GOARCH)), err
 }
 
 // cacheParent is the folder that holds one folder per version.
@@ -165,14 +183,14 @@ func (b *builder) stampFile(t target) string {
 // build compiles one target to a temporary name and renames it into place, so
 // that a running test never sees half a binary and an interrupted build leaves
 // the former one. The stamp goes away first and comes back last.
-func (b *builder) build(ctx context.Context, t target) (err error) {
+func (b *builder) build(ctx context.Context, t target, left *remaining) (err error) {
 	if err := os.Remove(b.stampFile(t)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("removing the stamp of %s: %w", t.name, err)
 	}
 	tmp := filepath.Join(b.dir, fmt.Sprintf(".%s.%d.tmp", t.name, os.Getpid()))
 	defer func() { _ = os.Remove(tmp) }()
 
-	if err := b.compile(ctx, t, tmp); err != nil {
+	if err := b.compile(ctx, t, left, tmp); err != nil {
 		return fmt.Errorf("building %s: %w", t.name, err)
 	}
 	if err := os.Rename(tmp, filepath.Join(b.dir, t.name)); err != nil {
@@ -185,16 +203,39 @@ func (b *builder) build(ctx context.Context, t target) (err error) {
 }
 
 // compile runs "go build" and reports its progress until it ends.
-func (b *builder) compile(ctx context.Context, t target, out string) error {
-	p := newProgress(os.Stderr, t.name)
-	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-mod=readonly", "-buildvcs=false",
-		"-trimpath", "-ldflags", b.modules[t.module].ldflags, "-o", out, t.pkg)
-	cmd.Dir = t.module
+func (b *builder) compile(ctx context.Context, t target, left *remaining, out string) error {
+	p := newProgress(os.Stderr, t.name, left)
+	args := slices.Concat([]string{"build", "-v", "-mod=readonly"}, buildFlags,
+		[]string{"-ldflags", b.modules[t.module].ldflags, "-o", out, t.pkg})
+	cmd := b.command(ctx, t.module, args...)
 	cmd.Stdout, cmd.Stderr = p, p
-	// An interrupt lets go build remove its own temporary files.
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
-	cmd.WaitDelay = 20 * time.Second
 	err := cmd.Run()
 	p.close(err == nil)
+	left.finish(t)
 	return err
+}
+
+// count lists the packages that the targets are made of.
+func (b *builder) count(ctx context.Context, of []target) (*remaining, error) {
+	left := newRemaining()
+	for _, t := range of {
+		cmd := b.command(ctx, t.module, "list", "-deps", t.pkg)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		if err != nil {
+			return nil, fmt.Errorf("listing what %s is made of: %w", t.name, err)
+		}
+		left.add(t, strings.Fields(string(out)))
+	}
+	return left, nil
+}
+
+// command is one of go in a module. An interrupt lets go remove its own
+// temporary files.
+func (b *builder) command(ctx context.Context, module string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir, cmd.Env = b.modules[module].dir, append(os.Environ(), buildEnv...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	cmd.WaitDelay = 20 * time.Second
+	return cmd
 }

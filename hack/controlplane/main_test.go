@@ -87,7 +87,7 @@ func TestAssets(t *testing.T) {
 	}
 	write(t, filepath.Join(dir, targets[0].name), "")
 	t.Setenv(assetsEnv, dir)
-	if got, err := run(t.Context()); got != dir || err != nil {
+	if got, err := run(t.Context(), "", nil); got != dir || err != nil {
 		t.Errorf("with all of them: got %q, %v, want %q", got, err, dir)
 	}
 }
@@ -130,7 +130,7 @@ func TestProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	p := newProgress(f, "etcd")
+	p := newProgress(f, "etcd", newRemaining())
 	const output = "internal/abi\ngo.etcd.io/etcd/server/v3\n# example.org/broken\nbroken.go:3:5: undefined: x\nunicode/utf8"
 	for _, portion := range strings.SplitAfter(output, "e") {
 		if n, err := p.Write([]byte(portion)); n != len(portion) || err != nil {

@@ -34,14 +34,15 @@ type progress struct {
 	mu       sync.Mutex
 	partial  []byte // the line that has no newline yet
 	compiled int
+	left     *remaining // guarded by mu while the command runs
 
 	quit, done chan struct{}
 }
 
 // newProgress starts reporting on f under the name of the binary.
-func newProgress(f *os.File, name string) *progress {
+func newProgress(f *os.File, name string, left *remaining) *progress {
 	p := &progress{
-		out: f, name: name, terminal: isTerminal(f), start: time.Now(),
+		out: f, name: name, terminal: isTerminal(f), start: time.Now(), left: left,
 		quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	interval := logInterval
@@ -79,6 +80,7 @@ func (p *progress) Write(b []byte) (int, error) {
 func (p *progress) line(l []byte) {
 	if importPath.Match(l) {
 		p.compiled++
+		p.left.compiled(string(l))
 		return
 	}
 	p.erase()
@@ -122,10 +124,10 @@ func (p *progress) show() {
 	defer p.mu.Unlock()
 	if p.terminal {
 		p.erase()
-		fmt.Fprint(p.out, p.state())
+		fmt.Fprint(p.out, p.state()+p.left.estimate())
 		return
 	}
-	fmt.Fprintln(p.out, p.state())
+	fmt.Fprintln(p.out, p.state()+p.left.estimate())
 }
 
 // erase clears the line that changes in place. The caller holds the lock.

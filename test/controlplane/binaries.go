@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,8 +13,9 @@ import (
 const Version = "v1.37.2"
 
 const (
-	assetsEnv = "KUBEBUILDER_ASSETS"
-	cacheEnv  = "FUSEGATE_CONTROLPLANE_CACHE"
+	assetsEnv  = "KUBEBUILDER_ASSETS"
+	cacheEnv   = "FUSEGATE_CONTROLPLANE_CACHE"
+	versionEnv = "CONTROLPLANE_VERSION"
 )
 
 const (
@@ -44,30 +46,33 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("control plane binaries %q not found in %q: run `make controlplane` to build them", e.Names, e.Folders)
 }
 
-// Binaries locates the five binaries of Kubernetes; kwok is none of them. Each is taken from the folder that
-// KUBEBUILDER_ASSETS names if it is there, else from the cache that
-// hack/controlplane fills: <user cache>/fusegate/controlplane, or
-// FUSEGATE_CONTROLPLANE_CACHE, and below it <Version>-<os>-<arch>. The error is
-// a *MissingError if one is in neither.
+// Binaries locates the five binaries of Kubernetes; kwok is none of them. Each
+// is taken from the folder that KUBEBUILDER_ASSETS names if it is there, else
+// from the cache that hack/controlplane fills: <user cache>/fusegate/controlplane,
+// or FUSEGATE_CONTROLPLANE_CACHE, and below it <version>-<os>-<arch>. The version
+// is Version, or what CONTROLPLANE_VERSION says; that of another version is looked
+// for in the cache only, and etcd and kwok in the folder of Version. The error is a
+// *MissingError if one is in neither.
 func Binaries() (Assets, error) {
 	return locate(etcdName, apiServerName, controllerManagerName, schedulerName, kubectlName)
 }
 
 // locate finds the named binaries only.
 func locate(names ...string) (Assets, error) {
-	folders, err := searchPath()
-	if err != nil {
-		return Assets{}, err
-	}
 	var a Assets
-	var missing []string
+	missing := &MissingError{}
 	for _, name := range names {
+		folders, err := searchPath(name)
+		if err != nil {
+			return Assets{}, err
+		}
 		if *a.field(name) = find(name, folders); *a.field(name) == "" {
-			missing = append(missing, name)
+			missing.Names = append(missing.Names, name)
+			missing.Folders = folders
 		}
 	}
-	if len(missing) > 0 {
-		return Assets{}, &MissingError{Names: missing, Folders: folders}
+	if len(missing.Names) > 0 {
+		return Assets{}, missing
 	}
 	return a, nil
 }
@@ -83,11 +88,19 @@ func (a *Assets) field(name string) *string {
 	}[name]
 }
 
-// searchPath lists the folders that may hold binaries, the preferred first. A
+// Tested is the version of the control planes that are started: Version, unless
+// CONTROLPLANE_VERSION says otherwise.
+func Tested() string { return cmp.Or(os.Getenv(versionEnv), Version) }
+
+// searchPath lists the folders that may hold a binary, the preferred first. A
 // machine without a cache directory still has KUBEBUILDER_ASSETS.
-func searchPath() ([]string, error) {
+func searchPath(name string) ([]string, error) {
+	version := Tested()
+	if name == etcdName || name == kwokName {
+		version = Version // what is not Kubernetes is there once
+	}
 	var folders []string
-	if dir := os.Getenv(assetsEnv); dir != "" {
+	if dir := os.Getenv(assetsEnv); dir != "" && version == Version {
 		folders = append(folders, dir)
 	}
 	parent := os.Getenv(cacheEnv)
@@ -101,7 +114,7 @@ func searchPath() ([]string, error) {
 		}
 		parent = filepath.Join(cache, "fusegate", "controlplane")
 	}
-	return append(folders, filepath.Join(parent, fmt.Sprintf("%s-%s-%s", Version, runtime.GOOS, runtime.GOARCH))), nil
+	return append(folders, filepath.Join(parent, fmt.Sprintf("%s-%s-%s", version, runtime.GOOS, runtime.GOARCH))), nil
 }
 
 // find returns the absolute path of the first folder's binary, or "".

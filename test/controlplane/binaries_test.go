@@ -52,6 +52,7 @@ func TestBinaries(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			assets, cache := t.TempDir(), t.TempDir()
 			version := fmt.Sprintf("%s-%s-%s", controlplane.Version, runtime.GOOS, runtime.GOARCH)
+			t.Setenv("CONTROLPLANE_VERSION", "")
 			t.Setenv("KUBEBUILDER_ASSETS", assets)
 			t.Setenv("FUSEGATE_CONTROLPLANE_CACHE", cache)
 			place(t, assets, tc.assets)
@@ -77,6 +78,31 @@ func TestBinaries(t *testing.T) {
 				t.Errorf("%s\n-want +got:\n%s", tc.reason, diff)
 			}
 		})
+	}
+}
+
+// TestOtherVersion checks that the binaries of another version are taken from its
+// folder or not at all, and that etcd is not one of them.
+func TestOtherVersion(t *testing.T) {
+	assets, cache := t.TempDir(), t.TempDir()
+	t.Setenv("CONTROLPLANE_VERSION", "v1.35.2")
+	t.Setenv("KUBEBUILDER_ASSETS", assets)
+	t.Setenv("FUSEGATE_CONTROLPLANE_CACHE", cache)
+	folder := func(version string) string {
+		return filepath.Join(cache, fmt.Sprintf("%s-%s-%s", version, runtime.GOOS, runtime.GOARCH))
+	}
+	all := []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"}
+	place(t, assets, all[1:])
+	place(t, folder(controlplane.Version), all)
+	_, err := controlplane.Binaries()
+	checkMissing(t, err, all[1:])
+	place(t, folder("v1.35.2"), all[1:])
+	got := must[controlplane.Assets](t)(controlplane.Binaries())
+	if want := filepath.Join(folder(controlplane.Version), "etcd"); got.Etcd != want {
+		t.Errorf("etcd: got %s, want %s", got.Etcd, want)
+	}
+	if want := filepath.Join(folder("v1.35.2"), "kube-apiserver"); got.APIServer != want {
+		t.Errorf("API server: got %s, want %s", got.APIServer, want)
 	}
 }
 

@@ -23,7 +23,7 @@ func (c *ControlPlane) Kubectl(ctx context.Context, user, stdin string, args ...
 	cmd.Env = append(environment(c.kubectlHome()), "KUBECACHEDIR="+filepath.Join(c.kubectlHome(), "cache"))
 	cmd.WaitDelay = gracePeriod // a plugin that it ran may hold on to the output
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
-	release, err := spawn(cmd)
+	release, err := Spawn(cmd)
 	if err == nil {
 		err = cmd.Wait()
 		release()
@@ -32,6 +32,13 @@ func (c *ControlPlane) Kubectl(ctx context.Context, user, stdin string, args ...
 		err = fmt.Errorf("running kubectl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(errOut.String()))
 	}
 	return out.String(), errOut.String(), err
+}
+
+// KubectlPath is where kubectl is. The error is a *MissingError if it is
+// nowhere.
+func KubectlPath() (string, error) {
+	assets, err := locate(kubectlName)
+	return assets.Kubectl, err
 }
 
 func (c *ControlPlane) kubectlHome() string { return c.dir.file("kubectl") }

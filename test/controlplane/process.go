@@ -52,9 +52,10 @@ var spawner = sync.OnceValue(func() chan<- func() {
 	return calls
 })
 
-// spawn starts the command such that it does not outlive this process. After
-// waiting for the command the caller calls release.
-func spawn(cmd *exec.Cmd) (release func(), err error) {
+// Spawn starts the command such that it does not outlive this process, in a
+// process group of its own. After waiting for the command the caller calls
+// release.
+func Spawn(cmd *exec.Cmd) (release func(), err error) {
 	done := make(chan struct{})
 	spawner() <- func() {
 		defer close(done)
@@ -88,7 +89,7 @@ func launch(name, path, dir, log string, args []string) (*process, error) {
 	}
 	p.cmd.Dir, p.cmd.Env = dir, environment(dir)
 	p.cmd.Stdout, p.cmd.Stderr = f, f
-	release, err := spawn(p.cmd)
+	release, err := Spawn(p.cmd)
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}

@@ -372,3 +372,11 @@ func (c *testCluster) awaitCreate(t *testing.T, object, want string) {
 		return nil
 	})
 }
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("finding a free port: %w", err)
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}

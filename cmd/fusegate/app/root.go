@@ -29,7 +29,7 @@ this order of precedence; the file's keys are in camel case (webhookURL).
 		}
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newServe(), newInstall(), newUninstall(), newManifests(), newDemo(), newVersion())
+	root.AddCommand(newServe(), newInstall(), newUninstall(), newManifests(), newVersion())
 	root.AddCommand(newTest(), newVerify(), newBench(), newTemplate(), newAudit(), newDocs())
 	asPlugin(root)
 	return root

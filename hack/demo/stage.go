@@ -1,7 +1,8 @@
-package app
+package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/spf13/cobra"
 	"k8s.io/client-go/util/cert"
 
 	"github.com/fusegate/fusegate/pkg/webhook"
@@ -25,15 +25,21 @@ const serveLog = "serve.log"
 
 // stage is what the demo plays on.
 type stage struct {
-	out    io.Writer
-	cp     *controlplane.ControlPlane
-	dir    string // the files that the commands name relative to it
-	listen string // the webhook's address
+	out         io.Writer
+	cp          *controlplane.ControlPlane
+	binary      string // fusegate
+	kubectlPath string
+	dir         string // the files that the commands name relative to it
+	listen      string // the webhook's address
 }
 
 // newStage makes the certificate and the files that kubectl will apply.
-func newStage(out io.Writer, cp *controlplane.ControlPlane) (*stage, error) {
-	s := &stage{out: out, cp: cp, dir: filepath.Join(cp.Dir(), "demo")}
+func newStage(out io.Writer, cp *controlplane.ControlPlane, binary string) (*stage, error) {
+	s := &stage{out: out, cp: cp, binary: binary, dir: filepath.Join(cp.Dir(), "demo")}
+	var err error
+	if s.kubectlPath, err = controlplane.KubectlPath(); err != nil {
+		return nil, err
+	}
 	if err := os.CopyFS(s.file("templates"), templates.FS); err != nil {
 		return nil, fmt.Errorf("writing the policy library: %w", err)
 	}
@@ -47,7 +53,7 @@ func newStage(out io.Writer, cp *controlplane.ControlPlane) (*stage, error) {
 	s.listen = fmt.Sprintf("127.0.0.1:%d", port)
 	s.show("cd " + s.dir)
 	s.show("export KUBECONFIG=" + cp.Kubeconfig(controlplane.Admin))
-	return s, os.Setenv("KUBECONFIG", cp.Kubeconfig(controlplane.Admin))
+	return s, nil
 }
 
 func (s *stage) certify() error {
@@ -99,41 +105,33 @@ func (s *stage) print(text string) {
 	_, _ = io.WriteString(s.out, strings.ReplaceAll(text, s.dir+"/", ""))
 }
 
-// fusegate returns a command of this binary ready to run.
-func (s *stage) fusegate(args ...string) *cobra.Command {
-	root := newRoot()
-	root.SetArgs(s.located(args))
-	root.SetOut(s.out)
-	return root
-}
-
 func (s *stage) install(ctx context.Context) error {
 	args := []string{"install", "--webhook-url", "https://" + s.listen + webhook.Path, "--ca-file", "certs/tls.crt"}
 	s.show("fusegate " + quoted(args))
-	return s.fusegate(args...).ExecuteContext(ctx)
+	run, err := launch(s.fusegate(s.out, s.out, args...))
+	if err != nil {
+		return err
+	}
+	select {
+	case <-run.done:
+		return run.err
+	case <-ctx.Done():
+		return errors.Join(context.Cause(ctx), run.stop())
+	}
 }
 
-// serve starts the webhook and the controllers in this process.
-func (s *stage) serve(ctx context.Context) *server {
-	ctx, cancel := context.WithCancel(ctx)
-	out := &server{cancel: cancel, done: make(chan struct{})}
+// serve starts the webhook and the controllers.
+func (s *stage) serve() (*server, error) {
 	args := []string{
 		"serve", "--listen", s.listen, "--cert-dir", "certs/", "--metrics-listen", "0", "--health-listen", "0", "--log-format", "console",
 	}
 	s.show("fusegate " + quoted(args) + " 2>" + serveLog + " &")
-	root := s.fusegate(args...)
-	go func() {
-		defer close(out.done)
-		log, err := os.Create(s.file(serveLog))
-		if err != nil {
-			out.err = fmt.Errorf("creating the log: %w", err)
-			return
-		}
-		defer log.Close()
-		root.SetErr(log)
-		out.err = root.ExecuteContext(ctx)
-	}()
-	return out
+	log, err := os.Create(s.file(serveLog))
+	if err != nil {
+		return nil, fmt.Errorf("creating the log: %w", err)
+	}
+	defer func() { _ = log.Close() }() // the process has its own
+	return launch(s.fusegate(log, log, args...))
 }
 
 // play is the demonstration.

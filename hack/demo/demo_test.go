@@ -1,36 +1,73 @@
-package app
+package main
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"flag"
-	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/util/wait"
 
+	"github.com/fusegate/fusegate/cmd/fusegate/app"
 	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// demoRun is a process of fusegate demo. All its temporary files are in dir.
+// The names under which the test binary behaves as the programs of these names.
+const (
+	demoName     = "demo"
+	fusegateName = "fusegate"
+)
+
+// TestMain lets the test binary be the demo, and the fusegate that it shows.
+func TestMain(m *testing.M) {
+	switch filepath.Base(os.Args[0]) {
+	case demoName:
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(1) // the test process has died
+		}()
+		os.Exit(run(os.Args[1:]))
+	case fusegateName:
+		os.Exit(app.Main(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// patience bounds every wait for a condition.
+const patience = 90 * time.Second
+
+// demoRun is a process of the demo. All its temporary files are in dir.
 type demoRun struct {
 	cmd *exec.Cmd
-	out *logBuffer
+	out *output
 	dir string
 }
 
 func startDemo(t *testing.T, env []string, args ...string) demoRun {
 	t.Helper()
-	d := demoRun{cmd: command(append([]string{"demo"}, args...)...), out: &logBuffer{}, dir: t.TempDir()}
-	d.cmd.Env = append(os.Environ(), append(env, asBinary+"="+tethered, "TMPDIR="+d.dir)...)
+	bin := t.TempDir()
+	for _, name := range []string{demoName, fusegateName} {
+		if err := os.Symlink(os.Args[0], filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := demoRun{out: &output{}, dir: t.TempDir()}
+	d.cmd = exec.Command(filepath.Join(bin, demoName), append([]string{"-binary", filepath.Join(bin, fusegateName)}, args...)...)
+	d.cmd.Env = append(os.Environ(), append(env, "TMPDIR="+d.dir)...)
 	d.cmd.Stdout, d.cmd.Stderr = d.out, d.out
 	if _, err := d.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -41,15 +78,33 @@ func startDemo(t *testing.T, env []string, args ...string) demoRun {
 	return d
 }
 
+// output is what a process prints, and can be read while it does.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
 // await returns once the demo has printed the text.
 func (d demoRun) await(t *testing.T, text string) {
 	t.Helper()
-	await(t, fmt.Sprintf("the demo to print %q", text), func() error {
-		if out := d.out.String(); !strings.Contains(out, text) {
-			return fmt.Errorf("got %s", out)
-		}
-		return nil
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(context.Context) (bool, error) {
+		return strings.Contains(d.out.String(), text), nil
 	})
+	if err != nil {
+		t.Fatalf("waiting for the demo to print %q: %v: %s", text, err, d.out)
+	}
 }
 
 // end waits for the exit code and checks that nothing is left.
@@ -72,15 +127,15 @@ func (d demoRun) end(t *testing.T, want int) {
 // TestDemo compares what the demo prints, looks around while it is kept, and
 // ends it as Ctrl-C does. Settings of the environment must not reach it.
 func TestDemo(t *testing.T) {
-	d := startDemo(t, []string{"FUSEGATE_NAMESPACE=elsewhere", "FUSEGATE_CONFIG=/none"}, "--keep")
+	d := startDemo(t, []string{"FUSEGATE_NAMESPACE=elsewhere", "FUSEGATE_CONFIG=/none"}, "-keep")
 	d.await(t, serveLog+" there.\n")
 	golden(t, "testdata/demo.txt", masked(d.out.String()))
 
-	assets, err := controlplane.Binaries()
+	path, err := controlplane.KubectlPath()
 	if err != nil {
 		t.Fatal(err)
 	}
-	kubectl := exec.Command(assets.Kubectl, "get", "constraints", "--output=name")
+	kubectl := exec.Command(path, "get", "constraints", "--output=name")
 	kubectl.Env = []string{"HOME=" + t.TempDir(), "KUBECONFIG=" + regexp.MustCompile(`export KUBECONFIG=(.*)`).FindStringSubmatch(d.out.String())[1]}
 	names, err := kubectl.CombinedOutput()
 	if err != nil || strings.Count(string(names), "\n") != len(demoTemplates) {
@@ -89,7 +144,7 @@ func TestDemo(t *testing.T) {
 	if err := d.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	d.end(t, exitOK)
+	d.end(t, 0)
 }
 
 // volatile is what differs from run to run, and what stands for it.
@@ -105,7 +160,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`(?m)(warn|deny|dryrun)( +)0( +)(True|False)`), "$1$2 $3$4"},
 	{regexp.MustCompile(`(?m)(enforcement-action|warn|deny|dryrun)( +)(True|False)( +)\d+s$`), "$1$2$3${4}AGE"},
 	{regexp.MustCompile(`kill \d+`), "kill PID"},
-	{regexp.MustCompile(`export PATH=\S+:\$PATH`), "export PATH=BIN:$$PATH"},
+	{regexp.MustCompile(`export PATH=\S+:\S+:\$PATH`), "export PATH=KUBECTL:FUSEGATE:$$PATH"},
 }
 
 func masked(text string) string {
@@ -152,7 +207,7 @@ func TestDemoInterrupted(t *testing.T) {
 			if err := d.cmd.Process.Signal(tc.signal); err != nil {
 				t.Fatal(err)
 			}
-			d.end(t, exitError)
+			d.end(t, 1)
 			if want := "Error: the demo was interrupted; everything is stopped and removed\n"; !strings.HasSuffix(d.out.String(), want) {
 				t.Errorf("%s: got %s, want the last line %q", tc.reason, d.out, want)
 			}
@@ -162,7 +217,7 @@ func TestDemoInterrupted(t *testing.T) {
 
 func TestDemoWithoutBinaries(t *testing.T) {
 	d := startDemo(t, []string{"KUBEBUILDER_ASSETS=", "FUSEGATE_CONTROLPLANE_CACHE=" + t.TempDir()})
-	d.end(t, exitError)
+	d.end(t, 1)
 	if want := "run `make controlplane` to build them"; !strings.Contains(d.out.String(), want) {
 		t.Errorf("got %s, want %q in it", d.out, want)
 	}
