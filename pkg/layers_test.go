@@ -90,6 +90,8 @@ var layers = map[string]row{
 
 	// A real control plane. Only tests and hack stand on it.
 	"test/controlplane": {},
+	"test/env":          {imports: []string{"test/controlplane"}},
+	"test/env/fusegate": {imports: []string{"cmd/fusegate/app", "pkg/engine", "pkg/webhook", "test/controlplane", "test/env"}},
 
 	"cmd/fusegate":     {imports: []string{"cmd/fusegate/app"}},
 	"cmd/fusegate/app": {all: true},
@@ -102,7 +104,7 @@ var layers = map[string]row{
 }
 
 // forTests is what the test files of every package may import.
-var forTests = []string{"test/controlplane"}
+var forTests = []string{"test/controlplane", "test/env"}
 
 // source is one parsed file; its path is relative to the root, with slashes.
 type source struct {

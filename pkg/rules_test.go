@@ -46,8 +46,9 @@ var ambient = map[string][]string{
 }
 
 // readsEnvironment are the folders outside cmd that may use what ambient lists,
-// save for ending the process: they find the control plane's binaries.
-var readsEnvironment = []string{"test/controlplane"}
+// save for ending the process: they find the control plane's binaries, and run
+// processes.
+var readsEnvironment = []string{"test/controlplane", "test/env/fusegate"}
 
 // banned are the names that say nothing about what a package is for.
 var banned = []string{"common", "helper", "helpers", "misc", "types", "util", "utils"}

@@ -130,3 +130,20 @@ func find(name string, folders []string) string {
 	}
 	return ""
 }
+
+// Made identifies the build of etcd and the API server that Start would use, and
+// names a folder beside the latter in which something may be kept for it.
+func Made() (folder, id string, err error) {
+	a, err := locate(etcdName, apiServerName)
+	if err != nil {
+		return "", "", err
+	}
+	for _, path := range []string{a.Etcd, a.APIServer} {
+		fi, err := os.Stat(path)
+		if err != nil {
+			return "", "", err
+		}
+		id += fmt.Sprintf("-%x-%x", fi.Size(), fi.ModTime().UnixNano())
+	}
+	return filepath.Dir(a.APIServer), id[1:], nil
+}

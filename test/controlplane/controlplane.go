@@ -48,6 +48,10 @@ type Options struct {
 	// Dir is the folder in which the data directory is made; empty means
 	// os.TempDir().
 	Dir string
+	// Snapshot, if not empty, is a folder that ControlPlane.Snapshot wrote: etcd
+	// starts from a copy of it. Certificates are always new, so that what was
+	// derived from the former ones is mended by whoever made it.
+	Snapshot string
 	// Keep leaves the data directory, with the logs, in place after Stop.
 	Keep bool
 	// APIServers is the number of kube-apiservers; zero means one.
@@ -189,6 +193,11 @@ func (c *ControlPlane) populate() (err error) {
 	}
 	if c.pki, err = newPKI(c.dir.file("pki")); err != nil {
 		return fmt.Errorf("making certificates: %w", err)
+	}
+	if c.options.Snapshot != "" {
+		if err := copyFolder(c.options.Snapshot, c.dir.file(etcdName)); err != nil {
+			return fmt.Errorf("copying the snapshot: %w", err)
+		}
 	}
 	if err := os.Mkdir(c.kubectlHome(), 0o700); err != nil {
 		return fmt.Errorf("making a home for kubectl: %w", err)
