@@ -61,7 +61,7 @@ var layers = map[string]row{
 	"pkg/intercept": {imports: []string{"pkg/policy", "pkg/match", "pkg/exempt"}},
 	"pkg/doctor":    {imports: []string{"pkg/exempt", "pkg/intercept"}},
 
-	// The parts of the Rego driver: what compiled Rego works on, what is stored
+	// The parts of pkg/rego: what compiled Rego works on, what is stored
 	// for it, and how it is planned and run.
 	"pkg/rego/value": {},
 	"pkg/rego/tree":  {imports: []string{"pkg/rego/value"}},

@@ -79,7 +79,7 @@ func (e *Engine) addCanary(ctx context.Context) error {
 	if err := yaml.Unmarshal([]byte(canaryConstraint), &c.Object); err != nil {
 		return fmt.Errorf("reading the built-in constraint: %w", err)
 	}
-	if err := e.addConstraint(ctx, c); err != nil {
+	if err := e.addConstraint(c); err != nil {
 		return fmt.Errorf("adding the built-in constraint: %w", err)
 	}
 	return nil
@@ -95,7 +95,7 @@ func checkReserved(name string) error {
 
 func checkTemplateName(t *Template) error {
 	if t == nil {
-		return nil // the framework words that
+		return nil // checkNames words that
 	}
 	return checkReserved(t.Name)
 }

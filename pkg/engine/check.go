@@ -127,7 +127,7 @@ func (e *Engine) checkTemplate(ctx context.Context, s sample, found []judged, ch
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	defer e.driver.Checked()
+	defer e.rego.Checked()
 	for _, j := range found {
 		d := check(j.entry.program, ctx, s.data, s.input, j.entry.parameters, j.found)
 		if ctx.Err() != nil {

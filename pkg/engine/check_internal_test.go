@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -14,7 +15,6 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/rego"
-	"github.com/fusegate/fusegate/pkg/rego/exec"
 )
 
 // checkedTemplates are judged by the compiled evaluator, and each says
@@ -77,11 +77,6 @@ func addChecked(t *testing.T, e *Engine, kind, body string) {
 	}
 }
 
-// blind is a wrong compiled program: it finds nothing, ever.
-type blind struct{}
-
-func (blind) Run(context.Context, any, any, *exec.Shared) ([]any, error) { return nil, nil }
-
 func podReview() *policy.Review {
 	r := &policy.Review{
 		Name: "secret-name", Operation: policy.Create, Point: policy.PointWebhook,
@@ -109,31 +104,50 @@ func checkedTotal(t *testing.T, registry *prometheus.Registry, name string) floa
 	return sum
 }
 
-// reviewed has reviews judged until a difference is found.
-func reviewed(t *testing.T, e *Engine, found <-chan Difference) <-chan Difference {
+// missed is a sample for checks in which the code of a kind has found nothing.
+func missed(t *testing.T, e *Engine, kind string) sample {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); len(found) == 0 && time.Now().Before(deadline); {
-		e.Review(t.Context(), podReview())
+	r := podReview()
+	v := review{Review: r, place: place(r.Point), data: e.rego.Data(), input: rego.NewInput(r), keeps: true}
+	for _, x := range e.registry.current.Load().of(r.Kind.Kind) {
+		v.judge(&budget{Context: t.Context()}, x, judge)
 	}
-	return found
+	n := slices.IndexFunc(v.judged, func(j judged) bool { return j.entry.kind == kind })
+	if n < 0 || len(v.judged[n].found) == 0 {
+		t.Fatalf("%s finds nothing by itself", kind)
+	}
+	v.judged[n].found = nil
+	return sample{data: v.data, input: v.input, judged: v.judged}
 }
 
-// TestCheckFindsWrongCode plants code that misses a violation. It is found, and
+// checked has what a kind's code missed checked, and returns the difference.
+func checked(t *testing.T, e *Engine, kind string, found <-chan Difference) Difference {
+	t.Helper()
+	s, timeout := missed(t, e, kind), time.After(30*time.Second)
+	for e.checks.Load() == nil {
+		runtime.Gosched()
+	}
+	select {
+	case e.checks.Load().queue <- s:
+	case <-timeout:
+		t.Fatal("nothing is checked")
+	}
+	select {
+	case d := <-found:
+		return d
+	case <-timeout:
+		t.Fatal("nothing was found")
+	}
+	return Difference{}
+}
+
+// TestCheckFindsWrongCode has code miss a violation. It is found, and the code
 // not used again.
 func TestCheckFindsWrongCode(t *testing.T) {
 	e, found, registry := checkedEngine(t)
-	program, _ := e.driver.Lookup("Named", "all")
-	program.Plant(blind{})
-	if got := e.Review(t.Context(), podReview()); len(got.Violations) != 2 {
-		t.Fatalf("got %d violations, want 2: one policy is blind, and for one there are no namespaces", len(got.Violations))
-	}
-	select {
-	case d := <-reviewed(t, e, found):
-		if d.Constraint.Kind != "Named" || len(d.Digest) != 64 || strings.Contains(d.Error(), "secret-name") {
-			t.Errorf("got %+v: want one about Named, with a digest and without the object", d)
-		}
-	default:
-		t.Fatal("nothing was found")
+	d := checked(t, e, "Named", found)
+	if d.Constraint.Kind != "Named" || len(d.Digest) != 64 || strings.Contains(d.Error(), "secret-name") {
+		t.Errorf("got %+v: want one about Named, with a digest and without the object", d)
 	}
 	if why := e.Interpreted()["Named"]; why == nil || !strings.Contains(why.Error(), "another verdict") {
 		t.Errorf("interpreted: %v, want Named, because it was wrong", e.Interpreted())
@@ -146,22 +160,15 @@ func TestCheckFindsWrongCode(t *testing.T) {
 	}
 }
 
-// TestCheckOfMany plants wrong code in one of more templates than the
+// TestCheckOfMany has the code of one of more templates be wrong than the
 // interpreter's programs are kept of.
 func TestCheckOfMany(t *testing.T) {
 	e, found, _ := checkedEngine(t)
 	for n := range rego.MaxReferences {
 		addChecked(t, e, fmt.Sprint("Many", n), `msg := "many"`)
 	}
-	program, _ := e.driver.Lookup("Many0", "all")
-	program.Plant(blind{})
-	select {
-	case d := <-reviewed(t, e, found):
-		if d.Constraint.Kind != "Many0" {
-			t.Errorf("got %+v: want one about Many0", d)
-		}
-	default:
-		t.Fatal("nothing was found")
+	if d := checked(t, e, "Many0", found); d.Constraint.Kind != "Many0" {
+		t.Errorf("got %+v: want one about Many0", d)
 	}
 	if n := len(e.Interpreted()); n != 1 {
 		t.Errorf("%d templates are interpreted, want 1: %v", n, e.Interpreted())

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/frameworks/constraint/pkg/apis/constraints"
-	"github.com/open-policy-agent/frameworks/constraint/pkg/client"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fusegate/fusegate/pkg/policy"
@@ -23,7 +22,7 @@ const AnnotationOnFault = "fusegate.dev/on-fault"
 
 // ErrNoTemplate is returned for a constraint whose template is not, or not
 // yet, known to the engine.
-var ErrNoTemplate = client.ErrMissingConstraintTemplate
+var ErrNoTemplate = errors.New("missing ConstraintTemplate")
 
 var actions = []policy.Action{policy.Deny, policy.Warn, policy.DryRun, policy.Scoped}
 
@@ -33,42 +32,39 @@ func (e *Engine) CheckConstraint(c *unstructured.Unstructured) error {
 	if checkReserved(c.GetKind()) != nil {
 		return ErrNoTemplate
 	}
-	_, err := e.kinds.check(c)
+	_, _, err := e.kinds.check(c)
 	return reword(err)
 }
 
 // AddConstraint checks c and adds it, or replaces the one with its kind and
 // name. On error the previous version stays in force.
-func (e *Engine) AddConstraint(ctx context.Context, c *unstructured.Unstructured) error {
+func (e *Engine) AddConstraint(_ context.Context, c *unstructured.Unstructured) error {
 	if checkReserved(c.GetKind()) != nil {
 		return ErrNoTemplate
 	}
-	return e.addConstraint(ctx, c)
+	return e.addConstraint(c)
 }
 
-func (e *Engine) addConstraint(ctx context.Context, c *unstructured.Unstructured) error {
+func (e *Engine) addConstraint(c *unstructured.Unstructured) error {
 	held := c.DeepCopy()
-	crd, err := e.kinds.check(held)
+	of, crd, err := e.kinds.check(held)
 	if err != nil {
 		return reword(err)
 	}
 	if err := complete(held, crd); err != nil {
 		return err
 	}
-	if err := e.driver.AddConstraint(ctx, held); err != nil {
-		return err
-	}
 	x, err := newEntry(held)
 	if err != nil {
 		return err
 	}
-	x.program, x.parameters = e.driver.Lookup(x.kind, x.name)
+	x.program = of.program
 	e.registry.addConstraint(x)
 	return nil
 }
 
 // RemoveConstraint forgets a constraint. Removing what is not there is no error.
-func (e *Engine) RemoveConstraint(ctx context.Context, kind, name string) error {
+func (e *Engine) RemoveConstraint(_ context.Context, kind, name string) error {
 	if checkReserved(kind) != nil {
 		return nil // it was never added
 	}
@@ -77,9 +73,6 @@ func (e *Engine) RemoveConstraint(ctx context.Context, kind, name string) error 
 	c.SetKind(kind)
 	c.SetName(name)
 	if err := checkIdentity(c); err != nil {
-		return err
-	}
-	if err := e.driver.RemoveConstraint(ctx, c); err != nil {
 		return err
 	}
 	e.registry.removeConstraint(kind, name)
@@ -153,7 +146,7 @@ func describe(c *unstructured.Unstructured, point policy.EnforcementPoint) polic
 }
 
 // scopedActions are those of a point, or of all if the review has none, as the
-// framework's client has it.
+// framework has it.
 func scopedActions(c *unstructured.Unstructured, point policy.EnforcementPoint) []policy.Action {
 	points := []string{string(point)}
 	if point == "" {

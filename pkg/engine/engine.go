@@ -2,17 +2,16 @@
 // of the pipeline: every door builds a policy.Review, calls Engine.Review and
 // acts on the policy.Result, so that all doors mean the same by a policy.
 //
-// The constraint framework supplies the template and constraint types, the
-// generated CRDs, schema validation and enforcement-action scoping; matching
-// is pkg/match's and evaluation pkg/rego's.
+// The constraint framework supplies, by its exported functions, the template and
+// constraint types, the generated CRDs, schema validation and
+// enforcement-action scoping; matching is pkg/match's and evaluation pkg/rego's.
 package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
-
-	"github.com/open-policy-agent/frameworks/constraint/pkg/client"
 
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/rego"
@@ -22,8 +21,7 @@ import (
 // concurrently with everything; the methods that add and remove must not be
 // called concurrently with each other for the same template.
 type Engine struct {
-	client   *client.Client // makes CRDs, and is told of nothing
-	driver   *rego.Driver
+	rego     *rego.Runtime
 	kinds    *kinds
 	registry *registry
 	observer Observer
@@ -33,22 +31,17 @@ type Engine struct {
 }
 
 // New returns an engine that knows the built-in policy for canaries only.
-func New() (*Engine, error) { return with(rego.NewDriver()) }
+func New() (*Engine, error) { return with(rego.New()) }
 
 // NewReference returns an engine that runs all Rego by OPA's interpreter. It
 // comes to the same results as that of New, and serves to compare with it.
 func NewReference() (*Engine, error) { return with(rego.NewReference()) }
 
-func with(driver *rego.Driver) (*Engine, error) {
-	c, err := client.NewClient(
-		client.Driver(driver),
-		client.Targets(target{}),
-		client.EnforcementPoints(policy.EnforcementPoints()...),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("creating the constraint client: %w", err)
-	}
-	e := &Engine{client: c, driver: driver, kinds: newKinds(), registry: newRegistry(), observer: unobserved{}}
+// errPoint is what a review comes to by an enforcement point that is not served.
+var errPoint = errors.New("enforcement point not supported")
+
+func with(runtime *rego.Runtime) (*Engine, error) {
+	e := &Engine{rego: runtime, kinds: newKinds(), registry: newRegistry(), observer: unobserved{}}
 	return e, e.addCanary(context.Background())
 }
 
@@ -72,10 +65,10 @@ func (e *Engine) ReviewBy(ctx context.Context, r *policy.Review, by func(kind, n
 
 func (e *Engine) review(ctx context.Context, r *policy.Review, by func(kind, name string) bool, how evaluator) policy.Result {
 	if !served(r.Point) {
-		err := fmt.Errorf("%w, supported enforcement points: %v", client.ErrUnsupportedEnforcementPoints, policy.EnforcementPoints())
+		err := fmt.Errorf("%w, supported enforcement points: %v", errPoint, policy.EnforcementPoints())
 		return policy.Result{Faults: []policy.Fault{{Cause: policy.CauseInternal, Err: err}}}
 	}
-	v := review{Review: r, place: place(r.Point), canary: IsCanary(r), data: e.driver.Data(), input: rego.NewInput(r)}
+	v := review{Review: r, place: place(r.Point), canary: IsCanary(r), data: e.rego.Data(), input: rego.NewInput(r)}
 	share := &budget{Context: ctx}
 	check := e.due()
 	v.keeps = check != nil
@@ -95,15 +88,16 @@ func (e *Engine) review(ctx context.Context, r *policy.Review, by func(kind, nam
 // Interpreted says, by constraint kind, why templates run by OPA's interpreter
 // instead of compiled. Their verdicts are the same, but cost a hundred times
 // as much.
-func (e *Engine) Interpreted() map[string]error { return e.driver.Interpreted() }
+func (e *Engine) Interpreted() map[string]error { return e.kinds.interpreted() }
 
 // AddData puts object, decoded JSON that is the engine's from then on, into
 // data.inventory at path, as in ["cluster", "v1", "Namespace", "default"].
-func (e *Engine) AddData(ctx context.Context, path []string, object any) error {
-	return e.driver.AddData(ctx, TargetName, path, object)
+func (e *Engine) AddData(_ context.Context, path []string, object any) error {
+	return e.rego.AddData(path, object)
 }
 
 // RemoveData takes the object at path out of data.inventory.
-func (e *Engine) RemoveData(ctx context.Context, path []string) error {
-	return e.driver.RemoveData(ctx, TargetName, path)
+func (e *Engine) RemoveData(_ context.Context, path []string) error {
+	e.rego.RemoveData(path)
+	return nil
 }

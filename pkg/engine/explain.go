@@ -38,7 +38,7 @@ func (e *Engine) explain(ctx context.Context, r *policy.Review, x *entry, how Tr
 	out := Explanation{Silent: x.silent(r), Clauses: x.match.Explain(r)}
 	out.Matches, _ = x.match.Match(r)
 	t := &tracer{Tracing: how}
-	v := review{Review: r, place: place(r.Point), canary: IsCanary(r), data: e.driver.Data(), input: rego.NewInput(r)}
+	v := review{Review: r, place: place(r.Point), canary: IsCanary(r), data: e.rego.Data(), input: rego.NewInput(r)}
 	v.judge(&budget{Context: ctx}, x, t.evaluate)
 	v.input.Release()
 	v.result.Sort()

@@ -3,15 +3,9 @@ package engine_test
 import (
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/open-policy-agent/frameworks/constraint/pkg/client/clienttest"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/client/clienttest/cts"
-	"github.com/open-policy-agent/frameworks/constraint/pkg/client/reviews"
-	"github.com/open-policy-agent/frameworks/constraint/pkg/handler/handlertest"
-	"github.com/open-policy-agent/frameworks/constraint/pkg/instrumentation"
 
 	"github.com/fusegate/fusegate/pkg/engine"
-	"github.com/fusegate/fusegate/pkg/rego"
 )
 
 // showing is an engine that reports its inventory, if it has one.
@@ -117,64 +111,4 @@ violation[{"msg": "equal"}] { data.inventory = "something_else" }`)}, cts.MakeCo
 		t.Fatal(err)
 	}
 	wantMessages(t, "with a text", e, datum("", "bar"), "deny [constraint] denied", "deny [c] equal")
-}
-
-// TestFrameworkClientData: what the framework's client adds reaches the driver.
-func TestFrameworkClientData(t *testing.T) {
-	c := theirClient(t, "audit")
-	if _, err := c.AddTemplate(t.Context(), clienttest.TemplateForbidDuplicates()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.AddConstraint(t.Context(), cts.MakeConstraint(t, clienttest.KindForbidDuplicates, "constraint")); err != nil {
-		t.Fatal(err)
-	}
-	count := func() int {
-		t.Helper()
-		responses, err := c.Review(t.Context(), rego.NewInput(datum("", "bar")))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(responses.Results())
-	}
-	object := &handlertest.Object{Name: "foo-1", Data: "bar"}
-	if _, err := c.AddData(t.Context(), object); err != nil || count() != 1 {
-		t.Errorf("after adding: got %d results, %v", count(), err)
-	}
-	if _, err := c.RemoveData(t.Context(), object); err != nil || count() != 0 {
-		t.Errorf("after removing: got %d results, %v", count(), err)
-	}
-}
-
-// TestFrameworkNoTraceNoStats: asking for traces and statistics changes nothing
-// and brings none: what Fusegate measures, it measures outside the framework.
-func TestFrameworkNoTraceNoStats(t *testing.T) {
-	c := theirClient(t, "audit")
-	if _, err := c.AddTemplate(t.Context(), clienttest.TemplateDenyPrint()); err != nil {
-		t.Fatal(err)
-	}
-	scoped := cts.MakeScopedEnforcementConstraint(t, clienttest.KindDenyPrint, "constraint", "scoped", []string{"warn"}, "audit")
-	if _, err := c.AddConstraint(t.Context(), scoped); err != nil {
-		t.Fatal(err)
-	}
-	for _, on := range []bool{false, true} {
-		got, err := c.Review(t.Context(), rego.NewInput(datum("", "bar")), reviews.Tracing(on), reviews.Stats(on), reviews.EnforcementPoint("audit"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		results := got.Results()
-		if len(results) != 1 || results[0].Msg != "denied" || results[0].EnforcementAction != "scoped" || results[0].Target != handlertest.TargetName {
-			t.Fatalf("got %+v, want one result", results)
-		}
-		if diff := cmp.Diff([]string{"warn"}, results[0].ScopedEnforcementActions); diff != "" {
-			t.Errorf("scoped actions (-want +got):\n%s", diff)
-		}
-		if got.ByTarget[handlertest.TargetName].Trace != nil || len(got.StatsEntries) != 0 {
-			t.Errorf("got a trace or statistics: %s, %v", got.TraceDump(), got.StatsEntries)
-		}
-	}
-	for _, stat := range []string{"templateRunTimeNS", "this_stat_does_not_exist"} {
-		if got := c.GetDescriptionForStat(instrumentation.RegoSource, stat); got != instrumentation.UnknownDescription {
-			t.Errorf("got description %q of %s, which the driver does not measure", got, stat)
-		}
-	}
 }

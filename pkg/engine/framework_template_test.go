@@ -9,9 +9,7 @@ import (
 	"github.com/open-policy-agent/frameworks/constraint/pkg/client/clienttest"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/client/clienttest/cts"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
-	"github.com/open-policy-agent/frameworks/constraint/pkg/handler/handlertest"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fusegate/fusegate/pkg/engine"
 )
@@ -227,50 +225,3 @@ func checkSchema(t *testing.T, s *apiextensionsv1.JSONSchemaProps) {
 		t.Error("unknown fields of status are pruned")
 	}
 }
-
-// TestFrameworkClient runs the framework's client with our driver.
-func TestFrameworkClient(t *testing.T) {
-	c := theirClient(t, "audit")
-	tpl := clienttest.TemplateCheckData()
-	responses, err := c.AddTemplate(t.Context(), tpl)
-	if err != nil {
-		t.Fatal(err)
-	}
-	handled := map[string]bool{handlertest.TargetName: true}
-	if diff := cmp.Diff(handled, responses.Handled); diff != "" {
-		t.Errorf("handled (-want +got):\n%s", diff)
-	}
-	constraint := cts.MakeConstraint(t, clienttest.KindCheckData, "constraint", cts.WantData("bar"), cts.Set("some status", "status"))
-	if _, err := c.AddConstraint(t.Context(), constraint); err != nil {
-		t.Fatal(err)
-	}
-	held, err := c.GetTemplate(&templates.ConstraintTemplate{ObjectMeta: tpl.ObjectMeta})
-	if err != nil || !held.SemanticEqual(tpl) {
-		t.Errorf("got template %v, %v, want it as added", held, err)
-	}
-	kept, err := c.GetConstraint(constraint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := constraint.DeepCopy()
-	unstructured.RemoveNestedField(want.Object, "status")
-	if diff := cmp.Diff(want, kept); diff != "" {
-		t.Errorf("constraint (-want +got):\n%s", diff)
-	}
-	if _, err := c.RemoveTemplate(t.Context(), &templates.ConstraintTemplate{ObjectMeta: tpl.ObjectMeta}); err != nil {
-		t.Fatal(err)
-	}
-	for what, err := range map[string]error{
-		"template":   second(c.GetTemplate(tpl)),
-		"constraint": second(c.GetConstraint(constraint)),
-	} {
-		if !engine.IsNoTemplate(err) {
-			t.Errorf("%s after removal: got %v, want ErrNoTemplate", what, err)
-		}
-	}
-	if dump, err := c.Dump(t.Context()); err != nil || strings.Contains(dump, "constraint\"") || strings.Contains(dump, clienttest.KindCheckData) {
-		t.Errorf("the driver still holds %s, %v", dump, err)
-	}
-}
-
-func second[T any](_ T, err error) error { return err }

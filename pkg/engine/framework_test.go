@@ -5,22 +5,17 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/open-policy-agent/frameworks/constraint/pkg/client"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/client/clienttest"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/client/clienttest/cts"
-	"github.com/open-policy-agent/frameworks/constraint/pkg/core/constraints"
-	"github.com/open-policy-agent/frameworks/constraint/pkg/handler"
-	"github.com/open-policy-agent/frameworks/constraint/pkg/handler/handlertest"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/policy"
-	"github.com/fusegate/fusegate/pkg/rego"
 )
 
-// The tests in framework_*_test.go assert of the engine and the driver what the
-// constraint framework's own tests assert of its client and driver, with the
+// The tests in framework_*_test.go assert of the engine what the constraint
+// framework's own tests assert of its client and driver, with the
 // framework's templates and constraints where those fit. Which test of theirs
 // is asserted where is in docs/design/002-framework-parity.md.
 
@@ -85,38 +80,4 @@ func wantError(t *testing.T, reason string, err error, want string) {
 	if want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 		t.Errorf("%s: got error %v, want one with %q", reason, err, want)
 	}
-}
-
-// inputTarget is the framework's test target for reviews that our driver takes.
-type inputTarget struct{ *handlertest.Handler }
-
-var _ handler.TargetHandler = inputTarget{}
-
-func (inputTarget) HandleReview(obj any) (bool, any, error) {
-	in, ok := obj.(*rego.Input)
-	return ok, in, nil
-}
-
-// ToMatcher makes every constraint match everything.
-func (inputTarget) ToMatcher(*unstructured.Unstructured) (constraints.Matcher, error) {
-	return all{}, nil
-}
-
-type all struct{}
-
-func (all) Match(any) (bool, error) { return true, nil }
-
-// theirClient is the framework's client with our driver, for what the engine
-// keeps to itself.
-func theirClient(t *testing.T, points ...string) *client.Client {
-	t.Helper()
-	c, err := client.NewClient(
-		client.Driver(rego.NewDriver()),
-		client.Targets(inputTarget{&handlertest.Handler{}}),
-		client.EnforcementPoints(points...),
-	)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }

@@ -142,10 +142,10 @@ func (e *Engine) Withheld(kind string) error {
 type DataEdit = rego.Edit
 
 // UpdateData makes all edits of data.inventory at once, or none.
-func (e *Engine) UpdateData(edits []DataEdit) error { return e.driver.UpdateData(edits) }
+func (e *Engine) UpdateData(edits []DataEdit) error { return e.rego.UpdateData(edits) }
 
 // GetData returns what lies at path in data.inventory. It must not be modified.
-func (e *Engine) GetData(path []string) (any, bool) { return e.driver.GetData(path) }
+func (e *Engine) GetData(path []string) (any, bool) { return e.rego.GetData(path) }
 
 // DataChanged says that objects of these kinds have changed in data.inventory,
 // which may have changed the verdicts of the templates that read them.

@@ -16,13 +16,14 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fusegate/fusegate/pkg/rego"
 )
 
-// kinds are what constraints are checked against. The framework's client would
-// keep that too, but with it the whole of each template, its CRD in two forms
-// and its constraints, which is more memory than all else that the engine holds.
-// Here it only makes the CRDs, of which the parameters' schema is kept; the rest
-// is the same for all.
+// kinds are the templates: what constraints are checked against and judged by.
+// Of a kind's CRD the parameters' schema is kept, and the rest, which is the same
+// for all, once: whole CRDs would take more memory than all else that the engine
+// holds.
 type kinds struct {
 	mu     sync.RWMutex
 	byName map[string]*kind // by template name, which is the kind in lower case
@@ -37,6 +38,7 @@ type kind struct {
 	spec [sha256.Size]byte
 	// parameters is the schema of spec.parameters; nil if there is none.
 	parameters *apiextensions.JSONSchemaProps
+	program    *rego.Program
 }
 
 func newKinds() *kinds { return &kinds{byName: map[string]*kind{}} }
@@ -54,11 +56,24 @@ func (k *kinds) remove(template string) {
 	delete(k.byName, template)
 }
 
-// put remembers a template with this CRD.
-func (k *kinds) put(t *Template, spec [sha256.Size]byte, crd *apiextensions.CustomResourceDefinition) {
+// interpreted says, by the kinds' names, why their programs are interpreted.
+func (k *kinds) interpreted() map[string]error {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	out := map[string]error{}
+	for _, of := range k.byName {
+		if why := of.program.Refused(); why != nil {
+			out[of.name] = why
+		}
+	}
+	return out
+}
+
+// put remembers a template with this CRD and program.
+func (k *kinds) put(t *Template, spec [sha256.Size]byte, crd *apiextensions.CustomResourceDefinition, program *rego.Program) *kind {
 	shell := *crd.Spec.Validation.OpenAPIV3Schema
 	fields := shell.Properties["spec"]
-	out := &kind{name: t.Spec.CRD.Spec.Names.Kind, spec: spec}
+	out := &kind{name: t.Spec.CRD.Spec.Names.Kind, spec: spec, program: program}
 	if p, found := fields.Properties["parameters"]; found {
 		delete(fields.Properties, "parameters")
 		out.parameters = &p
@@ -69,6 +84,7 @@ func (k *kinds) put(t *Template, spec [sha256.Size]byte, crd *apiextensions.Cust
 		k.shell = &shell
 	}
 	k.byName[t.Name] = out
+	return out
 }
 
 // definition is the part of the CRD of a kind that a constraint is checked by.
@@ -89,21 +105,22 @@ func (k *kinds) definition(of *kind) *apiextensions.CustomResourceDefinition {
 	}}
 }
 
-// check returns what a constraint is checked by, and what is wrong with it.
-func (k *kinds) check(c *unstructured.Unstructured) (*apiextensions.CustomResourceDefinition, error) {
+// check returns a constraint's kind, what it is checked by, and what is wrong
+// with it.
+func (k *kinds) check(c *unstructured.Unstructured) (*kind, *apiextensions.CustomResourceDefinition, error) {
 	if err := checkIdentity(c); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	name := strings.ToLower(c.GetKind())
 	of := k.of(name)
 	if of == nil {
-		return nil, fmt.Errorf("%w: template %q not found", ErrNoTemplate, name)
+		return nil, nil, fmt.Errorf("%w: template %q not found", ErrNoTemplate, name)
 	}
-	if err := checkTarget(c); err != nil {
-		return nil, fmt.Errorf("%w: %w", constraints.ErrInvalidConstraint, err)
+	if err := checkSpec(c); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", constraints.ErrInvalidConstraint, err)
 	}
 	crd := k.definition(of)
-	return crd, crds.ValidateCR(c, crd)
+	return of, crd, crds.ValidateCR(c, crd)
 }
 
 // checkIdentity refuses what is not a constraint.
@@ -130,31 +147,38 @@ func complete(c *unstructured.Unstructured, crd *apiextensions.CustomResourceDef
 	return nil
 }
 
-// addKind compiles t, unless it is known as it is, and remembers its schema.
+// addKind compiles t, unless it is known as it is, and remembers what came of it.
 // Constraints in force cannot change their target.
-func (e *Engine) addKind(ctx context.Context, t *Template) error {
+func (e *Engine) addKind(ctx context.Context, t *Template) (*kind, error) {
+	if err := checkNames(t); err != nil {
+		return nil, err
+	}
 	if len(t.Spec.Targets) == 1 && t.Spec.Targets[0].Target != "" && t.Spec.Targets[0].Target != TargetName && e.registry.has(t.Name) {
-		return fmt.Errorf("%w: old targets [%s], new targets [%s]", clienterrors.ErrChangeTargets, TargetName, t.Spec.Targets[0].Target)
+		return nil, fmt.Errorf("%w: old targets [%s], new targets [%s]", clienterrors.ErrChangeTargets, TargetName, t.Spec.Targets[0].Target)
 	}
 	text, err := json.Marshal(t.Spec)
 	if err != nil {
-		return fmt.Errorf("reading the spec of ConstraintTemplate %q: %w", t.Name, err)
+		return nil, fmt.Errorf("reading the spec of ConstraintTemplate %q: %w", t.Name, err)
 	}
 	digest := sha256.Sum256(text)
-	if k := e.kinds.of(t.Name); k != nil && k.spec == digest {
-		return nil
+	before := e.kinds.of(t.Name)
+	if before != nil && before.spec == digest {
+		return before, nil
 	}
-	crd, err := e.client.CreateCRD(ctx, t)
+	crd, err := createCRD(ctx, t)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if !e.runs(t) {
-		return fmt.Errorf("ConstraintTemplate %q has no code for an engine that Fusegate has: add Rego to spec.targets[0] (its engines: %s)",
+	if !runs(t) {
+		return nil, fmt.Errorf("ConstraintTemplate %q has no code for an engine that Fusegate has: add Rego to spec.targets[0] (its engines: %s)",
 			t.Name, strings.Join(engines(t), ", "))
 	}
-	if err := e.driver.AddTemplate(ctx, t); err != nil {
-		return err
+	program, err := e.rego.Compile(ctx, t)
+	if err != nil {
+		return nil, err
 	}
-	e.kinds.put(t, digest, crd)
-	return nil
+	if before != nil {
+		e.rego.Forget(before.program)
+	}
+	return e.kinds.put(t, digest, crd, program), nil
 }

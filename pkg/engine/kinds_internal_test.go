@@ -38,7 +38,7 @@ func TestDefinition(t *testing.T) {
 		if err := e.AddTemplate(t.Context(), template); err != nil {
 			t.Fatal(err)
 		}
-		want, err := e.client.CreateCRD(t.Context(), template.DeepCopy())
+		want, err := createCRD(t.Context(), template)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,5 +49,31 @@ func TestDefinition(t *testing.T) {
 		if want, got := want.Spec.Names.Kind, got.Spec.Names.Kind; want != got {
 			t.Errorf("%s: got kind %s, want %s", name, got, want)
 		}
+	}
+}
+
+// TestRemovedTemplateIsForgotten: nothing of a template and its constraints stays.
+func TestRemovedTemplateIsForgotten(t *testing.T) {
+	e, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := func() []int {
+		r, s := e.registry, e.registry.current.Load()
+		return []int{
+			len(e.kinds.byName), len(r.operations), len(r.entries), len(r.reads), len(r.timers),
+			len(r.needs), len(r.withheld), len(r.stale), len(s.entries), len(s.byKind), len(s.others),
+		}
+	}
+	before := held()
+	addChecked(t, e, "Stored", checkedTemplates["Stored"])
+	if cmp.Equal(before, held()) {
+		t.Fatal("nothing is held of a template")
+	}
+	if err := e.RemoveTemplate(t.Context(), "stored"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, held()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }

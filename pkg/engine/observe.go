@@ -28,5 +28,5 @@ func (unobserved) Checked(string, bool)             {}
 // are added.
 func (e *Engine) Observe(o Observer) {
 	e.observer = o
-	e.driver.Observe(o)
+	e.rego.Observe(o)
 }

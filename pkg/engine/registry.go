@@ -47,8 +47,8 @@ type AuditScope struct {
 // Acts tells whether the constraint asks for anything at audit.
 func (s AuditScope) Acts() bool { return actsAt(s.Constraint) || s.Constraint.Has(policy.DryRun) }
 
-// registry holds, beside the framework's client, what is judged by. Changes
-// publish a new snapshot; reviews read one and wait for nothing.
+// registry holds what is judged by. Changes publish a new snapshot; reviews read
+// one and wait for nothing.
 type registry struct {
 	mu         sync.Mutex
 	operations map[string][]policy.Operation  // by lower-case kind

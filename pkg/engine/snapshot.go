@@ -68,8 +68,7 @@ type entry struct {
 // on says what the constraint asks for at a point.
 func (x *entry) on(point policy.EnforcementPoint) policy.Constraint { return x.at[place(point)] }
 
-// newEntry compiles what c says. Program, parameters and operations are the
-// caller's to add.
+// newEntry compiles what c says. Program and operations are the caller's to add.
 func newEntry(c *unstructured.Unstructured) (*entry, error) {
 	m, err := compileMatch(c)
 	if err != nil {
@@ -78,6 +77,9 @@ func newEntry(c *unstructured.Unstructured) (*entry, error) {
 	x := &entry{
 		kind: c.GetKind(), name: c.GetName(), canary: c.GetKind() == canaryPolicy, uid: c.GetUID(), generation: c.GetGeneration(),
 		match: m, kinds: kindsOf(m),
+	}
+	if x.parameters, err = rego.NewParameters(c); err != nil {
+		return nil, err
 	}
 	spec, err := json.Marshal(c.Object["spec"])
 	if err != nil {

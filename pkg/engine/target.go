@@ -1,53 +1,70 @@
 package engine
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
-	"github.com/open-policy-agent/frameworks/constraint/pkg/core/constraints"
-	"github.com/open-policy-agent/frameworks/constraint/pkg/handler"
+	"github.com/open-policy-agent/frameworks/constraint/pkg/client/crds"
+	clienterrors "github.com/open-policy-agent/frameworks/constraint/pkg/client/errors"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fusegate/fusegate/pkg/match"
-	"github.com/fusegate/fusegate/pkg/rego"
 )
 
 // TargetName is the one target that templates may name.
 const TargetName = "admission.k8s.gatekeeper.sh"
 
-// target tells the constraint framework how Kubernetes objects are matched.
-type target struct{}
+// matchSchema gives the generated CRDs the schema of spec.match.
+type matchSchema struct{}
 
-var _ handler.TargetHandler = target{}
+// MatchSchema implements crds.MatchSchemaProvider.
+func (matchSchema) MatchSchema() apiextensions.JSONSchemaProps { return match.Schema() }
 
-func (target) GetName() string { return TargetName }
-
-// MatchSchema is the schema of spec.match in the generated constraint CRDs.
-func (target) MatchSchema() apiextensions.JSONSchemaProps { return match.Schema() }
-
-// HandleReview accepts what Engine.Review passes and nothing else.
-func (target) HandleReview(obj any) (bool, any, error) {
-	in, ok := obj.(*rego.Input)
-	return ok, in, nil
+// createCRD checks a template's names, target and schema, and makes the CRD of
+// its constraints as the framework does (Client.CreateCRD in its package
+// client). It does not modify t.
+func createCRD(ctx context.Context, t *Template) (*apiextensions.CustomResourceDefinition, error) {
+	if err := checkNames(t); err != nil {
+		return nil, err
+	}
+	if err := checkTarget(t); err != nil {
+		return nil, fmt.Errorf("%w: %w", clienterrors.ErrInvalidConstraintTemplate, err)
+	}
+	// The framework adds a label to the template that it is given.
+	crd, err := crds.CreateCRD(t.DeepCopy(), crds.CreateSchema(t, matchSchema{}))
+	if err != nil {
+		return nil, err
+	}
+	if err := crds.ValidateCRD(ctx, crd); err != nil {
+		return nil, fmt.Errorf("%w: %w", clienterrors.ErrInvalidConstraintTemplate, err)
+	}
+	return crd, nil
 }
 
-// ProcessData handles nothing: inventory goes to the driver directly, since
-// the framework would turn its integers into floats.
-func (target) ProcessData(any) (bool, []string, any, error) { return false, nil, nil, nil }
+// checkTarget returns what is wrong with a template's target, as the framework
+// words it.
+func checkTarget(t *Template) error {
+	if len(t.Spec.Targets) != 1 {
+		return errors.New("must declare exactly one target")
+	}
+	switch name := t.Spec.Targets[0].Target; name {
+	case TargetName:
+		return nil
+	case "":
+		return errors.New("target name must not be empty")
+	default:
+		return fmt.Errorf("target %q not recognized, known targets [%s]", name, TargetName)
+	}
+}
 
-// ValidateConstraint checks what the schema cannot.
-func (target) ValidateConstraint(c *unstructured.Unstructured) error { return checkTarget(c) }
-
-func checkTarget(c *unstructured.Unstructured) error {
+// checkSpec checks of a constraint what the schema cannot.
+func checkSpec(c *unstructured.Unstructured) error {
 	if _, err := compileMatch(c); err != nil {
 		return err
 	}
 	return validateAction(c)
-}
-
-// ToMatcher returns what matches nothing: no review goes through the framework.
-func (target) ToMatcher(*unstructured.Unstructured) (constraints.Matcher, error) {
-	return matcher{}, nil
 }
 
 func compileMatch(c *unstructured.Unstructured) (*match.Matcher, error) {
@@ -64,8 +81,3 @@ func compileMatch(c *unstructured.Unstructured) (*match.Matcher, error) {
 	}
 	return match.Compile(fields)
 }
-
-// matcher matches nothing.
-type matcher struct{}
-
-func (matcher) Match(any) (bool, error) { return false, nil }

@@ -77,13 +77,10 @@ func (e *Engine) CheckTemplate(ctx context.Context, t *Template) error {
 	if err := checkTemplateName(t); err != nil {
 		return err
 	}
-	if err := checkNames(t); err != nil {
-		return err
-	}
-	if _, err := e.client.CreateCRD(ctx, t.DeepCopy()); err != nil {
+	if _, err := createCRD(ctx, t); err != nil {
 		return reword(err)
 	}
-	return rego.Compile(t)
+	return rego.CheckTemplate(t)
 }
 
 // ConstraintCRD generates the CustomResourceDefinition of the template's
@@ -91,7 +88,7 @@ func (e *Engine) CheckTemplate(ctx context.Context, t *Template) error {
 // conditions are lists keyed by id and type, so that every pod can own its own
 // entry by server-side apply, and everything else in status is kept.
 func (e *Engine) ConstraintCRD(ctx context.Context, t *Template) (*apiextensionsv1.CustomResourceDefinition, error) {
-	internal, err := e.client.CreateCRD(ctx, t.DeepCopy())
+	internal, err := createCRD(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -151,20 +148,16 @@ func (e *Engine) AddTemplate(ctx context.Context, t *Template) error {
 	if err := checkTemplateName(t); err != nil {
 		return err
 	}
-	if err := checkNames(t); err != nil {
-		return err
-	}
 	return e.addTemplate(ctx, t)
 }
 
 func (e *Engine) addTemplate(ctx context.Context, t *Template) error {
 	defer e.yield(ctx, time.Now())
-	if err := e.addKind(ctx, t.DeepCopy()); err != nil {
+	k, err := e.addKind(ctx, t)
+	if err != nil {
 		return reword(err)
 	}
-	kind := t.Spec.CRD.Spec.Names.Kind
-	program, _ := e.driver.Lookup(kind, "")
-	e.registry.addTemplate(t, program, e.observer.Timer(kind))
+	e.registry.addTemplate(t, k.program, e.observer.Timer(k.name))
 	return nil
 }
 
@@ -181,8 +174,8 @@ func (e *Engine) yield(ctx context.Context, start time.Time) {
 	}
 }
 
-// runs tells whether a template has code for the driver.
-func (e *Engine) runs(t *Template) bool { return slices.Contains(engines(t), e.driver.Name()) }
+// runs tells whether a template has code in a language that is evaluated.
+func runs(t *Template) bool { return slices.Contains(engines(t), rego.EngineName) }
 
 func engines(t *Template) []string {
 	var out []string
@@ -199,16 +192,12 @@ func engines(t *Template) []string {
 
 // RemoveTemplate forgets the template with this name and its constraints.
 // Removing what is not there is no error.
-func (e *Engine) RemoveTemplate(ctx context.Context, name string) error {
+func (e *Engine) RemoveTemplate(_ context.Context, name string) error {
 	if checkReserved(name) != nil {
 		return nil // it was never added
 	}
 	if k := e.kinds.of(name); k != nil {
-		t := &Template{}
-		t.Name, t.Spec.CRD.Spec.Names.Kind = name, k.name
-		if err := e.driver.RemoveTemplate(ctx, t); err != nil {
-			return err
-		}
+		e.rego.Forget(k.program)
 		e.kinds.remove(name)
 	}
 	e.registry.removeTemplate(name)

@@ -3,6 +3,8 @@ package engine
 import (
 	"fmt"
 	"strings"
+
+	clienterrors "github.com/open-policy-agent/frameworks/constraint/pkg/client/errors"
 )
 
 // maxKind is how long a constraint kind may be: its list's kind, which is four
@@ -13,10 +15,13 @@ const maxKind = 63 - len("List")
 // checkNames returns what is wrong with a template's names, in terms of the
 // template: the framework tells it in terms of the CRD that it makes.
 func checkNames(t *Template) error {
-	if t == nil || t.Spec.CRD.Spec.Names.Kind == "" {
-		return nil // the framework says so
+	if t == nil {
+		return fmt.Errorf("%w: got nil ConstraintTemplate", clienterrors.ErrInvalidConstraintTemplate)
 	}
 	kind := t.Spec.CRD.Spec.Names.Kind
+	if kind == "" {
+		return fmt.Errorf("%w: ConstraintTemplate %q does not specify CRD Kind", clienterrors.ErrInvalidConstraintTemplate, t.Name)
+	}
 	if !strings.EqualFold(t.Name, kind) {
 		return fmt.Errorf("metadata.name: %q is not the lowercase of spec.crd.spec.names.kind: use %q", t.Name, strings.ToLower(kind))
 	}

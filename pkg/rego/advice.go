@@ -33,9 +33,9 @@ type Advice struct {
 }
 
 // Advise looks for what compiles and will trouble its users all the same. Its
-// errors are those of Compile.
+// errors are those of CheckTemplate.
 func Advise(t *templates.ConstraintTemplate) ([]Advice, error) {
-	if err := Compile(t); err != nil {
+	if err := CheckTemplate(t); err != nil {
 		return nil, err
 	}
 	src, err := regoSource(t)

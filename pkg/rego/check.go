@@ -45,7 +45,7 @@ func (p *Program) Check(ctx context.Context, e *Data, in *Input, params *Paramet
 
 // CheckOneOfMany is Check where more than MaxReferences templates are checked one
 // after the other, so that keeping the interpreter's programs is of no use. What
-// is kept meanwhile is forgotten by Driver.Checked.
+// is kept meanwhile is forgotten by Runtime.Checked.
 func (p *Program) CheckOneOfMany(ctx context.Context, e *Data, in *Input, params *Parameters, found []Finding) *Difference {
 	return p.check(ctx, e, in, params, found, func() (*topdownProgram, error) { return p.references.lend(p) })
 }

@@ -70,7 +70,7 @@ func TestCompileDiagnostics(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			got := diagnostics(t, rego.Compile(template("K", tc.source)))
+			got := diagnostics(t, rego.CheckTemplate(template("K", tc.source)))
 			if len(got) < len(tc.want) || (len(tc.want) == 0 && len(got) > 0) {
 				t.Fatalf("%s: got\n%v\nwant %q", tc.reason, got, tc.want)
 			}
@@ -121,7 +121,7 @@ func TestCompileTemplate(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			got := diagnostics(t, rego.Compile(tc.template))
+			got := diagnostics(t, rego.CheckTemplate(tc.template))
 			if diff := cmp.Diff(tc.want, got.Error()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -136,7 +136,7 @@ func TestAddTemplateKeepsThePrevious(t *testing.T) {
 	if ds := diagnostics(t, d.AddTemplate(t.Context(), template("K", v0(`msg := x`)))); len(ds) != 1 {
 		t.Errorf("got %v, want one diagnostic", ds)
 	}
-	if got := query(t.Context(), t, d, review(nil), c); len(got.findings) != 1 || got.findings[0].Msg != "first" {
+	if got := query(t.Context(), d, review(nil), c); len(got.findings) != 1 || got.findings[0].Msg != "first" {
 		t.Errorf("got %+v, want the violation of the previous version", got)
 	}
 }

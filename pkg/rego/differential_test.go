@@ -2,14 +2,15 @@ package rego_test
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
-	"github.com/open-policy-agent/frameworks/constraint/pkg/client/drivers"
 	stock "github.com/open-policy-agent/frameworks/constraint/pkg/client/drivers/rego"
+	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
@@ -144,15 +145,15 @@ violation[{"msg": msg}] { x := to_number(input.review.object.kind); msg := sprin
 func TestDifferential(t *testing.T) {
 	fired := map[string]bool{}
 	for name, p := range comparables {
-		ours, theirs := rego.NewDriver(), mustStock(t)
+		ours, theirs := drive(rego.New()), mustStock(t)
 		c := constraint("K", "c", decode(t, p.parameters))
-		for _, d := range []drivers.Driver{ours, theirs} {
+		for _, d := range []prepared{ours, theirs} {
 			prepare(t, d, p.source, c)
 		}
 		for object, text := range pods {
 			t.Run(name+"/"+object, func(t *testing.T) {
 				r := policyReview(t, text)
-				got := query(t.Context(), t, ours, r, c)
+				got := query(t.Context(), ours, r, c)
 				response, err := theirs.Query(t.Context(), target, []*unstructured.Unstructured{c}, r.Input())
 				if err != nil {
 					t.Fatalf("their driver: %v", err)
@@ -187,7 +188,14 @@ func mustStock(t *testing.T) *stock.Driver {
 	return d
 }
 
-func prepare(t *testing.T, d drivers.Driver, s source, c *unstructured.Unstructured) {
+// prepared is what a driver of the framework and ours have in common.
+type prepared interface {
+	AddTemplate(ctx context.Context, t *templates.ConstraintTemplate) error
+	AddConstraint(ctx context.Context, c *unstructured.Unstructured) error
+	AddData(ctx context.Context, target string, path storage.Path, data any) error
+}
+
+func prepare(t *testing.T, d prepared, s source, c *unstructured.Unstructured) {
 	t.Helper()
 	if err := d.AddTemplate(t.Context(), template("K", s)); err != nil {
 		t.Fatalf("%T: %v", d, err)
@@ -261,7 +269,7 @@ func TestDifferences(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			ours, theirs, c := rego.NewDriver(), mustStock(t), constraint("K", "c", nil)
+			ours, theirs, c := drive(rego.New()), mustStock(t), constraint("K", "c", nil)
 			prepare(t, ours, tc.source, c)
 			prepare(t, theirs, tc.source, c)
 			r := policyReview(t, `{"n":1000000,"l":{"a":true,"b":true}}`)
@@ -276,7 +284,7 @@ func TestDifferences(t *testing.T) {
 			if !strings.HasPrefix(said, tc.theirs) || (said == "") != (tc.theirs == "") {
 				t.Errorf("%s: their driver says %q, want %q", tc.reason, said, tc.theirs)
 			}
-			got := query(t.Context(), t, ours, r, c)
+			got := query(t.Context(), ours, r, c)
 			var want []finding
 			if tc.ours != "" {
 				want = []finding{{tc.ours, none()}}

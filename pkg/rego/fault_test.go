@@ -35,7 +35,7 @@ func panickingProgram(t *testing.T) (*Program, *panics) {
 	}
 	counted := &panics{}
 	p.observer = counted
-	p.Plant(panicking{})
+	p.compiled = panicking{}
 	if kind != p.kind {
 		t.Errorf("the program is of kind %q, want %q", p.kind, kind)
 	}

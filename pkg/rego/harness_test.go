@@ -2,9 +2,11 @@ package rego_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 
 	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
+	"github.com/open-policy-agent/opa/v1/storage"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fusegate/fusegate/pkg/policy"
@@ -46,10 +48,64 @@ func constraint(kind, name string, parameters any) *unstructured.Unstructured {
 	return c
 }
 
+// driver holds programs and parameters, as an engine does.
+type driver struct {
+	*rego.Runtime
+	mu         sync.RWMutex
+	programs   map[string]*rego.Program               // by kind
+	parameters map[string]map[string]*rego.Parameters // by kind and name
+}
+
+func drive(r *rego.Runtime) *driver {
+	return &driver{Runtime: r, programs: map[string]*rego.Program{}, parameters: map[string]map[string]*rego.Parameters{}}
+}
+
+// AddTemplate has the arguments that the framework's drivers have, as the other
+// methods have.
+func (d *driver) AddTemplate(ctx context.Context, t *templates.ConstraintTemplate) error {
+	program, err := d.Compile(ctx, t)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	kind := t.Spec.CRD.Spec.Names.Kind
+	if before := d.programs[kind]; before != nil {
+		d.Forget(before)
+	}
+	d.programs[kind] = program
+	return nil
+}
+
+func (d *driver) AddConstraint(_ context.Context, c *unstructured.Unstructured) error {
+	params, err := rego.NewParameters(c)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.parameters[c.GetKind()] == nil {
+		d.parameters[c.GetKind()] = map[string]*rego.Parameters{}
+	}
+	d.parameters[c.GetKind()][c.GetName()] = params
+	return nil
+}
+
+func (d *driver) AddData(_ context.Context, _ string, path storage.Path, document any) error {
+	return d.Runtime.AddData(path, document)
+}
+
+// lookup returns what a constraint is judged by.
+func (d *driver) lookup(c *unstructured.Unstructured) (*rego.Program, *rego.Parameters) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.programs[c.GetKind()], d.parameters[c.GetKind()][c.GetName()]
+}
+
 // newDriver returns a driver with one template of kind K and one constraint c.
-func newDriver(t testing.TB, s source, parameters any) (*rego.Driver, *unstructured.Unstructured) {
+func newDriver(t testing.TB, s source, parameters any) (*driver, *unstructured.Unstructured) {
 	t.Helper()
-	d := rego.NewDriver()
+	d := drive(rego.New())
 	if err := d.AddTemplate(t.Context(), template("K", s)); err != nil {
 		t.Fatalf("adding the template: %v", err)
 	}
@@ -69,20 +125,25 @@ type finding struct {
 // outcome is what a query came to.
 type outcome struct {
 	findings  []finding
-	faults    []rego.Fault
+	faults    []*rego.Failure
 	evaluated int
 }
 
-func query(ctx context.Context, t testing.TB, d *rego.Driver, r *policy.Review, cs ...*unstructured.Unstructured) outcome {
-	t.Helper()
-	in := rego.NewInput(r)
-	response, err := d.Query(ctx, target, cs, in)
-	if err != nil {
-		t.Fatalf("querying: %v", err)
-	}
-	out := outcome{faults: in.Faults(), evaluated: in.Evaluated()}
-	for _, res := range response.Results {
-		out.findings = append(out.findings, finding{res.Msg, res.Metadata["details"]})
+// query judges a review by constraints that the driver knows.
+func query(ctx context.Context, d *driver, r *policy.Review, cs ...*unstructured.Unstructured) outcome {
+	in, data := rego.NewInput(r), d.Data()
+	var out outcome
+	for _, c := range cs {
+		program, params := d.lookup(c)
+		found, failure := program.Judge(ctx, data, in, params)
+		if failure != nil {
+			out.faults = append(out.faults, failure)
+			continue
+		}
+		out.evaluated++
+		for _, f := range found {
+			out.findings = append(out.findings, finding{f.Message, f.Details})
+		}
 	}
 	return out
 }
@@ -91,7 +152,7 @@ func query(ctx context.Context, t testing.TB, d *rego.Driver, r *policy.Review, 
 func verdict(t *testing.T, s source, parameters any, object map[string]any) []finding {
 	t.Helper()
 	d, c := newDriver(t, s, parameters)
-	got := query(t.Context(), t, d, &policy.Review{Object: object}, c)
+	got := query(t.Context(), d, &policy.Review{Object: object}, c)
 	if len(got.faults) != 0 || got.evaluated != 1 {
 		t.Fatalf("got faults %v after %d evaluations, want a verdict", got.faults, got.evaluated)
 	}
@@ -99,10 +160,10 @@ func verdict(t *testing.T, s source, parameters any, object map[string]any) []fi
 }
 
 // failure runs one constraint on an object and wants a fault and nothing else.
-func failure(t *testing.T, s source, object map[string]any) rego.Fault {
+func failure(t *testing.T, s source, object map[string]any) *rego.Failure {
 	t.Helper()
 	d, c := newDriver(t, s, nil)
-	got := query(t.Context(), t, d, &policy.Review{Object: object}, c)
+	got := query(t.Context(), d, &policy.Review{Object: object}, c)
 	if len(got.faults) != 1 || got.evaluated != 0 || len(got.findings) != 0 {
 		t.Fatalf("got %+v, want one fault", got)
 	}

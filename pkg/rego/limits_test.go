@@ -48,7 +48,7 @@ func TestLimits(t *testing.T) {
 	for name, tc := range exploding {
 		t.Run(name, func(t *testing.T) {
 			d, c := newDriver(t, tc.source, nil)
-			got := query(t.Context(), t, d, review(map[string]any{"text": strings.Repeat("t", 1000)}), c)
+			got := query(t.Context(), d, review(map[string]any{"text": strings.Repeat("t", 1000)}), c)
 			if len(got.faults) != 1 || got.evaluated != 0 {
 				t.Fatalf("got %+v, want one fault", got)
 			}
@@ -67,35 +67,35 @@ p[x].a := 1 if { some x in ["u", "v"] }
 p[x].b := n if { some x in ["u"]; n := p.v.a }
 violation contains {"msg": sprintf("%v", [p.u])}`}
 	d, c := newDriver(t, refusedByPlanner, nil)
-	if len(d.Interpreted()) == 0 {
+	if d.programs["K"].Refused() == nil {
 		t.Fatalf("nothing is interpreted: the test tests nothing")
 	}
-	got := query(t.Context(), t, d, review(nil), c)
-	t.Log(d.Interpreted()["K"], got.findings, got.faults)
+	got := query(t.Context(), d, review(nil), c)
+	t.Log(d.programs["K"].Refused(), got.findings, got.faults)
 	if len(got.findings) != 1 && len(got.faults) != 1 {
 		t.Errorf("got %+v, want a verdict or a fault of the interpreter", got)
 	}
 	if err := d.AddTemplate(t.Context(), template("K", v0(`msg := "m"`))); err != nil {
 		t.Fatal(err)
 	}
-	if left := d.Interpreted(); len(left) != 0 {
+	if left := d.programs["K"].Refused(); left != nil {
 		t.Errorf("still interpreted: %v", left)
 	}
 }
 
 // TestReferenceInterprets: a driver for comparison compiles nothing.
 func TestReferenceInterprets(t *testing.T) {
-	d := rego.NewReference()
+	d := drive(rego.NewReference())
 	if err := d.AddTemplate(t.Context(), template("K", v0(`msg := "m"`))); err != nil {
 		t.Fatal(err)
 	}
-	if d.Interpreted()["K"] == nil {
+	if d.programs["K"].Refused() == nil {
 		t.Error("the template is compiled")
 	}
 }
 
 // load puts n ConfigMaps into the inventory.
-func load(t testing.TB, d *rego.Driver, n int) {
+func load(t testing.TB, d *driver, n int) {
 	t.Helper()
 	for i := range n {
 		name := fmt.Sprintf("cm-%d", i)
@@ -118,12 +118,12 @@ func TestInventoryCostsNothing(t *testing.T) {
 		best = time.Hour
 		for range 50 {
 			start := time.Now()
-			if got := query(t.Context(), t, d, r, c); len(got.findings) != 1 {
+			if got := query(t.Context(), d, r, c); len(got.findings) != 1 {
 				t.Fatalf("got %+v, want one finding", got)
 			}
 			best = min(best, time.Since(start))
 		}
-		return testing.AllocsPerRun(20, func() { query(t.Context(), t, d, r, c) }), best
+		return testing.AllocsPerRun(20, func() { query(t.Context(), d, r, c) }), best
 	}
 	few, fast := measure(100)
 	many, slow := measure(100_000)
@@ -141,24 +141,22 @@ func TestInventoryCostsNothing(t *testing.T) {
 func TestInventoryOfInterpreted(t *testing.T) {
 	all := v0(`names := [n | data.inventory.namespace[_].v1.ConfigMap[n]]; msg := concat(",", sort(names))`)
 	compiled, c := newDriver(t, all, nil)
-	reference := rego.NewReference()
+	reference := drive(rego.NewReference())
 	prepareReference(t, reference, all, c)
-	for _, d := range []*rego.Driver{compiled, reference} {
+	for _, d := range []*driver{compiled, reference} {
 		load(t, d, 40)
 		for i := range 37 {
 			path := storage.Path{"namespace", "ns", "v1", "ConfigMap", fmt.Sprintf("cm-%d", i)}
-			if err := d.RemoveData(t.Context(), target, path); err != nil {
-				t.Fatal(err)
-			}
+			d.RemoveData(path)
 		}
-		got := query(t.Context(), t, d, review(nil), c)
+		got := query(t.Context(), d, review(nil), c)
 		if len(got.findings) != 1 || got.findings[0].Msg != "cm-37,cm-38,cm-39" {
 			t.Errorf("got %+v, want the three that are left", got)
 		}
 	}
 }
 
-func prepareReference(t *testing.T, d *rego.Driver, s source, c *unstructured.Unstructured) {
+func prepareReference(t *testing.T, d *driver, s source, c *unstructured.Unstructured) {
 	t.Helper()
 	if err := d.AddTemplate(t.Context(), template("K", s)); err != nil {
 		t.Fatal(err)
@@ -181,7 +179,7 @@ violation contains {"msg": sprintf("%v %v %v", [sort(odd), f(input.review.object
 		wg.Go(func() {
 			list := make([]any, i)
 			for range 50 {
-				got := query(context.Background(), t, d, review(map[string]any{"l": list}), c)
+				got := query(context.Background(), d, review(map[string]any{"l": list}), c)
 				if len(got.findings) != 1 || !strings.Contains(got.findings[0].Msg, fmt.Sprintf("] %d {", i)) {
 					t.Errorf("got %+v", got)
 				}

@@ -32,23 +32,12 @@ type Finding struct {
 // share. It is immutable.
 type Data struct{ root *tree.Map }
 
-// Data returns the data document as it is now.
-func (d *Driver) Data() *Data { return &Data{root: d.data.Root()} }
-
 // store shows the data document to the interpreter.
 func (e *Data) store() storage.Store { return tree.NewView(e.root) }
 
-// Evaluator is a compiled program; see exec.Program.
-type Evaluator interface {
+// evaluator is a compiled program; see exec.Program.
+type evaluator interface {
 	Run(ctx context.Context, input, data any, shared *exec.Shared) ([]any, error)
-}
-
-// Plant replaces the compiled program, and returns the one before. It is for
-// tests of what happens when that is wrong, before the first review.
-func (p *Program) Plant(e Evaluator) Evaluator {
-	before := p.compiled
-	p.compiled = e
-	return before
 }
 
 // Program is the Rego of one template, ready to run. What it judges by never
@@ -56,7 +45,7 @@ func (p *Program) Plant(e Evaluator) Evaluator {
 type Program struct {
 	kind     string
 	source   *schema.Source
-	compiled Evaluator
+	compiled evaluator
 	// random is set when the code may give something else every time.
 	random    bool
 	inventory []InventoryRead
@@ -153,9 +142,6 @@ func (p *Program) Inventory() []InventoryRead { return p.inventory }
 // Reads is what the template may read of a review.
 func (p *Program) Reads() Reads { return p.reads }
 
-// errUnknown cannot happen while the framework's client and its driver agree.
-var errUnknown = errors.New("the template or constraint was removed during the review")
-
 // Failure is why a constraint could not be judged.
 type Failure struct {
 	Cause policy.FaultCause
@@ -182,9 +168,6 @@ func failureOf(err error) *Failure {
 // judge turns a panic of an evaluator into an error: it concerns one
 // constraint, and the others are to be judged.
 func (p *Program) judge(ctx context.Context, e *Data, in *Input, params *Parameters) (found []Finding, err error) {
-	if p == nil || params == nil {
-		return nil, errUnknown
-	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("no time left to evaluate: %w", err)
 	}
@@ -308,8 +291,8 @@ type Parameters struct {
 // asTerm is the parameters as the interpreter reads them.
 func (p *Parameters) asTerm() *ast.Term { return p.term() }
 
-// parametersOf copies spec.parameters, {} when there are none.
-func parametersOf(c *unstructured.Unstructured) (*Parameters, error) {
+// NewParameters copies spec.parameters of a constraint, {} when there are none.
+func NewParameters(c *unstructured.Unstructured) (*Parameters, error) {
 	params, found, err := unstructured.NestedFieldNoCopy(c.Object, "spec", "parameters")
 	if err != nil || !found || params == nil {
 		params = map[string]any{}

@@ -64,7 +64,7 @@ func TestLend(t *testing.T) {
 // TestCheckOneOfMany: such a check finds what Check finds, and keeps nothing.
 func TestCheckOneOfMany(t *testing.T) {
 	shared, all := compiled(t, 1)
-	d := NewDriver()
+	d := New()
 	doc := value.Defined(map[string]any{})
 	params := &Parameters{document: doc, term: func() *term { return value.Term(doc) }}
 	in := &Input{native: map[string]any{}, now: time.Now()}

@@ -96,7 +96,7 @@ func TestSandboxRefuses(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			ds := diagnostics(t, rego.Compile(template("K", tc.source)))
+			ds := diagnostics(t, rego.CheckTemplate(template("K", tc.source)))
 			if len(ds) == 0 {
 				t.Fatalf("compiled:\n%s", tc.source.rego)
 			}
@@ -156,7 +156,7 @@ func TestTemplatesDoNotSeeEachOther(t *testing.T) {
 	if err := d.AddData(t.Context(), target, storage.Path{"cluster", "v1", "Node", "n"}, map[string]any{}); err != nil {
 		t.Fatal(err)
 	}
-	got := query(t.Context(), t, d, review(nil), a, b)
+	got := query(t.Context(), d, review(nil), a, b)
 	want := []finding{{`{"a": {"v": "A"}}`, map[string]any{}}, {`{"b": {"v": "B"}}`, map[string]any{}}}
 	if diff := cmp.Diff(want, got.findings); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -178,11 +178,11 @@ func TestSchemaReferences(t *testing.T) {
 	}
 	for _, ref := range []string{server.URL, "file://" + file} {
 		annotated := "# METADATA\n# schemas:\n#   - input: {\"$ref\": \"" + ref + "\"}\npackage k\nviolation[{\"msg\": \"m\"}] { true }"
-		if err := rego.Compile(template("K", source{rego: annotated})); err != nil {
+		if err := rego.CheckTemplate(template("K", source{rego: annotated})); err != nil {
 			t.Errorf("annotations are comments: %v", err)
 		}
 		call := v0(`json.match_schema({}, {"$ref": "` + ref + `"}); msg := "m"`)
-		if err := rego.Compile(template("K", call)); err == nil || !strings.Contains(err.Error(), "json.match_schema") {
+		if err := rego.CheckTemplate(template("K", call)); err == nil || !strings.Contains(err.Error(), "json.match_schema") {
 			t.Errorf("got %v, want a refusal of json.match_schema", err)
 		}
 	}

@@ -33,9 +33,6 @@ type Fired struct {
 // Trace judges as Judge does, by the interpreter, and tells how. The code is
 // compiled for it each time: it is for people who look for a mistake.
 func (p *Program) Trace(ctx context.Context, e *Data, in *Input, params *Parameters, steps bool) (found []Finding, t Trace, failure *Failure) {
-	if p == nil || params == nil {
-		return nil, t, failureOf(errUnknown)
-	}
 	found, err := p.trace(ctx, e, in, params, &t, steps)
 	return found, t, failureOf(err)
 }

@@ -3,7 +3,6 @@ package rego_test
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 
@@ -11,7 +10,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/rego"
 )
 
@@ -24,9 +22,9 @@ func wide(n int) map[string]any {
 }
 
 // many returns a driver with n templates and a constraint of each.
-func many(t *testing.T, n int, s source, parameters any) (*rego.Driver, []*unstructured.Unstructured) {
+func many(t *testing.T, n int, s source, parameters any) (*driver, []*unstructured.Unstructured) {
 	t.Helper()
-	d := rego.NewDriver()
+	d := drive(rego.New())
 	var cs []*unstructured.Unstructured
 	for i := range n {
 		kind := fmt.Sprintf("K%d", i)
@@ -43,9 +41,9 @@ func many(t *testing.T, n int, s source, parameters any) (*rego.Driver, []*unstr
 }
 
 // allocations counts those of one review.
-func allocations(t *testing.T, d *rego.Driver, object map[string]any, cs []*unstructured.Unstructured) float64 {
+func allocations(t *testing.T, d *driver, object map[string]any, cs []*unstructured.Unstructured) float64 {
 	t.Helper()
-	return testing.AllocsPerRun(10, func() { query(t.Context(), t, d, review(object), cs...) })
+	return testing.AllocsPerRun(10, func() { query(t.Context(), d, review(object), cs...) })
 }
 
 // TestReviewIsNotConverted: what a review costs does not depend on how big the
@@ -109,7 +107,13 @@ func TestConcurrentUse(t *testing.T) {
 	if err := d.AddData(t.Context(), target, storage.Path{"cluster", "v1", "Node", "first"}, wide(3)); err != nil {
 		t.Fatal(err)
 	}
+	if err := d.AddTemplate(t.Context(), template("P", v0(`msg := "0"`))); err != nil {
+		t.Fatal(err)
+	}
 	passing := constraint("P", "p", params)
+	if err := d.AddConstraint(t.Context(), passing); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var changers, readers sync.WaitGroup
 	change := func(f func(i int) error) {
@@ -125,24 +129,21 @@ func TestConcurrentUse(t *testing.T) {
 	change(func(i int) error {
 		return d.AddTemplate(t.Context(), template("P", v0(fmt.Sprintf(`msg := "%d"`, i))))
 	})
-	change(func(int) error { return d.RemoveTemplate(t.Context(), template("P", source{})) })
 	change(func(int) error { return d.AddConstraint(t.Context(), passing) })
-	change(func(int) error { return d.RemoveConstraint(t.Context(), passing) })
 	change(func(int) error { return d.AddConstraint(t.Context(), stable) })
 	change(func(i int) error {
 		return d.AddData(t.Context(), target, storage.Path{"cluster", "v1", "Node", fmt.Sprint(i % 7)}, wide(3))
 	})
 	change(func(i int) error {
-		return d.RemoveData(t.Context(), target, storage.Path{"cluster", "v1", "Node", fmt.Sprint(i % 7)})
+		d.RemoveData(storage.Path{"cluster", "v1", "Node", fmt.Sprint(i % 7)})
+		return nil
 	})
-	change(func(int) error { _, err := d.Dump(t.Context()); return err })
 	for range 4 {
 		readers.Go(func() {
 			for range 200 {
-				in := rego.NewInput(review(wide(5)))
-				got, err := d.Query(t.Context(), target, []*unstructured.Unstructured{stable, passing}, in)
-				if err != nil || len(got.Results) == 0 || got.Results[0].Msg != "m" {
-					t.Errorf("got %v, %v, want at least the stable constraint's violation", got, err)
+				got := query(t.Context(), d, review(wide(5)), stable, passing)
+				if len(got.findings) != 2 || got.findings[0].Msg != "m" {
+					t.Errorf("got %+v, want the violations of both constraints", got)
 					return
 				}
 			}
@@ -172,54 +173,20 @@ func TestInventory(t *testing.T) {
 		{"another beside it", func() error {
 			return d.AddData(t.Context(), target, node("b"), map[string]any{"n": int64(2)})
 		}, []finding{{"1", none()}, {"2", none()}}},
-		{"one goes", func() error { return d.RemoveData(t.Context(), target, node("a")) }, []finding{{"2", none()}}},
-		{"it may go twice", func() error { return d.RemoveData(t.Context(), target, node("a")) }, []finding{{"2", none()}}},
+		{"one goes", func() error { d.RemoveData(node("a")); return nil }, []finding{{"2", none()}}},
+		{"it may go twice", func() error { d.RemoveData(node("a")); return nil }, []finding{{"2", none()}}},
 		{"what never was may go", func() error {
-			return d.RemoveData(t.Context(), target, storage.Path{"namespace", "x", "v1", "Pod"})
+			d.RemoveData(storage.Path{"namespace", "x", "v1", "Pod"})
+			return nil
 		}, []finding{{"2", none()}}},
-		{"all of it may go", func() error { return d.RemoveData(t.Context(), target, nil) }, nil},
+		{"all of it may go", func() error { d.RemoveData(nil); return nil }, nil},
 	}
 	for _, s := range steps {
 		if err := s.do(); err != nil {
 			t.Fatalf("%s: %v", s.reason, err)
 		}
-		if diff := cmp.Diff(s.want, query(t.Context(), t, d, review(nil), c).findings); diff != "" {
+		if diff := cmp.Diff(s.want, query(t.Context(), d, review(nil), c).findings); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", s.reason, diff)
 		}
-	}
-}
-
-// TestRemove: after a template is removed its constraints are gone too.
-func TestRemove(t *testing.T) {
-	s := v0(`msg := "m"`)
-	d, c := newDriver(t, s, nil)
-	if err := d.RemoveTemplate(t.Context(), template("K", s)); err != nil {
-		t.Fatal(err)
-	}
-	if err := d.AddTemplate(t.Context(), template("K", s)); err != nil {
-		t.Fatal(err)
-	}
-	got := query(t.Context(), t, d, review(nil), c)
-	if len(got.faults) != 1 || got.faults[0].Cause != policy.CauseInternal || !strings.Contains(got.faults[0].Err.Error(), "removed") {
-		t.Errorf("got %+v, want a fault of our own", got)
-	}
-	for range 2 {
-		if err := d.RemoveConstraint(t.Context(), c); err != nil {
-			t.Errorf("removing what is not there: %v", err)
-		}
-	}
-}
-
-func TestDump(t *testing.T) {
-	d, _ := newDriver(t, v0(`msg := "m"`), nil)
-	got, err := d.Dump(t.Context())
-	if want := `{"constraints":{"K":["c"]}}`; err != nil || got != want {
-		t.Errorf("got %s, %v, want %s", got, err, want)
-	}
-	if _, err := d.GetDescriptionForStat("x"); err == nil {
-		t.Error("got a description of an unknown statistic")
-	}
-	if got := d.Name(); got != "Rego" {
-		t.Errorf("got the name %q: templates name the engine Rego", got)
 	}
 }
