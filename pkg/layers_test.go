@@ -88,6 +88,9 @@ var layers = map[string]row{
 	"pkg/bench":      {imports: []string{"pkg/policy", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies", "pkg/suite", "pkg/trial"}},
 	"pkg/scaffold":   {tests: []string{"pkg/lint", "pkg/suite"}},
 
+	// The webhook's certificate: made on the leader, presented by the webhook.
+	"pkg/servingcert": {},
+
 	// A real control plane. Only tests and hack stand on it.
 	"test/controlplane": {},
 	"test/env":          {imports: []string{"test/controlplane"}},

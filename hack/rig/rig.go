@@ -4,14 +4,11 @@ package rig
 
 import (
 	"context"
-	"crypto/x509"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/open-policy-agent/cert-controller/pkg/rotator"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/pkg/install"
+	"github.com/fusegate/fusegate/pkg/servingcert"
 )
 
 // Patience bounds each wait for a process or the API server.
@@ -55,26 +53,21 @@ func ApplyKinds(ctx context.Context, c client.Client) error {
 	return nil
 }
 
-// Certify makes a folder with what the rotation puts into the webhook's Secret.
+// Certify makes a folder with what the webhook's pods mount.
 func Certify(dir string) error {
-	r := rotator.CertRotator{
-		CAName: "fusegate-ca", CAOrganization: "fusegate", DNSName: Host,
-		ExtKeyUsages: &[]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	begin := time.Now().Add(-time.Hour)
-	end := begin.Add(24 * time.Hour)
-	ca, err := r.CreateCACert(begin, end)
+	now := time.Now()
+	authority, err := servingcert.NewAuthority(now)
 	if err != nil {
-		return fmt.Errorf("making an authority: %w", err)
+		return err
 	}
-	crt, key, err := r.CreateCertPEM(ca, begin, end)
+	crt, key, err := authority.Issue([]string{Host}, now)
 	if err != nil {
-		return fmt.Errorf("making the webhook's certificate: %w", err)
+		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	for name, data := range map[string][]byte{"ca.crt": ca.CertPEM, "ca.key": ca.KeyPEM, "tls.crt": crt, "tls.key": key} {
+	for name, data := range map[string][]byte{"ca.crt": authority.CertificatePEM(), "tls.crt": crt, "tls.key": key} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			return err
 		}

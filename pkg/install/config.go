@@ -14,9 +14,11 @@ const (
 	ConfigurationName = "fusegate"
 	// ServiceName is the Service in front of the webhook's pods.
 	ServiceName = "fusegate-webhook"
-	// CertSecretName is the Secret that holds the serving certificate. It is
-	// installed empty.
-	CertSecretName = "fusegate-webhook-cert"
+	// CertSecretName is the Secret that holds the serving certificate, and
+	// AuthoritySecretName that of the authority which signs it. Both are installed
+	// empty; only the former is mounted.
+	CertSecretName      = "fusegate-webhook-cert"
+	AuthoritySecretName = "fusegate-webhook-ca"
 	// ConfigMapName is the ConfigMap that holds the effective Config under
 	// ConfigKey.
 	ConfigMapName = "fusegate-config"

@@ -18,7 +18,7 @@ func TestDryRunShowsFields(t *testing.T) {
 	apply(t, c, install.ApplyOptions{})
 	secret := named("v1", "Secret", install.CertSecretName)
 	for _, u := range render(t, config(t)).Objects {
-		if u.GetKind() == secret.GetKind() {
+		if u.GetKind() == secret.GetKind() && u.GetName() == secret.GetName() {
 			secret = u.DeepCopy()
 		}
 	}

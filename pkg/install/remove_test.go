@@ -206,6 +206,9 @@ func TestRights(t *testing.T) {
 		"OtherLeases":        {authorizationv1.ResourceAttributes{Verb: "update", Group: "coordination.k8s.io", Resource: "leases", Namespace: "kube-system"}, nil},
 		"Certificate":        {authorizationv1.ResourceAttributes{Verb: "update", Resource: "secrets", Namespace: own, Name: install.CertSecretName}, []string{controller}},
 		"ReadSecrets":        {authorizationv1.ResourceAttributes{Verb: "get", Resource: "secrets", Namespace: own, Name: install.CertSecretName}, []string{controller}},
+		"Authority":          {authorizationv1.ResourceAttributes{Verb: "update", Resource: "secrets", Namespace: own, Name: install.AuthoritySecretName}, []string{controller}},
+		"ReadAuthority":      {authorizationv1.ResourceAttributes{Verb: "get", Resource: "secrets", Namespace: own, Name: install.AuthoritySecretName}, []string{controller}},
+		"WriteOwnSecrets":    {authorizationv1.ResourceAttributes{Verb: "update", Resource: "secrets", Namespace: own, Name: "other"}, nil},
 		"CreateSecrets":      {authorizationv1.ResourceAttributes{Verb: "create", Resource: "secrets", Namespace: own}, nil},
 		"OtherSecrets":       {authorizationv1.ResourceAttributes{Verb: "get", Resource: "secrets", Namespace: "kube-system"}, []string{controller}}, // audit reads what constraints match
 		"AllSecrets":         {authorizationv1.ResourceAttributes{Verb: "list", Resource: "secrets"}, []string{controller}},
@@ -230,5 +233,33 @@ func TestRights(t *testing.T) {
 				}
 			}
 		})
+	}
+	t.Run("WithoutAudit", func(t *testing.T) { checkCertificateRights(t, c, own) })
+}
+
+// checkCertificateRights takes away the right to read everything, which is there
+// for audit alone: the controller still reads the two Secrets, and no other.
+func checkCertificateRights(t *testing.T, c client.Client, own string) {
+	t.Helper()
+	binding := named("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "fusegate-audit")
+	if err := c.Delete(t.Context(), binding); err != nil {
+		t.Fatal(err)
+	}
+	may := func(verb, name string) bool {
+		t.Helper()
+		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User:               "system:serviceaccount:" + own + ":fusegate-controller",
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: verb, Resource: "secrets", Namespace: own, Name: name},
+		}}
+		if err := c.Create(t.Context(), review); err != nil {
+			t.Fatal(err)
+		}
+		return review.Status.Allowed
+	}
+	await(t.Context(), t, "the binding to be gone", func(context.Context) (bool, error) { return !may("list", ""), nil })
+	for name, want := range map[string]bool{install.AuthoritySecretName: true, install.CertSecretName: true, "other": false} {
+		if got := may("get", name); got != want {
+			t.Errorf("the controller may read Secret %s: %t, want %t", name, got, want)
+		}
 	}
 }

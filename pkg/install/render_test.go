@@ -109,6 +109,26 @@ func TestStrictDecoding(t *testing.T) {
 	}
 }
 
+// TestAuthorityMounted checks that the webhook's pods see their certificate, and no
+// pod the key of the authority.
+func TestAuthorityMounted(t *testing.T) {
+	mounts := map[string]string{}
+	for _, u := range render(t, install.Config{Image: image}).Objects {
+		text, err := u.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if runs := u.GetKind() == "Deployment"; runs && strings.Contains(string(text), install.AuthoritySecretName) {
+			t.Errorf("the pods of %s refer to Secret %s", u.GetName(), install.AuthoritySecretName)
+		} else if runs && strings.Contains(string(text), install.CertSecretName) {
+			mounts[u.GetName()] = install.CertSecretName
+		}
+	}
+	if diff := cmp.Diff(map[string]string{"fusegate-webhook": install.CertSecretName}, mounts); diff != "" {
+		t.Errorf("who mounts the certificate: -want +got\n%s", diff)
+	}
+}
+
 func TestOrder(t *testing.T) {
 	for name, config := range configs(t) {
 		t.Run(name, func(t *testing.T) {

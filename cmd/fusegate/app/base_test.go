@@ -65,7 +65,7 @@ func TestKustomize(t *testing.T) {
 func TestArgoExample(t *testing.T) {
 	text := read(t, manifestsDir, "argocd", "application.yaml")
 	for _, want := range []string{
-		"name: " + install.ConfigurationName + "\n", "name: " + install.CertSecretName + "\n", "namespace: " + exempt.DefaultNamespace + "\n",
+		"name: " + install.ConfigurationName + "\n", "name: " + install.CertSecretName + "\n", "name: " + install.AuthoritySecretName + "\n", "namespace: " + exempt.DefaultNamespace + "\n",
 		".webhooks[].rules", ".webhooks[].clientConfig.caBundle", exempt.RevisionConditionName, "fuse-open", "path: manifests/base",
 	} {
 		if !strings.Contains(text, want) {

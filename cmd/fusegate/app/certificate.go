@@ -1,36 +1,32 @@
 package app
 
 import (
-	"crypto/x509"
-	"encoding/pem"
-	"math"
-	"os"
-	"path/filepath"
+	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/fusegate/fusegate/pkg/exempt"
+	"github.com/fusegate/fusegate/pkg/install"
+	"github.com/fusegate/fusegate/pkg/servingcert"
 )
 
-// expiryOf is a gauge of when the serving certificate in a directory expires.
-// It is read anew each time, as the server does.
-func expiryOf(dir string) prometheus.GaugeFunc {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "fusegate_certificate_expiry_timestamp_seconds",
-		Help: "When the serving certificate of the webhook expires; NaN if there is none.",
-	}, func() float64 { return expiry(filepath.Join(dir, "tls.crt")) })
-}
-
-func expiry(file string) float64 {
-	text, err := os.ReadFile(file)
+// addRotation keeps the authority, the serving certificate and the configuration's
+// caBundle. It is for the cluster; outside, the certificate is the operator's.
+func (p *parts) addRotation() error {
+	if !p.settings.RotateCerts {
+		return nil
+	}
+	touched, err := p.watchConfiguration()
 	if err != nil {
-		return math.NaN()
+		return err
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return math.NaN()
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return math.NaN()
-	}
-	return float64(cert.NotAfter.Unix())
+	ns := p.settings.Namespace
+	host := install.ServiceName + "." + ns + ".svc"
+	return p.mgr.Add(servingcert.NewRotator(servingcert.RotatorOptions{
+		Client: p.mgr.GetClient(), Live: p.mgr.GetAPIReader(),
+		Authority:     types.NamespacedName{Namespace: ns, Name: install.AuthoritySecretName},
+		Serving:       types.NamespacedName{Namespace: ns, Name: install.CertSecretName},
+		Configuration: install.ConfigurationName,
+		Entries:       []string{string(exempt.PolicyEntry), string(exempt.EngineEntry), string(exempt.ProbeEntry)},
+		Names:         []string{host, host + ".cluster.local"},
+		Touched:       touched, Announce: p.announce(), Log: p.log.WithName("certificates"),
+	}))
 }

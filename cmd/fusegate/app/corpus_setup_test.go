@@ -57,7 +57,7 @@ func inCluster(t *testing.T, cp *controlplane.ControlPlane) (c *testCluster, con
 	if err := os.Mkdir(certs, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	controller = c.serveAs(t, "fusegate-controller", "--roles=controller", "--rotate-certs", "--cert-dir="+certs)
+	controller = c.serveAs(t, "fusegate-controller", "--roles=controller", "--rotate-certs")
 	c.mountSecret(t, certs)
 	return c, controller, address, certs
 }

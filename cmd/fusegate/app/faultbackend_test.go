@@ -331,8 +331,7 @@ func (f *faultWorld) present(t *testing.T, files map[string][]byte) {
 			return err
 		}
 		defer func() { _ = conn.Close() }()
-		// It is that of the file, or one made from it with another key.
-		if got := conn.ConnectionState().PeerCertificates[0]; !bytes.Equal(got.RawIssuer, want.RawIssuer) || !got.NotAfter.Equal(want.NotAfter) {
+		if got := conn.ConnectionState().PeerCertificates[0]; !got.Equal(want) {
 			return errors.New("it presents another one")
 		}
 		return nil
@@ -340,11 +339,12 @@ func (f *faultWorld) present(t *testing.T, files map[string][]byte) {
 	f.heal(t)
 }
 
-// expired is a certificate of the rotation's own authority that was valid until
-// an hour ago.
+// expired is a certificate of Fusegate's own authority that was valid until an
+// hour ago.
 func (f *faultWorld) expired(t *testing.T) map[string][]byte {
 	t.Helper()
-	ca, err := tls.LoadX509KeyPair(filepath.Join(f.certs, "ca.crt"), filepath.Join(f.certs, "ca.key"))
+	authority := f.secret(t, "fusegate-webhook-ca", "ca.key")
+	ca, err := tls.X509KeyPair(authority["ca.crt"], authority["ca.key"])
 	if err != nil {
 		t.Fatal(err)
 	}

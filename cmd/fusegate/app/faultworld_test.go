@@ -122,7 +122,7 @@ func (f *faultWorld) writeAccount(t *testing.T, account string) {
 func (f *faultWorld) newController(t *testing.T, name string) *testManager {
 	t.Helper()
 	return f.serve(t, name, "--kubeconfig="+filepath.Join(f.dir, "fusegate-controller"),
-		"--roles=controller", "--rotate-certs", "--cert-dir="+f.certs)
+		"--roles=controller", "--rotate-certs")
 }
 
 func (f *faultWorld) startController(t *testing.T) {

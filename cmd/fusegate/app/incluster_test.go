@@ -2,8 +2,6 @@ package app
 
 import (
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,8 +16,8 @@ import (
 
 // TestInCluster runs the two roles as two processes with the rights that the
 // manifests give to their service accounts, behind the Service, with a
-// certificate made by rotation. No kubelet runs here: the test carries the
-// Secret to the processes' folders and listens on the Service's cluster IP.
+// certificate made by the controller. No kubelet runs here: the test carries the
+// Secret to the webhook's folder and listens on the Service's cluster IP.
 func TestInCluster(t *testing.T) {
 	cp, err := controlplane.Start(t.Context(), controlplane.Options{ControllerManager: true})
 	if err != nil {
@@ -40,7 +38,7 @@ func TestInCluster(t *testing.T) {
 	if err := os.Mkdir(certs, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	controller := c.serveAs(t, "fusegate-controller", "--roles=controller", "--rotate-certs", "--cert-dir="+certs, "--reports=openreports")
+	controller := c.serveAs(t, "fusegate-controller", "--roles=controller", "--rotate-certs", "--reports=openreports")
 	webhook := c.serveAs(t, "fusegate-webhook", "--roles=webhook", "--cert-dir="+certs, "--listen="+ip+":9443")
 	c.mountSecret(t, certs)
 	await(t, "the caBundle", func() error {
@@ -52,7 +50,7 @@ func TestInCluster(t *testing.T) {
 	})
 	webhook.awaitReady(t)
 	controller.awaitReady(t)
-	await(t, "a certificate of the webhook's own", func() error {
+	await(t, "the serving certificate", func() error {
 		got, err := presented(t.Context(), ip+":9443", keyPairs{"ca.crt": []byte(read(t, certs, "ca.crt"))}.client())
 		if err == nil && got[0].PublicKeyAlgorithm != x509.ECDSA {
 			return fmt.Errorf("got %s", got[0].PublicKeyAlgorithm)
@@ -122,29 +120,4 @@ func (c *testCluster) serveAs(t *testing.T, account string, args ...string) *tes
 		}
 	})
 	return m
-}
-
-// mountSecret does what the kubelet does with the Secret's volume.
-func (c *testCluster) mountSecret(t *testing.T, dir string) {
-	t.Helper()
-	var secret struct{ Data map[string]string }
-	await(t, "the rotated certificate", func() error {
-		text := c.must(t, "", "get", "secret", "-n", "fusegate-system", "fusegate-webhook-cert", "-o", "json")
-		if err := json.Unmarshal([]byte(text), &secret); err != nil {
-			return err
-		}
-		if secret.Data["tls.key"] == "" {
-			return fmt.Errorf("keys: %d", len(secret.Data))
-		}
-		return nil
-	})
-	files := keyPairs{}
-	for name, encoded := range secret.Data {
-		data, err := base64.StdEncoding.DecodeString(encoded)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[name] = data
-	}
-	files.publish(t, dir)
 }

@@ -8,14 +8,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
-	"github.com/open-policy-agent/cert-controller/pkg/rotator"
 	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -24,8 +21,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -41,16 +36,13 @@ import (
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/inventory"
+	"github.com/fusegate/fusegate/pkg/servingcert"
 	"github.com/fusegate/fusegate/pkg/status"
 	"github.com/fusegate/fusegate/pkg/webhook"
 )
 
-const (
-	// drain is how long requests in flight may take when the process stops.
-	drain = 10 * time.Second
-	// certPoll is how often a certificate that is not there yet is looked for.
-	certPoll = time.Second
-)
+// drain is how long requests in flight may take when the process stops.
+const drain = 10 * time.Second
 
 // parts are what the pieces of a process share.
 type parts struct {
@@ -201,7 +193,7 @@ func (p *parts) addWebhook() error {
 	if err != nil {
 		return err
 	}
-	if err := metrics.Registry.Register(expiryOf(p.settings.CertDir)); err != nil {
+	if err := metrics.Registry.Register(servingcert.NewExpiry(p.settings.CertDir)); err != nil {
 		return err
 	}
 	return p.mgr.Add(newServer(host, port, p.settings.CertDir, h, log))
@@ -219,19 +211,18 @@ func splitAddress(address string) (host string, port int, err error) {
 	return host, port, nil
 }
 
-// patientServer starts its server once there is a certificate: in a cluster it
-// is made after the first pods have started.
+// patientServer starts its server once there is a certificate.
 type patientServer struct {
 	ctrlwebhook.Server
-	leaf    *leaf
-	log     logr.Logger
-	leaving *leaving
+	certificate *servingcert.Files
+	log         logr.Logger
+	leaving     *leaving
 }
 
 func newServer(host string, port int, certDir string, h http.Handler, log logr.Logger) *patientServer {
-	s := &patientServer{leaf: newLeaf(certDir, log), log: log, leaving: &leaving{Handler: h}}
+	s := &patientServer{certificate: servingcert.NewFiles(certDir, log), log: log, leaving: &leaving{Handler: h}}
 	s.Server = ctrlwebhook.NewServer(ctrlwebhook.Options{Host: host, Port: port, TLSOpts: []func(*tls.Config){
-		func(c *tls.Config) { c.GetCertificate = s.leaf.GetCertificate },
+		func(c *tls.Config) { c.GetCertificate = s.certificate.GetCertificate },
 	}})
 	s.Register(webhook.Path, s.leaving)
 	return s
@@ -241,55 +232,22 @@ func newServer(host string, port int, certDir string, h http.Handler, log logr.L
 func (s *patientServer) NeedLeaderElection() bool { return false }
 
 func (s *patientServer) Start(ctx context.Context) error {
-	said := false
-	err := wait.PollUntilContextCancel(ctx, certPoll, true, func(context.Context) (bool, error) {
-		for _, file := range []string{"tls.crt", "tls.key"} {
-			if _, err := os.Stat(filepath.Join(s.leaf.dir, file)); err != nil {
-				if !said {
-					s.log.Info("waiting for the serving certificate", "reason", err.Error())
-				}
-				said = true
-				return false, nil
-			}
+	if err := s.certificate.Wait(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
 		}
-		return true, nil
-	})
-	if ctx.Err() != nil {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := s.leaf.load(); err != nil {
 		return err
 	}
 	late, stop := s.leaving.after(ctx)
 	var following sync.WaitGroup
 	defer following.Wait()
 	defer stop()
-	following.Go(func() { s.leaf.follow(late) })
-	return s.Server.Start(late)
-}
-
-// addRotation keeps the serving certificate and the configuration's caBundle
-// fresh. It is for the cluster; outside, the certificate is the operator's.
-func (p *parts) addRotation() error {
-	if !p.settings.RotateCerts {
-		return nil
-	}
-	ns := p.settings.Namespace
-	return rotator.AddRotator(p.mgr, &rotator.CertRotator{
-		SecretKey:             types.NamespacedName{Namespace: ns, Name: install.CertSecretName},
-		CertDir:               p.settings.CertDir,
-		CAName:                authorityName,
-		CAOrganization:        authorityOrganization,
-		DNSName:               install.ServiceName + "." + ns + ".svc",
-		ExtraDNSNames:         []string{install.ServiceName + "." + ns + ".svc.cluster.local"},
-		IsReady:               make(chan struct{}),
-		Webhooks:              []rotator.WebhookInfo{{Name: install.ConfigurationName, Type: rotator.Validating}},
-		FieldOwner:            "fusegate-cert",
-		RequireLeaderElection: true,
+	following.Go(func() {
+		if err := s.certificate.Start(late); err != nil {
+			s.log.Error(err, "the serving certificate is not followed")
+		}
 	})
+	return s.Server.Start(late)
 }
 
 // addHealth serves /healthz, which is 200 while the process runs, and /readyz,

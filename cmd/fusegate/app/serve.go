@@ -57,7 +57,7 @@ install with --webhook-url and --ca-file.`,
 	fs.String("pod-name", "", "name of this process in status and Leases (default: the host's name and a random suffix)")
 	fs.String("listen", ":9443", "`address` of the webhook")
 	fs.String("cert-dir", "", "`directory` with tls.crt and tls.key for the webhook")
-	fs.Bool("rotate-certs", false, "make and renew the serving certificate in a Secret, and the configuration's caBundle (role controller, in a cluster)")
+	fs.Bool("rotate-certs", false, "make and renew the serving certificate and its authority in their Secrets, and the configuration's caBundle (role controller, in a cluster)")
 	fs.String("metrics-listen", ":8080", "`address` of /metrics; 0 for none")
 	fs.String("health-listen", ":8081", "`address` of /healthz and /readyz; 0 for none")
 	fs.StringSlice("api-servers", nil, "`URLs` of all API servers, each of which is asked whether it enforces (default: in a cluster those registered in default/kubernetes, else the kubeconfig's)")
@@ -86,8 +86,8 @@ func (s settings) check() error {
 	if s.serves(roleWebhook) && s.CertDir == "" {
 		return errors.New("--cert-dir is empty: name the directory that holds tls.crt and tls.key")
 	}
-	if s.RotateCerts && (!s.serves(roleController) || s.CertDir == "") {
-		return errors.New("--rotate-certs needs the role controller, and --cert-dir where the Secret is mounted")
+	if s.RotateCerts && !s.serves(roleController) {
+		return errors.New("--rotate-certs needs the role controller")
 	}
 	_, err := s.Perimeter()
 	return errors.Join(err, s.checkAddresses(), s.checkAudit(), s.checkChecks(), s.CheckReports())

@@ -38,12 +38,11 @@ func TestCheck(t *testing.T) {
 		"rotation without controller": {
 			reason:   "only the leader makes certificates",
 			settings: good(func(s *settings) { s.Roles, s.RotateCerts = []string{"webhook"}, true }),
-			want:     "--rotate-certs needs the role controller, and --cert-dir where the Secret is mounted",
+			want:     "--rotate-certs needs the role controller",
 		},
-		"rotation to nowhere": {
-			reason:   "it has to see what it made",
+		"rotation alone": {
+			reason:   "the controller keeps certificates in Secrets, and mounts none",
 			settings: good(func(s *settings) { s.Roles, s.CertDir, s.RotateCerts = []string{"controller"}, "", true }),
-			want:     "--rotate-certs needs the role controller, and --cert-dir where the Secret is mounted",
 		},
 		"addresses": {
 			reason:   "all that is wrong, before anything is started",
