@@ -13,7 +13,7 @@ import (
 	"github.com/fusegate/fusegate/test/controlplane"
 )
 
-var manifestsDir = filepath.Join("..", "..", "manifests")
+var manifestsDir = filepath.Join("..", "..", "..", "manifests")
 
 func read(t *testing.T, path ...string) string {
 	t.Helper()
