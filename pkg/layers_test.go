@@ -47,9 +47,9 @@ var layers = map[string]row{
 	"templates":     {tests: []string{"pkg/policy", "pkg/engine", "pkg/suite"}},
 	"pkg/printable": {},
 	"pkg/policy":    {},
-	"pkg/output":    {},
+	"pkg/output":    {imports: []string{"apis/v1alpha1", "pkg/policy"}},
 	"pkg/rawjson":   {},
-	"pkg/manifest":  {},
+	"pkg/manifest":  {imports: []string{"pkg/output"}},
 	"pkg/catalog":   {},
 
 	// Pure functions.
@@ -70,13 +70,13 @@ var layers = map[string]row{
 
 	// The engine and what feeds it.
 	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}, tests: []string{"pkg/rego/exec"}},
-	"pkg/policies":  {imports: []string{"pkg/engine", "pkg/manifest"}, tests: []string{"pkg/policy"}},
+	"pkg/policies":  {imports: []string{"pkg/engine", "pkg/manifest", "pkg/output"}, tests: []string{"pkg/policy"}},
 	"pkg/trial":     {imports: []string{"pkg/policy", "pkg/match", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies"}, tests: []string{"templates"}},
 	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine"}, tests: []string{"manifests"}},
 
 	// The edges.
 	"pkg/webhook":    {imports: []string{"pkg/policy", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
-	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
+	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/output", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
 	"pkg/report":     {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/audit"}, tests: []string{"manifests", "pkg/engine", "pkg/exempt"}},
 	"pkg/status":     {imports: []string{"apis/v1alpha1", "pkg/policy"}},
 	"pkg/controller": {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status"}, tests: []string{"manifests"}},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fusegate/fusegate/pkg/output"
 	"github.com/fusegate/fusegate/pkg/suite"
 	"github.com/fusegate/fusegate/templates"
 )
@@ -33,10 +34,10 @@ func TestSuites(t *testing.T) {
 func runAll(t *testing.T, all []*suite.Suite) int {
 	t.Helper()
 	var out strings.Builder
-	p, ran := &suite.Printer{Out: &out}, 0
+	p, ran := &output.Printer{Out: &out}, 0
 	r := &suite.Runner{Files: templates.FS}
-	err := r.Run(t.Context(), all, func(s *suite.Result) {
-		if s.Outcome() != suite.Passed {
+	err := r.Run(t.Context(), all, func(s *output.Suite) {
+		if s.Outcome() != output.Passed {
 			t.Errorf("%s does not pass", s.Path)
 		}
 		if err := p.Suite(s); err != nil {

@@ -73,7 +73,7 @@ func (m *auditMetrics) show(a *Auditor, r v1alpha1.AuditReportStatus, oldest tim
 			continue
 		}
 		reasons[c.cached.Reason]++
-		action := string(strongest(c.cached.Constraint))
+		action := string(c.cached.Constraint.Strictest())
 		if !m.name(c) {
 			rest[action], exempt = rest[action]+c.cached.Total, exempt+c.cached.Exempt
 			continue

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
-	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 // outcomes returns those of all constraints whose kinds have been read since
@@ -310,14 +309,4 @@ func (k objectKey) String() string {
 		return k.name
 	}
 	return k.namespace + "/" + k.name
-}
-
-// strongest is the action that counts where a constraint asks for several.
-func strongest(c policy.Constraint) policy.Action {
-	for _, a := range []policy.Action{policy.Deny, policy.Warn, policy.DryRun} {
-		if c.Has(a) {
-			return a
-		}
-	}
-	return c.Action
 }

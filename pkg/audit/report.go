@@ -111,7 +111,7 @@ func (k *kind) report(totals *v1alpha1.AuditReportStatus) v1alpha1.AuditedKind {
 			if out.Violations == nil {
 				out.Violations = map[string]int64{}
 			}
-			out.Violations[string(strongest(c.scope.Constraint))] += n.violations
+			out.Violations[string(c.scope.Constraint.Strictest())] += n.violations
 		}
 		out.ExemptViolations += n.exempt
 		totals.Faults += n.faults

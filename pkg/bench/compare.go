@@ -94,9 +94,9 @@ func WriteChanges(w io.Writer, changes []Change, s output.Style) error {
 	}
 	var rows [][]output.Cell
 	for _, c := range changes {
-		row := cells(c.Name, c.Metric, show[c.Metric](c.Old), show[c.Metric](c.New), c.delta(), "")
+		row := output.Cells(c.Name, c.Metric, show[c.Metric](c.Old), show[c.Metric](c.New), c.delta(), "")
 		if c.Regressed {
-			row[5] = output.Cell{Text: "regressed", Tone: "deny"}
+			row[5] = output.Cell{Text: "regressed", Tone: output.Bad}
 		}
 		rows = append(rows, row)
 	}

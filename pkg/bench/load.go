@@ -10,6 +10,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/manifest"
+	"github.com/fusegate/fusegate/pkg/output"
 	"github.com/fusegate/fusegate/pkg/policies"
 	"github.com/fusegate/fusegate/pkg/suite"
 	"github.com/fusegate/fusegate/pkg/trial"
@@ -89,7 +90,7 @@ func (x *objects) reviews(ctx context.Context, s *Subject, paths []string) error
 	for _, o := range x.others {
 		r, err := t.Review(o.Unstructured)
 		if err != nil {
-			errs = append(errs, manifest.Problem{File: o.File, Line: o.Line, Err: err})
+			errs = append(errs, output.Problem{File: o.File, Line: o.Line, Err: err})
 			continue
 		}
 		s.Reviews = append(s.Reviews, r)
@@ -149,7 +150,7 @@ func (x *objects) fill(ctx context.Context, e *engine.Engine) error {
 			path = append([]string{"namespace", ns}, path[1:]...)
 		}
 		if err := e.AddData(ctx, path, o.DeepCopy().Object); err != nil {
-			return manifest.Problem{File: o.File, Line: o.Line, Err: err}
+			return output.Problem{File: o.File, Line: o.Line, Err: err}
 		}
 	}
 	return nil

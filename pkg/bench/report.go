@@ -68,21 +68,13 @@ func (r Report) benchstat(w io.Writer) error {
 func (r Report) table(w io.Writer, s output.Style) error {
 	var rows [][]output.Cell
 	for _, x := range r.Results {
-		rows = append(rows, cells(x.Name, fmt.Sprint(x.Constraints), fmt.Sprint(x.Objects), fmt.Sprintf("%.0f", x.Throughput),
+		rows = append(rows, output.Cells(x.Name, x.Constraints, x.Objects, fmt.Sprintf("%.0f", x.Throughput),
 			duration(x.Mean), duration(x.P50), duration(x.P95), duration(x.P99),
-			fmt.Sprintf("%.0f", x.Allocs), fmt.Sprintf("%.0f", x.Bytes), fmt.Sprint(x.Violations), fmt.Sprint(x.Faults)))
+			fmt.Sprintf("%.0f", x.Allocs), fmt.Sprintf("%.0f", x.Bytes), x.Violations, x.Faults))
 	}
 	return output.WriteTable(w, []string{
 		"TEMPLATE", "CONSTRAINTS", "OBJECTS", "REVIEWS/S", "MEAN", "P50", "P95", "P99", "ALLOCS", "BYTES", "VIOLATIONS", "FAULTS",
 	}, rows, s)
-}
-
-func cells(texts ...string) []output.Cell {
-	out := make([]output.Cell, len(texts))
-	for i, t := range texts {
-		out[i].Text = t
-	}
-	return out
 }
 
 // duration is a number of nanoseconds for people to read.

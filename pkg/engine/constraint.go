@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/open-policy-agent/frameworks/constraint/pkg/apis/constraints"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -23,8 +22,6 @@ const AnnotationOnFault = "fusegate.dev/on-fault"
 // ErrNoTemplate is returned for a constraint whose template is not, or not
 // yet, known to the engine.
 var ErrNoTemplate = errors.New("missing ConstraintTemplate")
-
-var actions = []policy.Action{policy.Deny, policy.Warn, policy.DryRun, policy.Scoped}
 
 // CheckConstraint returns what is wrong with a constraint: its schema, match
 // block and action. The error is ErrNoTemplate if its template is not known.
@@ -86,10 +83,11 @@ func validateAction(c *unstructured.Unstructured) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(actions, policy.Action(action)) {
-		return fmt.Errorf("spec.enforcementAction: %q is not supported: use one of %s", action, join(actions))
+	parsed, err := policy.ParseAction(action)
+	if err != nil {
+		return fmt.Errorf("spec.enforcementAction: %w", err)
 	}
-	if policy.Action(action) == policy.Scoped {
+	if parsed == policy.Scoped {
 		return validateScoped(c)
 	}
 	return validateOnFault(c)
@@ -102,8 +100,8 @@ func validateScoped(c *unstructured.Unstructured) error {
 	}
 	for _, as := range scoped {
 		for _, a := range as {
-			if a == string(policy.Scoped) || !slices.Contains(actions, policy.Action(a)) {
-				return fmt.Errorf("spec.scopedEnforcementActions: action %q is not supported: use one of %s", a, join(actions[:3]))
+			if _, err := policy.ParseScopedAction(a); err != nil {
+				return fmt.Errorf("spec.scopedEnforcementActions: action %w", err)
 			}
 		}
 	}
@@ -117,14 +115,6 @@ func validateOnFault(c *unstructured.Unstructured) error {
 	}
 	return fmt.Errorf("metadata.annotations[%s]: %q is not supported: use %s or %s",
 		AnnotationOnFault, v, policy.OnFaultDeny, policy.OnFaultAllow)
-}
-
-func join(as []policy.Action) string {
-	out := make([]string, len(as))
-	for i, a := range as {
-		out[i] = string(a)
-	}
-	return strings.Join(out, ", ")
 }
 
 // describe says who a constraint is and what it asks for at this point.
@@ -172,5 +162,5 @@ func IsNoTemplate(err error) bool { return errors.Is(err, ErrNoTemplate) }
 // ActsAtAdmission tells whether a constraint can change the answer to an
 // admission request: whether it denies or warns there.
 func ActsAtAdmission(c *unstructured.Unstructured) bool {
-	return actsAt(describe(c, policy.PointWebhook))
+	return describe(c, policy.PointWebhook).ActsOnRequests()
 }

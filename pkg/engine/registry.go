@@ -45,7 +45,7 @@ type AuditScope struct {
 }
 
 // Acts tells whether the constraint asks for anything at audit.
-func (s AuditScope) Acts() bool { return actsAt(s.Constraint) || s.Constraint.Has(policy.DryRun) }
+func (s AuditScope) Acts() bool { return s.Constraint.Asks() }
 
 // registry holds what is judged by. Changes publish a new snapshot; reviews read
 // one and wait for nothing.
@@ -172,15 +172,12 @@ func (r *registry) publish() {
 	r.edits = edits{}
 }
 
-// actsAt tells whether a constraint can change the answer to a request.
-func actsAt(c policy.Constraint) bool { return c.Has(policy.Deny) || c.Has(policy.Warn) }
-
 // AdmissionScopes returns what the constraints that can change the answer to an
 // admission request want to see, sorted by kind and name.
 func (e *Engine) AdmissionScopes() []Scope {
 	var out []Scope
 	for _, x := range e.registry.current.Load().entries {
-		if !x.canary && actsAt(x.on(policy.PointWebhook)) {
+		if !x.canary && x.on(policy.PointWebhook).ActsOnRequests() {
 			out = append(out, Scope{
 				Kind: x.kind, Name: x.name, UID: x.uid, Generation: x.generation, Match: x.match, Operations: x.operations,
 			})

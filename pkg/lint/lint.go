@@ -20,25 +20,17 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/manifest"
+	"github.com/fusegate/fusegate/pkg/output"
 	"github.com/fusegate/fusegate/pkg/rego"
 	"github.com/fusegate/fusegate/pkg/suite"
 )
 
-// Severity says how bad a finding is.
-type Severity string
-
-// The severities. Both make a run fail.
-const (
-	// Error is what the cluster would refuse.
-	Error Severity = "error"
-	// Warning is what it would take.
-	Warning Severity = "warning"
-)
-
 // Rule is one thing that is looked for. ID is stable.
 type Rule struct {
-	ID       string
-	Severity Severity
+	ID string
+	// Severity is Error for what the cluster would refuse, and Warning for what
+	// it would take. Both make a run fail.
+	Severity output.Level
 	// Text says what it finds and why that matters.
 	Text string
 }
@@ -53,59 +45,49 @@ const (
 // Rules lists all of them.
 func Rules() []Rule {
 	return []Rule{
-		{ruleInvalid, Error, "The cluster would refuse the template: its names, its schema or its Rego."},
-		{rego.RuleStrict, Warning, "OPA's strict mode objects: unused variables and imports, and names that shadow others, are mostly mistakes."},
-		{rego.RuleMessage, Warning, "A violation has no text as its msg. It would be a fault of the constraint."},
-		{rego.RuleInventory, Warning, "The policy goes through every kind in the inventory. Its cost grows with the cluster, request by request."},
-		{rego.RuleDeprecated, Warning, "A builtin is deprecated and no longer there in Rego v1."},
-		{rego.RuleAudit, Warning, "The policy reads what only a request has and names no operations. Audit cannot judge by it, and nobody is told."},
-		{rego.RuleSync, Warning, "The policy reads data.inventory, and no annotation says which kinds it needs there."},
-		{rego.RuleParameter, Warning, "The policy reads a parameter that the schema does not describe. A typing error in a constraint goes unseen."},
-		{ruleInterpreted, Warning, "The Rego cannot be compiled and is interpreted, which costs a hundred times as much."},
-		{ruleNoTests, Warning, "No suite tests the template."},
+		{ruleInvalid, output.Error, "The cluster would refuse the template: its names, its schema or its Rego."},
+		{rego.RuleStrict, output.Warning, "OPA's strict mode objects: unused variables and imports, and names that shadow others, are mostly mistakes."},
+		{rego.RuleMessage, output.Warning, "A violation has no text as its msg. It would be a fault of the constraint."},
+		{rego.RuleInventory, output.Warning, "The policy goes through every kind in the inventory. Its cost grows with the cluster, request by request."},
+		{rego.RuleDeprecated, output.Warning, "A builtin is deprecated and no longer there in Rego v1."},
+		{rego.RuleAudit, output.Warning, "The policy reads what only a request has and names no operations. Audit cannot judge by it, and nobody is told."},
+		{rego.RuleSync, output.Warning, "The policy reads data.inventory, and no annotation says which kinds it needs there."},
+		{rego.RuleParameter, output.Warning, "The policy reads a parameter that the schema does not describe. A typing error in a constraint goes unseen."},
+		{ruleInterpreted, output.Warning, "The Rego cannot be compiled and is interpreted, which costs a hundred times as much."},
+		{ruleNoTests, output.Warning, "No suite tests the template."},
 	}
 }
 
-var severities = func() map[string]Severity {
-	out := map[string]Severity{}
+var byID = func() map[string]Rule {
+	out := map[string]Rule{}
 	for _, r := range Rules() {
-		out[r.ID] = r.Severity
+		out[r.ID] = r
 	}
 	return out
 }()
 
-// Finding is what a rule has found, and where.
-type Finding struct {
-	Rule     string   `json:"rule"`
-	Severity Severity `json:"severity"`
-	// Template is the name of the template.
-	Template string `json:"template"`
-	File     string `json:"file"`
-	Line     int    `json:"line,omitempty"`
-	Message  string `json:"message"`
-	// Fix says what to do; empty if the message does.
-	Fix string `json:"fix,omitempty"`
-}
-
-// Run looks at the templates in files and folders. It returns what it finds, by
-// file and line, and how many templates it looked at; the error is what could not
-// be read. The suites that test a template are looked for in the same files and
+// Run looks at the templates in files and folders, and returns what it finds. The
+// error is what could not be read, which is among the problems too, or the end of
+// ctx. The suites that test a template are looked for in the same files and
 // folders, and in the template's own folder with all below it.
-func Run(ctx context.Context, paths []string) ([]Finding, int, error) {
+func Run(ctx context.Context, paths []string) (output.Lint, error) {
 	objects, err := read(ctx, paths)
 	tested := testedIn(paths, objects)
-	var out []Finding
+	out := output.Lint{Problems: output.Problems(err)}
 	for _, o := range objects {
+		out.Templates = append(out.Templates, output.Object{
+			APIVersion: o.GetAPIVersion(), Kind: o.GetKind(), Name: o.GetName(), File: o.File, Line: o.Line,
+		})
 		l := &linter{Object: o}
 		if err := l.template(ctx, tested); err != nil {
-			return out, len(objects), err
+			return out, err
 		}
-		out = append(out, l.found...)
+		out.Flaws = append(out.Flaws, l.found...)
 	}
-	slices.SortStableFunc(out, func(a, b Finding) int {
+	slices.SortStableFunc(out.Flaws, func(a, b output.Flaw) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
 	})
-	return out, len(objects), err
+	return out, err
 }
 
 // read reads the templates.
@@ -166,12 +148,12 @@ func full(file string) string {
 // linter is one template under examination.
 type linter struct {
 	manifest.Object
-	found []Finding
+	found []output.Flaw
 }
 
 func (l *linter) report(rule string, line int, fix, message string) {
-	l.found = append(l.found, Finding{
-		Rule: rule, Severity: severities[rule], Template: l.GetName(),
+	l.found = append(l.found, output.Flaw{
+		Rule: rule, Severity: byID[rule].Severity, About: byID[rule].Text, Template: l.GetName(),
 		File: l.File, Line: line, Message: message, Fix: fix,
 	})
 }

@@ -1,19 +1,13 @@
 package lint_test
 
 import (
-	"bytes"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/fusegate/fusegate/pkg/lint"
-	"github.com/fusegate/fusegate/pkg/output"
 )
 
 const head = `# A comment.
@@ -100,14 +94,14 @@ func TestRules(t *testing.T) {
 			if tc.suite != "" {
 				write(t, filepath.Join(folder, "suite.yaml"), tc.suite)
 			}
-			found, templates, err := lint.Run(t.Context(), []string{filepath.Join(folder, "template.yaml")})
-			if err != nil || templates != 1 {
-				t.Fatalf("got %d templates and error %v, want one", templates, err)
+			found, err := lint.Run(t.Context(), []string{filepath.Join(folder, "template.yaml")})
+			if err != nil || len(found.Templates) != 1 {
+				t.Fatalf("got %v and error %v, want one template", found.Templates, err)
 			}
-			if len(found) != len(tc.want) {
-				t.Fatalf("%s: got %v, want %q", tc.reason, found, tc.want)
+			if len(found.Flaws) != len(tc.want) {
+				t.Fatalf("%s: got %v, want %q", tc.reason, found.Flaws, tc.want)
 			}
-			for i, f := range found {
+			for i, f := range found.Flaws {
 				if got := fmt.Sprintf("%d %s: %s", f.Line, f.Rule, f.Message); !strings.HasPrefix(got, tc.want[i]) {
 					t.Errorf("%s: got %q, want %q", tc.reason, got, tc.want[i])
 				}
@@ -143,11 +137,11 @@ func write(t *testing.T, file, text string) {
 
 // TestLibrary: the policies that come with Fusegate are as they should be.
 func TestLibrary(t *testing.T) {
-	found, templates, err := lint.Run(t.Context(), []string{"../../templates"})
-	if err != nil || templates < 33 {
-		t.Errorf("got %d templates and error %v", templates, err)
+	found, err := lint.Run(t.Context(), []string{"../../templates"})
+	if err != nil || len(found.Templates) < 33 {
+		t.Errorf("got %d templates and error %v", len(found.Templates), err)
 	}
-	for _, f := range found {
+	for _, f := range found.Flaws {
 		t.Errorf("%s:%d: %s: %s", f.File, f.Line, f.Rule, f.Message)
 	}
 }
@@ -157,39 +151,14 @@ func TestUnread(t *testing.T) {
 	folder := t.TempDir()
 	write(t, filepath.Join(folder, "a.yaml"), "kind: ConstraintTemplate\na: b: c\n")
 	write(t, filepath.Join(folder, "template.yaml"), v0(sound))
-	found, templates, err := lint.Run(t.Context(), []string{folder})
-	if err == nil || !strings.Contains(err.Error(), "a.yaml:2") || templates != 1 || len(found) != 1 {
-		t.Errorf("got %v, %d and error %v, want a.yaml:2 and one finding in one template", found, templates, err)
+	found, err := lint.Run(t.Context(), []string{folder})
+	if err == nil || !strings.Contains(err.Error(), "a.yaml:2") || len(found.Templates) != 1 || len(found.Flaws) != 1 {
+		t.Errorf("got %v and error %v, want a.yaml:2 and one finding in one template", found, err)
 	}
-	if _, _, err := lint.Run(t.Context(), []string{filepath.Join(folder, "absent")}); err == nil {
+	if len(found.Problems) != 1 || found.Problems[0].Line != 2 {
+		t.Errorf("got problems %v, want the one at line 2", found.Problems)
+	}
+	if _, err := lint.Run(t.Context(), []string{filepath.Join(folder, "absent")}); err == nil {
 		t.Error("a folder that is not there: got no error")
-	}
-}
-
-// TestWrite compares the formats with what they should be.
-func TestWrite(t *testing.T) {
-	found := []lint.Finding{
-		{Rule: "invalid", Severity: lint.Error, Template: "a", File: "a,b.yaml", Line: 3, Message: "100% wrong"},
-		{Rule: "no-tests", Severity: lint.Warning, Template: "a", File: "a.yaml", Message: "no suite", Fix: "write one"},
-	}
-	want := map[output.Format]string{
-		output.Table: "SEVERITY   RULE       AT           MESSAGE\n" +
-			"error      invalid    a,b.yaml:3   100% wrong\n" +
-			"warning    no-tests   a.yaml       no suite; write one\n2 findings in 1 template\n",
-		output.GitHub: "::error file=a%2Cb.yaml,line=3,title=invalid::100%25 wrong\n" +
-			"::warning file=a.yaml,title=no-tests::no suite; write one\n",
-	}
-	for _, f := range slices.Sorted(maps.Keys(want)) {
-		var out bytes.Buffer
-		if err := lint.Write(&out, found, 1, f, output.Style{}); err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want[f], out.String()); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", f, diff)
-		}
-	}
-	var out bytes.Buffer
-	if err := lint.Write(&out, nil, 0, output.JSON, output.Style{}); err != nil || !strings.Contains(out.String(), `"findings": []`) {
-		t.Errorf("got %q and error %v, want an empty list", out.String(), err)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	kustomize "sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
+
+	"github.com/fusegate/fusegate/pkg/output"
 )
 
 // kustomizations are the names of files that kustomize reads.
@@ -152,7 +154,7 @@ func (l *localFiles) ReadFile(path string) ([]byte, error) {
 		return text, nil // kustomize says what is wrong
 	}
 	if err := l.checkLocal(filepath.Dir(path), k); err != nil {
-		l.refused = errors.Join(l.refused, Problem{File: path, Err: err})
+		l.refused = errors.Join(l.refused, output.Problem{File: path, Err: err})
 		return nil, err
 	}
 	if filepath.Dir(path) != l.root || slices.Contains(k.BuildMetadata, kustomize.OriginAnnotations) {

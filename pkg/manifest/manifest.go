@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fusegate/fusegate/pkg/output"
 )
 
 // Stdin is the path that stands for standard input, and what it is called in
@@ -43,29 +45,7 @@ type Options struct {
 	// Note is told of what was left out, or taken as it is, and is no error: a
 	// document in a folder that is no Kubernetes object, a name given twice. Nil
 	// leaves it untold.
-	Note func(Problem)
-}
-
-// Problem is what is wrong at a place in a file. It is an error.
-type Problem struct {
-	File string
-	// Line counts from 1; 0 is the file as a whole.
-	Line int
-	Err  error
-}
-
-// Error starts with the place, as compilers have it.
-func (p Problem) Error() string { return Place(p.File, p.Line) + ": " + p.Err.Error() }
-
-// Unwrap returns the error without its place.
-func (p Problem) Unwrap() error { return p.Err }
-
-// Place writes a file and a line as editors and terminals understand them.
-func Place(file string, line int) string {
-	if line == 0 {
-		return file
-	}
-	return fmt.Sprintf("%s:%d", file, line)
+	Note func(output.Problem)
 }
 
 // ErrDuplicate is wrapped by the notes on a name that is given twice.
@@ -108,12 +88,12 @@ func (r *reader) object(o Object) bool {
 }
 
 func (r *reader) problem(file string, line int, err error) bool {
-	return r.yield(Object{}, Problem{file, line, err})
+	return r.yield(Object{}, output.Problem{File: file, Line: line, Err: err})
 }
 
 func (r *reader) note(file string, line int, format string, args ...any) {
 	if r.Note != nil {
-		r.Note(Problem{file, line, fmt.Errorf(format, args...)})
+		r.Note(output.Problem{File: file, Line: line, Err: fmt.Errorf(format, args...)})
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fusegate/fusegate/pkg/manifest"
+	"github.com/fusegate/fusegate/pkg/output"
 )
 
 const (
@@ -46,7 +47,7 @@ func folder(t *testing.T, files map[string]string) string {
 func transcript(t *testing.T, dir string, o manifest.Options) []string {
 	t.Helper()
 	var out []string
-	o.Note = func(p manifest.Problem) { out = append(out, "note: "+p.Error()) }
+	o.Note = func(p output.Problem) { out = append(out, "note: "+p.Error()) }
 	for object, err := range manifest.Read(t.Context(), o) {
 		if err != nil {
 			out = append(out, "error: "+err.Error())

@@ -7,6 +7,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fusegate/fusegate/pkg/output"
 )
 
 // Object is an object and where it was written.
@@ -22,7 +24,7 @@ type Object struct {
 }
 
 // Place is the file and the line.
-func (o Object) Place() string { return Place(o.File, o.Line) }
+func (o Object) Place() string { return output.Place(o.File, o.Line) }
 
 // FieldLine is the line of a field; elements of lists are given by their number.
 // A field that is not there has the line of the nearest one around it.

@@ -1,7 +1,6 @@
 package output
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -14,49 +13,25 @@ var (
 	commandProperty = strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
 )
 
-// github writes workflow commands, which show at the lines of a pull request.
-func (r Report) github(w io.Writer) error {
-	for _, f := range r.Findings {
-		message := f.Object.String() + ": " + f.Message
-		if f.Fault {
-			message = f.Object.String() + " could not be judged: " + f.Message
+// commands are what GitHub calls the levels.
+var commands = map[Level]string{Error: "error", Warning: "warning", Note: "notice"}
+
+// writeGitHub writes workflow commands, which show at the lines of a pull
+// request.
+func writeGitHub(w io.Writer, r Result) error {
+	for e := range r.entries() {
+		var properties []string
+		if e.at.File != "" {
+			properties = append(properties, "file="+commandProperty.Replace(e.at.File))
 		}
-		if err := command(w, f.level(), f.Object.File, f.Object.Line, f.Constraint.String(), message); err != nil {
-			return err
+		if e.at.Line > 0 {
+			properties = append(properties, fmt.Sprintf("line=%d", e.at.Line))
 		}
-	}
-	for _, p := range r.Problems {
-		if err := command(w, "error", p.File, p.Line, "fusegate", p.Message); err != nil {
+		properties = append(properties, "title="+commandProperty.Replace(e.title()))
+		_, err := fmt.Fprintf(w, "::%s %s::%s\n", commands[e.level], strings.Join(properties, ","), commandText.Replace(e.text(true)))
+		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// level is what GitHub calls an action.
-func (f Finding) level() string {
-	levels := map[string]string{"warn": "warning", "dryrun": "notice"}
-	if f.Fault {
-		return "error"
-	}
-	return cmp.Or(levels[f.Action], "error")
-}
-
-func command(w io.Writer, level, file string, line int, title, message string) error {
-	var properties []string
-	if file != "" {
-		properties = append(properties, "file="+commandProperty.Replace(file))
-	}
-	if line > 0 {
-		properties = append(properties, fmt.Sprintf("line=%d", line))
-	}
-	properties = append(properties, "title="+commandProperty.Replace(title))
-	_, err := fmt.Fprintf(w, "::%s %s::%s\n", level, strings.Join(properties, ","), commandText.Replace(message))
-	return err
-}
-
-// Annotate writes a workflow command of a level: error, warning or notice. Line 0
-// is the file as a whole.
-func Annotate(w io.Writer, level, file string, line int, title, message string) error {
-	return command(w, level, file, line, title, message)
 }

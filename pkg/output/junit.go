@@ -1,116 +1,174 @@
 package output
 
 import (
-	"cmp"
 	"encoding/xml"
+	"fmt"
 	"io"
-	"strings"
+	"iter"
+	"strconv"
+	"time"
 )
 
-// The elements of JUnit's XML that continuous integration reads; there is no
-// standard, and this is what all understand.
-type (
-	junitSuites struct {
-		XMLName  xml.Name     `xml:"testsuites"`
-		Tests    int          `xml:"tests,attr"`
-		Failures int          `xml:"failures,attr"`
-		Errors   int          `xml:"errors,attr"`
-		Suites   []junitSuite `xml:"testsuite"`
-	}
-	junitSuite struct {
-		Name     string      `xml:"name,attr"`
-		Tests    int         `xml:"tests,attr"`
-		Failures int         `xml:"failures,attr"`
-		Errors   int         `xml:"errors,attr"`
-		Skipped  int         `xml:"skipped,attr"`
-		Time     string      `xml:"time,attr"`
-		Cases    []junitCase `xml:"testcase"`
-	}
-	junitCase struct {
-		Name      string      `xml:"name,attr"`
-		Classname string      `xml:"classname,attr"`
-		File      string      `xml:"file,attr,omitempty"`
-		Line      int         `xml:"line,attr,omitempty"`
-		Time      string      `xml:"time,attr"`
-		Errors    *junitFault `xml:"error"`
-		Failures  *junitFault `xml:"failure"`
-		Out       string      `xml:"system-out,omitempty"`
-	}
-	junitFault struct {
-		Message string `xml:"message,attr"`
-		Type    string `xml:"type,attr"`
-		Text    string `xml:",chardata"`
-	}
-)
+// junitSuite is a test suite of JUnit's XML. There is no standard; this is what
+// all that read it understand.
+type junitSuite struct {
+	name, file string
+	cases      iter.Seq[junitCase]
+}
 
-// junit writes a test case for each object, which fails if a constraint denies
-// it; warnings are its output. What could not be run is a case in error.
-func (r Report) junit(w io.Writer) error {
-	suite := junitSuite{Name: "fusegate test", Time: "0"}
-	byObject := map[Object][]Finding{}
-	for _, f := range r.Findings {
-		byObject[f.Object] = append(byObject[f.Object], f)
+// junitCase is a test case. It is skipped, fails, is in error, or passes.
+type junitCase struct {
+	Name    string       `xml:"name,attr"`
+	Class   string       `xml:"classname,attr"`
+	File    string       `xml:"file,attr,omitempty"`
+	Line    int          `xml:"line,attr,omitempty"`
+	Time    string       `xml:"time,attr"`
+	Skipped *struct{}    `xml:"skipped"`
+	Failure *junitReason `xml:"failure"`
+	Error   *junitReason `xml:"error"`
+	Out     string       `xml:"system-out,omitempty"`
+	elapsed time.Duration
+}
+
+type junitReason struct {
+	Message string `xml:"message,attr"`
+	Type    string `xml:"type,attr,omitempty"`
+	Text    string `xml:",chardata"`
+}
+
+// junitCounts sum cases up.
+type junitCounts struct {
+	tests, failures, errors, skipped int
+	elapsed                          time.Duration
+}
+
+func (n *junitCounts) add(c junitCase) {
+	n.tests++
+	n.elapsed += c.elapsed
+	switch {
+	case c.Skipped != nil:
+		n.skipped++
+	case c.Error != nil:
+		n.errors++
+	case c.Failure != nil:
+		n.failures++
 	}
-	for _, o := range r.Objects {
-		suite.add(caseOf(o, byObject[o]))
+}
+
+func (s junitSuite) counts() (n junitCounts) {
+	for c := range s.cases {
+		n.add(c)
 	}
-	for _, p := range r.Problems {
-		suite.add(junitCase{
-			Name: cmp.Or(place(p.File, p.Line), "fusegate"), Classname: "problems", File: p.File, Line: p.Line, Time: "0",
-			Errors: &junitFault{Message: p.Message, Type: "problem", Text: place(p.File, p.Line) + ": " + p.Message},
-		})
+	return n
+}
+
+// one is a sequence of a single suite.
+func one(s junitSuite) iter.Seq[junitSuite] {
+	return func(yield func(junitSuite) bool) { yield(s) }
+}
+
+// junitProblems are cases in error of what could not be run.
+func junitProblems(problems []Problem) iter.Seq[junitCase] {
+	return func(yield func(junitCase) bool) {
+		for _, p := range problems {
+			at := Place(p.File, p.Line)
+			c := junitCase{
+				Name: at, Class: "problems", File: p.File, Line: p.Line,
+				Error: &junitReason{Message: p.Message(), Type: "problem", Text: at + ": " + p.Message()},
+			}
+			if at == "" {
+				c.Name = "fusegate"
+			}
+			if !yield(c) {
+				return
+			}
+		}
 	}
-	out := junitSuites{Tests: suite.Tests, Failures: suite.Failures, Errors: suite.Errors, Suites: []junitSuite{suite}}
+}
+
+// writeJUnit goes through the cases three times, since counts come before what
+// they count.
+func writeJUnit(w io.Writer, r Result) error {
 	if _, err := io.WriteString(w, xml.Header); err != nil {
 		return err
 	}
-	e := xml.NewEncoder(w)
-	e.Indent("", "  ")
-	if err := e.Encode(out); err != nil {
+	j := junitWriter{Encoder: xml.NewEncoder(w), timed: r.about().timed}
+	j.Indent("", "  ")
+	if err := j.root(r); err != nil {
+		return err
+	}
+	if err := j.Close(); err != nil {
 		return err
 	}
 	_, err := io.WriteString(w, "\n")
 	return err
 }
 
-func (s *junitSuite) add(c junitCase) {
-	s.Cases = append(s.Cases, c)
-	s.Tests++
-	switch {
-	case c.Errors != nil:
-		s.Errors++
-	case c.Failures != nil:
-		s.Failures++
-	}
+type junitWriter struct {
+	*xml.Encoder
+	timed bool
 }
 
-func caseOf(o Object, findings []Finding) junitCase {
-	c := junitCase{Name: o.String(), Classname: cmp.Or(o.File, o.APIVersion), File: o.File, Line: o.Line, Time: "0"}
-	var faults, denials, others []string
-	for _, f := range findings {
-		line := "[" + f.Constraint.String() + "] " + f.Message
-		switch {
-		case f.Fault:
-			faults = append(faults, line)
-		case f.Action == "deny":
-			denials = append(denials, line)
-		default:
-			others = append(others, f.Action+": "+line)
+func (j junitWriter) root(r Result) error {
+	var all junitCounts
+	for s := range r.suites() {
+		for c := range s.cases {
+			all.add(c)
 		}
 	}
-	c.Errors = junitFaultOf("fault", o, faults)
-	if c.Errors == nil {
-		c.Failures = junitFaultOf("deny", o, denials)
-	} else {
-		others = append(denials, others...) // a case either fails or is in error
+	attributes := []string{"tests", strconv.Itoa(all.tests), "failures", strconv.Itoa(all.failures), "errors", strconv.Itoa(all.errors)}
+	if j.timed {
+		attributes = append(attributes, "skipped", strconv.Itoa(all.skipped), "time", j.time(all.elapsed))
 	}
-	c.Out = strings.Join(others, "\n")
-	return c
+	return j.element("testsuites", attributes, func() error {
+		for s := range r.suites() {
+			if err := j.suite(s); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
-func junitFaultOf(kind string, o Object, lines []string) *junitFault {
-	if len(lines) == 0 {
-		return nil
+func (j junitWriter) suite(s junitSuite) error {
+	n := s.counts()
+	attributes := []string{"name", s.name}
+	if s.file != "" {
+		attributes = append(attributes, "file", s.file)
 	}
-	return &junitFault{Message: lines[0], Type: kind, Text: place(o.File, o.Line) + "\n" + strings.Join(lines, "\n")}
+	attributes = append(attributes, "tests", strconv.Itoa(n.tests), "failures", strconv.Itoa(n.failures),
+		"errors", strconv.Itoa(n.errors), "skipped", strconv.Itoa(n.skipped), "time", j.time(n.elapsed))
+	return j.element("testsuite", attributes, func() error {
+		for c := range s.cases {
+			c.Time = j.time(c.elapsed)
+			if err := j.EncodeElement(c, start("testcase")); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// element writes one with attributes, given as names and values in turn.
+func (j junitWriter) element(name string, attributes []string, content func() error) error {
+	e := start(name)
+	for i := 0; i < len(attributes); i += 2 {
+		e.Attr = append(e.Attr, xml.Attr{Name: xml.Name{Local: attributes[i]}, Value: attributes[i+1]})
+	}
+	if err := j.EncodeToken(e); err != nil {
+		return err
+	}
+	if err := content(); err != nil {
+		return err
+	}
+	return j.EncodeToken(e.End())
+}
+
+func start(name string) xml.StartElement { return xml.StartElement{Name: xml.Name{Local: name}} }
+
+func (j junitWriter) time(d time.Duration) string {
+	if !j.timed {
+		return "0"
+	}
+	return fmt.Sprintf("%.3f", d.Seconds())
 }

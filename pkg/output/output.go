@@ -1,12 +1,18 @@
-// Package output writes what the offline commands have found in the formats that
-// people and other programs read: tables, JSON, YAML, JUnit, SARIF and the
-// workflow commands of GitHub. It holds values only and decides nothing.
+// Package output writes what commands have found in the formats that people and
+// other programs read: tables and text, JSON, YAML, JUnit, SARIF and the workflow
+// commands of GitHub. It holds values only and decides nothing.
+//
+// What a command has found is a Result: Report, Audit, Verification or Lint. A
+// Result says what there is to tell, and one writer for each format tells it; a
+// new format is a constant here and a writer beside the others.
 package output
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -18,6 +24,7 @@ type Format string
 const (
 	Table  Format = "table"
 	Wide   Format = "wide"
+	Text   Format = "text"
 	JSON   Format = "json"
 	YAML   Format = "yaml"
 	JUnit  Format = "junit"
@@ -25,8 +32,14 @@ const (
 	GitHub Format = "github"
 )
 
-// Formats are all of them.
-func Formats() []Format { return []Format{Table, Wide, JSON, YAML, JUnit, SARIF, GitHub} }
+// forPrograms are the formats that every Result can be written in.
+var forPrograms = []Format{JSON, YAML, JUnit, SARIF, GitHub}
+
+// Formats are those of findings, the default first.
+func Formats() []Format { return append([]Format{Table, Wide}, forPrograms...) }
+
+// SuiteFormats are those of suites that were run, the default first.
+func SuiteFormats() []Format { return append([]Format{Text}, forPrograms...) }
 
 // ParseFormat returns the format of that name among those given. Empty is the
 // first of them.
@@ -44,107 +57,27 @@ func ParseFormat(name string, among []Format) (Format, error) {
 	return "", fmt.Errorf("%q is no format of this command: use one of %s", name, strings.Join(names, ", "))
 }
 
-// Object is one that was judged.
-type Object struct {
-	APIVersion string `json:"apiVersion"`
-	Kind       string `json:"kind"`
-	Namespace  string `json:"namespace,omitempty"`
-	Name       string `json:"name"`
-	// File is where it was written, and Line the line that it starts at; empty
-	// and 0 if that is not known.
-	File string `json:"file,omitempty"`
-	Line int    `json:"line,omitempty"`
+// Result is what a command has found. Everything that may be long is a sequence,
+// which a writer may go through more than once, so that nothing is held twice.
+type Result interface {
+	// people writes it for people.
+	people(w io.Writer, wide bool, s Style) error
+	// document is what JSON and YAML say.
+	document() object
+	// entries are what was found, and what could not be found out.
+	entries() iter.Seq[entry]
+	// suites are the test suites that JUnit knows.
+	suites() iter.Seq[junitSuite]
+	// about is what was run.
+	about() about
 }
 
-// String is the object's kind, namespace and name.
-func (o Object) String() string {
-	if o.Namespace == "" {
-		return o.Kind + " " + o.Name
-	}
-	return o.Kind + " " + o.Namespace + "/" + o.Name
-}
-
-// Constraint is one that was judged by.
-type Constraint struct {
-	Kind string `json:"kind"`
-	Name string `json:"name"`
-}
-
-// String is the constraint's kind and name.
-func (c Constraint) String() string { return c.Kind + "/" + c.Name }
-
-// Finding is a violation, or a verdict that could not be had.
-type Finding struct {
-	Object     Object     `json:"object"`
-	Constraint Constraint `json:"constraint"`
-	// Action is the strictest that the constraint asks for: deny, warn, dryrun.
-	Action  string `json:"action"`
-	Message string `json:"message"`
-	// Details are the policy's, decoded JSON; absent for a fault.
-	Details any `json:"details,omitempty"`
-	// Fault tells that the object could not be judged; Message says why.
-	Fault bool `json:"-"`
-}
-
-// Problem is something that could not be run.
-type Problem struct {
-	File    string `json:"file,omitempty"`
-	Line    int    `json:"line,omitempty"`
-	Message string `json:"message"`
-}
-
-// String is the problem with its place before it.
-func (p Problem) String() string {
-	if p.File == "" {
-		return p.Message
-	}
-	return place(p.File, p.Line) + ": " + p.Message
-}
-
-// Report is what a run has found.
-type Report struct {
-	// Version is that of Fusegate.
-	Version string
-	// Objects are those that were judged, in order.
-	Objects []Object
-	// Constraints is how many they were judged by.
-	Constraints int
-	// Findings are in the order of Objects; those of one object follow each
-	// other.
-	Findings []Finding
-	Problems []Problem
-}
-
-// Violations are the findings that are none of a fault.
-func (r Report) Violations() []Finding { return r.filter(false) }
-
-// Faults are the verdicts that could not be had.
-func (r Report) Faults() []Finding { return r.filter(true) }
-
-func (r Report) filter(fault bool) []Finding {
-	out := []Finding{}
-	for _, f := range r.Findings {
-		if f.Fault == fault {
-			out = append(out, f)
-		}
-	}
-	return out
-}
-
-// DenyOnly is the report without the violations of constraints that do not deny.
-func (r Report) DenyOnly() Report {
-	r.Findings = slices.DeleteFunc(slices.Clone(r.Findings), func(f Finding) bool { return !f.Fault && f.Action != "deny" })
-	return r
-}
-
-// Denied tells whether a constraint that denies was violated.
-func (r Report) Denied() bool {
-	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return !f.Fault && f.Action == "deny" })
-}
-
-// Complete tells whether all could be run.
-func (r Report) Complete() bool {
-	return len(r.Problems) == 0 && !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Fault })
+// about is what was run, and whether all of it could be.
+type about struct {
+	version  string
+	complete bool
+	// timed tells that it is known how long each part took.
+	timed bool
 }
 
 // Style is how a terminal is written to.
@@ -155,25 +88,29 @@ type Style struct {
 
 var errFormat = errors.New("unknown format")
 
-// Write writes the report.
-func (r Report) Write(w io.Writer, f Format, s Style) error {
-	var err error
-	switch f {
-	case Table, Wide:
-		err = r.table(w, f == Wide, s)
-	case JSON, YAML:
-		err = r.document(w, f)
-	case JUnit:
-		err = r.junit(w)
-	case SARIF:
-		err = r.sarif(w)
-	case GitHub:
-		err = r.github(w)
-	default:
-		err = errFormat
-	}
-	if err != nil {
+// Write writes a result.
+func Write(w io.Writer, r Result, f Format, s Style) error {
+	b := bufio.NewWriter(w)
+	if err := errors.Join(write(b, r, f, s), b.Flush()); err != nil {
 		return fmt.Errorf("writing %s: %w", f, err)
 	}
 	return nil
+}
+
+func write(w io.Writer, r Result, f Format, s Style) error {
+	switch f {
+	case Table, Wide, Text:
+		return r.people(w, f == Wide, s)
+	case JSON:
+		return writeJSON(w, r.document())
+	case YAML:
+		return writeYAML(w, r.document())
+	case JUnit:
+		return writeJUnit(w, r)
+	case SARIF:
+		return writeSARIF(w, r)
+	case GitHub:
+		return writeGitHub(w, r)
+	}
+	return errFormat
 }

@@ -3,7 +3,10 @@ package output_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"iter"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/pkg/output"
+	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 var (
@@ -29,23 +33,25 @@ func report() output.Report {
 	return output.Report{
 		Version: "v1.2.3", Objects: []output.Object{ns, pod, gen}, Constraints: 3,
 		Findings: []output.Finding{
-			{Object: pod, Constraint: owner, Action: "deny", Message: nasty, Details: map[string]any{"missing": []any{"owner"}}},
-			{Object: pod, Constraint: output.Constraint{Kind: "Replicas", Name: "few"}, Action: "warn", Message: "too many"},
-			{Object: gen, Constraint: owner, Action: "deny", Message: "Input: it failed", Fault: true},
-			{Object: gen, Constraint: output.Constraint{Kind: "Replicas", Name: "trial"}, Action: "dryrun", Message: "many"},
+			{Object: pod, Constraint: owner, Action: policy.Deny, Message: nasty, Details: map[string]any{"missing": []any{"owner"}}},
+			{Object: pod, Constraint: output.Constraint{Kind: "Replicas", Name: "few"}, Action: policy.Warn, Message: "too many"},
+			{Object: gen, Constraint: owner, Action: policy.Deny, Message: "Input: it failed", Fault: true},
+			{Object: gen, Constraint: output.Constraint{Kind: "Replicas", Name: "trial"}, Action: policy.DryRun, Message: "many"},
 		},
-		Problems: []output.Problem{{File: "x.yaml", Line: 3, Message: "reading YAML: broken"}, {Message: "no place"}},
+		Problems: []output.Problem{{File: "x.yaml", Line: 3, Err: errors.New("reading YAML: broken")}, {Err: errors.New("no place")}},
 	}
 }
 
-func write(t *testing.T, r output.Report, f output.Format, s output.Style) string {
+func write(t *testing.T, r output.Result, f output.Format, s output.Style) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := r.Write(&b, f, s); err != nil {
+	if err := output.Write(&b, r, f, s); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
 }
+
+func length[T any](s iter.Seq[T]) int { return len(slices.Collect(s)) }
 
 func TestTable(t *testing.T) {
 	cases := map[string]struct {
@@ -105,7 +111,7 @@ func TestEncoded(t *testing.T) {
 			if diff := cmp.Diff(fromJSON, fromYAML); diff != "" {
 				t.Errorf("(-json +yaml)\n%s", diff)
 			}
-			for list, want := range map[string]int{"violations": len(r.Violations()), "faults": len(r.Faults()), "problems": len(r.Problems)} {
+			for list, want := range map[string]int{"violations": length(r.Violations()), "faults": length(r.Faults()), "problems": len(r.Problems)} {
 				if got, ok := fromJSON[list].([]any); !ok || len(got) != want {
 					t.Errorf("%s: got %v, want %d", list, fromJSON[list], want)
 				}
@@ -201,7 +207,7 @@ func TestGitHub(t *testing.T) {
 	unescape := strings.NewReplacer("%0D", "\r", "%0A", "\n", "%3A", ":", "%2C", ",", "%25", "%")
 	var got []string
 	r := report()
-	r.Problems = append(r.Problems, output.Problem{File: "c:x.yaml", Message: "a drive"})
+	r.Problems = append(r.Problems, output.Problem{File: "c:x.yaml", Err: errors.New("a drive")})
 	for line := range strings.Lines(write(t, r, output.GitHub, output.Style{})) {
 		m := workflowCommand.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
 		if m == nil {
@@ -228,15 +234,15 @@ func TestGitHub(t *testing.T) {
 }
 
 func TestVerdict(t *testing.T) {
-	fault := output.Finding{Action: "deny", Fault: true}
+	fault := output.Finding{Action: policy.Deny, Fault: true}
 	cases := map[string]struct {
 		reason           string
 		report           output.Report
 		denied, complete bool
 	}{
 		"Clean":   {"Nothing was found.", output.Report{}, false, true},
-		"Warned":  {"A warning denies nothing.", output.Report{Findings: []output.Finding{{Action: "warn"}}}, false, true},
-		"Denied":  {"A denial does.", output.Report{Findings: []output.Finding{{Action: "warn"}, {Action: "deny"}}}, true, true},
+		"Warned":  {"A warning denies nothing.", output.Report{Findings: []output.Finding{{Action: policy.Warn}}}, false, true},
+		"Denied":  {"A denial does.", output.Report{Findings: []output.Finding{{Action: policy.Warn}, {Action: policy.Deny}}}, true, true},
 		"Fault":   {"A verdict that is missing is neither clean nor a denial.", output.Report{Findings: []output.Finding{fault}}, false, false},
 		"Problem": {"What could not be read might have been worse.", output.Report{Problems: []output.Problem{{}}}, false, false},
 	}

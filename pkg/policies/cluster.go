@@ -16,6 +16,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/manifest"
+	"github.com/fusegate/fusegate/pkg/output"
 )
 
 // Cluster is the place of what was read from a cluster.
@@ -98,7 +99,7 @@ func (s *Set) lacks(kind string) bool {
 }
 
 func (s *Set) clusterProblem(err error) {
-	s.problems = append(s.problems, manifest.Problem{File: Cluster, Err: err})
+	s.problems = append(s.problems, output.Problem{File: Cluster, Err: err})
 }
 
 // list reads all objects of a resource, and those it could read if it fails.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/manifest"
+	"github.com/fusegate/fusegate/pkg/output"
 )
 
 var errBrokenTemplate = errors.New("it is not judged by")
@@ -27,9 +28,9 @@ type Set struct {
 	templates   map[string]*held // by name
 	constraints map[string]*held // by kind and name
 	// Note is told of what is odd and no error. Nil leaves it untold.
-	Note func(manifest.Problem)
+	Note func(output.Problem)
 
-	problems []manifest.Problem
+	problems []output.Problem
 	added    int
 }
 
@@ -117,7 +118,7 @@ func (s *Set) Keep(named []string) error {
 
 // Load gives the engine what was added: templates, then constraints. It returns
 // how many constraints the engine judges by, and what is wrong with the rest.
-func (s *Set) Load(ctx context.Context, e *engine.Engine) (int, []manifest.Problem) {
+func (s *Set) Load(ctx context.Context, e *engine.Engine) (int, []output.Problem) {
 	for _, key := range slices.Sorted(maps.Keys(s.templates)) {
 		s.loadTemplate(ctx, e, s.templates[key])
 	}
@@ -126,7 +127,7 @@ func (s *Set) Load(ctx context.Context, e *engine.Engine) (int, []manifest.Probl
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.templates)) {
 		if t := s.templates[key]; !t.used && !t.broken && s.Note != nil {
-			s.Note(manifest.Problem{File: t.File, Line: t.Line, Err: fmt.Errorf("%s has no constraint, so that it judges nothing", manifest.Name(t.Unstructured))})
+			s.Note(output.Problem{File: t.File, Line: t.Line, Err: fmt.Errorf("%s has no constraint, so that it judges nothing", manifest.Name(t.Unstructured))})
 		}
 	}
 	return s.added, s.problems
@@ -220,11 +221,11 @@ func (s *Set) problem(o manifest.Object, line int, err error) {
 	if line == 0 {
 		line = o.Line
 	}
-	s.problems = append(s.problems, manifest.Problem{File: o.File, Line: line, Err: err})
+	s.problems = append(s.problems, output.Problem{File: o.File, Line: line, Err: err})
 }
 
 // Problem records what is wrong with a file of policies as such.
-func (s *Set) Problem(p manifest.Problem) { s.problems = append(s.problems, p) }
+func (s *Set) Problem(p output.Problem) { s.problems = append(s.problems, p) }
 
 // Constraints are those that were judged by, once loaded, by kind and name.
 func (s *Set) Constraints() []manifest.Object {

@@ -6,19 +6,6 @@ import (
 	"slices"
 )
 
-// Action is what a constraint asks to be done about a violation. Constraints
-// may carry values that Fusegate does not know; those have no effect on
-// admission, as in Gatekeeper.
-type Action string
-
-// The actions of a constraint's spec.enforcementAction.
-const (
-	Deny   Action = "deny"
-	Warn   Action = "warn"
-	DryRun Action = "dryrun"
-	Scoped Action = "scoped"
-)
-
 // Constraint identifies a constraint and what it asks for at the enforcement
 // point of a review.
 type Constraint struct {
@@ -34,14 +21,6 @@ type Constraint struct {
 
 // String is the constraint's kind and name, as in K8sRequiredLabels/owner.
 func (c Constraint) String() string { return c.Kind + "/" + c.Name }
-
-// Has tells whether the constraint asks for action a at this point.
-func (c Constraint) Has(a Action) bool {
-	if c.Action == Scoped {
-		return slices.Contains(c.ScopedActions, a)
-	}
-	return c.Action == a
-}
 
 // OnFault is the value of the annotation fusegate.dev/on-fault.
 type OnFault string

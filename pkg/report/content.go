@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/fusegate/fusegate/pkg/audit"
-	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 const (
@@ -71,7 +70,7 @@ func resultOf(f audit.Finding, d Description) map[string]any {
 	out := map[string]any{
 		"source": source, "policy": f.Constraint.String(), "rule": f.Constraint.Kind,
 		"result": "fail", "scored": true, "message": f.Message,
-		"properties": map[string]any{"enforcementAction": actionOf(f.Constraint)},
+		"properties": map[string]any{"enforcementAction": f.Constraint.ActionNames()},
 	}
 	if f.Fault {
 		out["result"], out["scored"] = "error", false
@@ -87,19 +86,6 @@ func resultOf(f audit.Finding, d Description) map[string]any {
 
 // severities are those that the APIs know.
 var severities = map[string]bool{"critical": true, "high": true, "medium": true, "low": true, "info": true}
-
-// actionOf is the constraint's action; of a scoped one, those it asks for at
-// audit.
-func actionOf(c policy.Constraint) string {
-	if c.Action != policy.Scoped {
-		return string(c.Action)
-	}
-	out := make([]string, len(c.ScopedActions))
-	for i, a := range c.ScopedActions {
-		out[i] = string(a)
-	}
-	return strings.Join(out, ",")
-}
 
 // build makes the report on an object. The results have no times.
 func (a api) build(o *audit.Object, results []map[string]any) *unstructured.Unstructured {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/fusegate/fusegate/pkg/lint"
+	"github.com/fusegate/fusegate/pkg/output"
 	"github.com/fusegate/fusegate/pkg/scaffold"
 	"github.com/fusegate/fusegate/pkg/suite"
 )
@@ -27,19 +28,19 @@ func TestWrite(t *testing.T) {
 	}
 	var out strings.Builder
 	r, cases := suite.Runner{}, 0
-	err = r.Run(t.Context(), suites, func(s *suite.Result) {
+	err = r.Run(t.Context(), suites, func(s *output.Suite) {
 		cases += len(s.Tests[0].Cases)
-		if s.Outcome() != suite.Passed {
-			p := suite.Printer{Out: &out}
+		if s.Outcome() != output.Passed {
+			p := output.Printer{Out: &out}
 			t.Errorf("the suite does not pass: %v\n%s", p.Suite(s), out.String())
 		}
 	})
 	if err != nil || cases != 2 {
 		t.Errorf("got %d cases and error %v, want 2", cases, err)
 	}
-	found, templates, err := lint.Run(t.Context(), []string{folder})
-	if err != nil || templates != 1 || len(found) > 0 {
-		t.Errorf("lint: got %v, %d, %v, want nothing in one template", found, templates, err)
+	found, err := lint.Run(t.Context(), []string{folder})
+	if err != nil || len(found.Templates) != 1 || len(found.Flaws) > 0 {
+		t.Errorf("lint: got %v and error %v, want nothing in one template", found, err)
 	}
 	if err := os.WriteFile(files[0], []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)

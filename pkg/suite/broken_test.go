@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/fusegate/fusegate/pkg/output"
 	"github.com/fusegate/fusegate/pkg/suite"
 )
 
@@ -99,8 +100,8 @@ func TestBroken(t *testing.T) {
 				files[name] = &fstest.MapFile{Data: []byte(text)}
 			}
 			said, outcome := verify(t, files, ".")
-			if outcome != suite.Broken || !strings.Contains(said, tc.want) {
-				t.Errorf("%s: got outcome %v and\n%s\nwant outcome %v and %q", tc.reason, outcome, said, suite.Broken, tc.want)
+			if outcome != output.Broken || !strings.Contains(said, tc.want) {
+				t.Errorf("%s: got outcome %v and\n%s\nwant outcome %v and %q", tc.reason, outcome, said, output.Broken, tc.want)
 			}
 		})
 	}
@@ -113,17 +114,17 @@ func before(text, part string) string {
 }
 
 // verify is what is said of a target and what it comes to.
-func verify(t *testing.T, files fstest.MapFS, target string) (string, suite.Outcome) {
+func verify(t *testing.T, files fstest.MapFS, target string) (string, output.Outcome) {
 	t.Helper()
 	suites, err := suite.Find(files, target)
 	if err != nil {
-		return err.Error(), suite.Broken
+		return err.Error(), output.Broken
 	}
 	var out bytes.Buffer
-	p := &suite.Printer{Out: &out}
-	worst := suite.Passed
+	p := &output.Printer{Out: &out}
+	worst := output.Passed
 	r := suite.Runner{Files: files}
-	if err := r.Run(t.Context(), suites, func(s *suite.Result) {
+	if err := r.Run(t.Context(), suites, func(s *output.Suite) {
 		worst = max(worst, s.Outcome())
 		if err := p.Suite(s); err != nil {
 			t.Error(err)
@@ -210,7 +211,7 @@ func FuzzFind(f *testing.F) {
 		files := fstest.MapFS{"suite.yaml": {Data: []byte(text)}}
 		suites, _ := suite.Find(files, "suite.yaml")
 		r := suite.Runner{Files: files}
-		if err := r.Run(t.Context(), suites, func(*suite.Result) {}); err != nil {
+		if err := r.Run(t.Context(), suites, func(*output.Suite) {}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/json"
 	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/fusegate/fusegate/pkg/output"
 )
 
 // document is one YAML document of a file.
@@ -107,7 +109,7 @@ var lineInError = regexp.MustCompile(`(?:yaml: )?(?:unmarshal errors:\s*)?line (
 // problem places an error of a YAML parser, which counts lines from the start
 // of the document, in the file.
 func (d document) problem(err error) error {
-	p := &Problem{File: d.file, Line: d.line + 1, Broken: true}
+	p := output.Problem{File: d.file, Line: d.line + 1}
 	text := strings.TrimPrefix(err.Error(), "error converting YAML to JSON: ")
 	if m := lineInError.FindStringSubmatch(text); m != nil {
 		n, _ := strconv.Atoi(m[1])
@@ -122,11 +124,11 @@ func (d document) problem(err error) error {
 func read(files fs.FS, file string) ([]document, error) {
 	content, err := fs.ReadFile(files, file)
 	if err != nil {
-		return nil, &Problem{File: file, Broken: true, Err: reason(err)}
+		return nil, output.Problem{File: file, Err: reason(err)}
 	}
 	docs, err := split(file, content)
 	if err == nil && len(docs) == 0 {
-		err = &Problem{File: file, Broken: true, Err: errors.New("there is no object in it")}
+		err = output.Problem{File: file, Err: errors.New("there is no object in it")}
 	}
 	return docs, err
 }

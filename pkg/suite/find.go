@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/fusegate/fusegate/pkg/output"
 )
 
 // ErrNoSuite is what a target without any suite comes to.
@@ -40,7 +42,7 @@ func Find(files fs.FS, target string) ([]*Suite, error) {
 	if err := errors.Join(errs...); err != nil || len(out) > 0 {
 		return out, err
 	}
-	return nil, &Problem{File: target, Broken: true, Err: ErrNoSuite}
+	return nil, output.Problem{File: target, Err: ErrNoSuite}
 }
 
 // candidates are the files of a target that may hold a suite, sorted.
@@ -55,11 +57,11 @@ func candidates(files fs.FS, target string) ([]string, error) {
 	}
 	info, err := fs.Stat(files, folder)
 	if err != nil {
-		return nil, &Problem{File: target, Broken: true, Err: reason(err)}
+		return nil, output.Problem{File: target, Err: reason(err)}
 	}
 	switch {
 	case !info.IsDir() && recursive:
-		return nil, &Problem{File: folder, Broken: true, Err: errors.New("not a folder: leave out /... to name a file")}
+		return nil, output.Problem{File: folder, Err: errors.New("not a folder: leave out /... to name a file")}
 	case !info.IsDir():
 		return one(target)
 	case recursive:
@@ -70,7 +72,7 @@ func candidates(files fs.FS, target string) ([]string, error) {
 
 func one(file string) ([]string, error) {
 	if !isYAML(file) {
-		return nil, &Problem{File: file, Broken: true, Err: errors.New("want a file that ends in .yaml or .yml")}
+		return nil, output.Problem{File: file, Err: errors.New("want a file that ends in .yaml or .yml")}
 	}
 	return []string{file}, nil
 }
@@ -111,7 +113,7 @@ func isYAML(name string) bool {
 func readSuites(files fs.FS, file string) ([]*Suite, error) {
 	content, err := fs.ReadFile(files, file)
 	if err != nil {
-		return nil, &Problem{File: file, Broken: true, Err: reason(err)}
+		return nil, output.Problem{File: file, Err: reason(err)}
 	}
 	if !bytes.Contains(content, []byte(Group)) {
 		return nil, nil

@@ -10,14 +10,15 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/fusegate/fusegate/pkg/output"
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
-func (x *trial) cases(ctx context.Context) []CaseResult {
-	out := make([]CaseResult, len(x.test.Cases))
+func (x *trial) cases(ctx context.Context) []output.Case {
+	out := make([]output.Case, len(x.test.Cases))
 	for i := range x.test.Cases {
 		c := &x.test.Cases[i]
-		out[i] = CaseResult{Case: c, Skipped: c.Skip || !x.runner.Filter.Case(x.test, c)}
+		out[i] = output.Case{Name: c.Name, Line: c.Line, Skipped: c.Skip || !x.runner.Filter.Case(x.test, c)}
 		if out[i].Skipped {
 			continue
 		}
@@ -31,7 +32,7 @@ func (x *trial) cases(ctx context.Context) []CaseResult {
 // judge compares what the constraint finds in a case's object with what the
 // case asserts.
 func (x *trial) judge(ctx context.Context, c *Case) error {
-	at := &Problem{File: x.suite.Path, Line: c.Line, Broken: true}
+	at := output.Problem{File: x.suite.Path, Line: c.Line}
 	switch {
 	case c.Object == "":
 		at.Err = errors.New("object is missing: name the file that holds what is to be judged")
@@ -61,7 +62,7 @@ func (x *trial) find(ctx context.Context, c *Case) (findings, error) {
 	r, err := reviewOf(u, inventory)
 	if err != nil {
 		docs, _ := x.documents(c.Object) // they have been read
-		return findings{}, &Problem{File: docs[0].file, Line: docs[0].start(), Broken: true, Err: err}
+		return findings{}, output.Problem{File: docs[0].file, Line: docs[0].start(), Err: err}
 	}
 	remove, err := x.fill(ctx, c)
 	defer remove()
@@ -84,7 +85,7 @@ func (x *trial) fromCase(c *Case, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return &Problem{File: x.suite.Path, Line: c.Line, Broken: true, Err: err}
+	return output.Problem{File: x.suite.Path, Line: c.Line, Err: err}
 }
 
 // object reads the object of a case, of which its file holds exactly one.
@@ -94,7 +95,7 @@ func (x *trial) object(c *Case) (*unstructured.Unstructured, error) {
 		return nil, err
 	}
 	if len(docs) > 1 {
-		return nil, &Problem{File: docs[1].file, Line: docs[1].start(), Broken: true, Err: fmt.Errorf(
+		return nil, output.Problem{File: docs[1].file, Line: docs[1].start(), Err: fmt.Errorf(
 			"there are %d objects in it, and a case judges one: give each a file and a case (%s:%d)", len(docs), x.suite.Path, c.lines["object"])}
 	}
 	return docs[0].object()
@@ -157,12 +158,12 @@ func (c *Case) check(file string, f findings) error {
 	for i := range c.Assertions {
 		a := &c.Assertions[i]
 		if err := a.check(f); err != nil {
-			errs = append(errs, &Problem{File: file, Line: a.Line, Err: fmt.Errorf("assertions[%d]: %w", i, err)})
+			errs = append(errs, output.Problem{File: file, Line: a.Line, Err: output.Mismatched(fmt.Errorf("assertions[%d]: %w", i, err))})
 		}
 	}
 	for _, fault := range f.faults {
 		if !c.expects(fault) {
-			errs = append(errs, &Problem{File: file, Line: c.Line, Err: errors.New(fault)})
+			errs = append(errs, output.Problem{File: file, Line: c.Line, Err: output.Mismatched(errors.New(fault))})
 		}
 	}
 	return errors.Join(errs...)

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/fusegate/fusegate/pkg/output"
 )
 
 // DefaultTimeout bounds one case where Runner sets no other.
@@ -27,13 +29,13 @@ type Runner struct {
 // Run runs the suites' tests, at most Parallel at once and each with an engine
 // of its own, and calls done with each suite's outcome, in the order of suites,
 // as soon as all before it are through. It returns an error if ctx ends first.
-func (r *Runner) Run(ctx context.Context, suites []*Suite, done func(*Result)) error {
+func (r *Runner) Run(ctx context.Context, suites []*Suite, done func(*output.Suite)) error {
 	slots := make(chan struct{}, r.parallel())
-	ready := make([]chan *Result, len(suites))
+	ready := make([]chan *output.Suite, len(suites))
 	var running sync.WaitGroup
 	defer running.Wait()
 	for i, s := range suites {
-		ready[i] = make(chan *Result, 1)
+		ready[i] = make(chan *output.Suite, 1)
 		running.Go(func() { ready[i] <- r.suite(ctx, slots, s) })
 	}
 	for _, result := range ready {
@@ -54,12 +56,12 @@ func (r *Runner) parallel() int {
 	return runtime.GOMAXPROCS(0)
 }
 
-func (r *Runner) suite(ctx context.Context, slots chan struct{}, s *Suite) *Result {
-	result := &Result{Suite: s, Skipped: s.Skip}
+func (r *Runner) suite(ctx context.Context, slots chan struct{}, s *Suite) *output.Suite {
+	result := &output.Suite{Name: s.Name, Path: s.Path, Skipped: s.Skip}
 	if s.Skip {
 		return result
 	}
-	result.Tests = make([]TestResult, len(s.Tests))
+	result.Tests = make([]output.Test, len(s.Tests))
 	var running sync.WaitGroup
 	for i := range s.Tests {
 		running.Go(func() {
@@ -75,9 +77,9 @@ func (r *Runner) suite(ctx context.Context, slots chan struct{}, s *Suite) *Resu
 	return result
 }
 
-func (r *Runner) timed(ctx context.Context, s *Suite, t *Test) TestResult {
+func (r *Runner) timed(ctx context.Context, s *Suite, t *Test) output.Test {
 	began := time.Now()
-	result := TestResult{Test: t, Skipped: t.Skip || !r.Filter.Test(t)}
+	result := output.Test{Name: t.Name, Line: t.Line, Skipped: t.Skip || !r.Filter.Test(t)}
 	if !result.Skipped && ctx.Err() == nil {
 		x := &trial{runner: r, suite: s, test: t}
 		result.Cases, result.Err = x.run(ctx)

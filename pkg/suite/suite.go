@@ -14,6 +14,8 @@ import (
 	"slices"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/fusegate/fusegate/pkg/output"
 )
 
 // Group and Kind identify a Suite. Any version of the group is accepted, as
@@ -170,7 +172,7 @@ type reader struct {
 func ignore(*yaml.Node, string) {}
 
 func (r *reader) fail(n *yaml.Node, format string, args ...any) {
-	r.errs = append(r.errs, &Problem{File: r.file, Line: n.Line, Broken: true, Err: fmt.Errorf(format, args...)})
+	r.errs = append(r.errs, output.Problem{File: r.file, Line: n.Line, Err: fmt.Errorf(format, args...)})
 }
 
 func (r *reader) warn(n *yaml.Node, format string, args ...any) {

@@ -15,23 +15,24 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fusegate/fusegate/pkg/output"
 	"github.com/fusegate/fusegate/pkg/suite"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
 
 // run runs all suites of a target on disk and writes them in a format.
-func run(t *testing.T, target, format string, r suite.Runner) (string, []*suite.Result) {
+func run(t *testing.T, target, format string, r suite.Runner) (string, []*output.Suite) {
 	t.Helper()
 	suites, err := suite.Find(suite.Disk{}, target)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	var results []*suite.Result
-	w := suite.NewWriter(format, &out, true)
-	worst := suite.Passed
-	err = r.Run(t.Context(), suites, func(s *suite.Result) {
+	var results []*output.Suite
+	w := output.NewSuiteWriter(&out, output.Format(format), true, "v1.2.3")
+	worst := output.Passed
+	err = r.Run(t.Context(), suites, func(s *output.Suite) {
 		results, worst = append(results, s), max(worst, s.Outcome())
 		if err := w.Suite(s); err != nil {
 			t.Error(err)
@@ -40,7 +41,7 @@ func run(t *testing.T, target, format string, r suite.Runner) (string, []*suite.
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.End(worst); err != nil {
+	if err := w.End(worst, nil); err != nil {
 		t.Fatal(err)
 	}
 	return out.String(), results
@@ -54,7 +55,7 @@ func TestPass(t *testing.T) {
 	out, results := run(t, "testdata/pass/...", "text", suite.Runner{})
 	passed := 0
 	for _, s := range results {
-		if s.Outcome() != suite.Passed {
+		if s.Outcome() != output.Passed {
 			t.Errorf("%s: got outcome %v, want it to pass", s.Path, s.Outcome())
 		}
 		for _, test := range s.Tests {
@@ -82,8 +83,8 @@ func TestFail(t *testing.T) {
 	for _, format := range []string{"text", "json", "junit"} {
 		t.Run(format, func(t *testing.T) {
 			got, results := run(t, "testdata/fail", format, suite.Runner{})
-			if o := results[0].Outcome(); o != suite.Failed {
-				t.Errorf("got outcome %v, want %v", o, suite.Failed)
+			if o := results[0].Outcome(); o != output.Failed {
+				t.Errorf("got outcome %v, want %v", o, output.Failed)
 			}
 			got = durations.ReplaceAllStringFunc(got, func(d string) string {
 				if strings.HasPrefix(d, `"seconds"`) {
@@ -227,7 +228,7 @@ func TestRunFiltered(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, results := run(t, "testdata/fail", "text", suite.Runner{Filter: f, Parallel: 1})
-	if results[0].Outcome() != suite.Passed {
+	if results[0].Outcome() != output.Passed {
 		t.Errorf("the case that passes was selected, and did not:\n%s", out)
 	}
 	for _, line := range []string{"    --- PASS: pods//passes", "    --- SKIP: pods//yes, but none", "--- SKIP: numbers"} {
@@ -246,7 +247,7 @@ func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	r := suite.Runner{}
-	if err := r.Run(ctx, suites, func(*suite.Result) {}); err == nil {
+	if err := r.Run(ctx, suites, func(*output.Suite) {}); err == nil {
 		t.Error("got no error, want that of the context")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/output"
 )
 
 // trial is one test while it runs, with the engine that judges its cases.
@@ -26,7 +27,7 @@ type trial struct {
 }
 
 // run judges the cases, or expects that there is nothing to judge them by.
-func (x *trial) run(ctx context.Context) ([]CaseResult, error) {
+func (x *trial) run(ctx context.Context) ([]output.Case, error) {
 	var err error
 	if x.engine, err = engine.New(); err != nil {
 		return nil, err
@@ -65,7 +66,7 @@ func (x *trial) addExpansions() error {
 		}
 		e, err := parseExpansion(u)
 		if err != nil {
-			return &Problem{File: d.file, Line: d.start(), Broken: true, Err: err}
+			return output.Problem{File: d.file, Line: d.start(), Err: err}
 		}
 		x.expansions = append(x.expansions, e)
 	}
@@ -84,8 +85,8 @@ func (x *trial) complete() error {
 }
 
 func (x *trial) problem(field, format string, args ...any) error {
-	return &Problem{
-		File: x.suite.Path, Line: cmp.Or(x.test.lines[field], x.test.Line), Broken: true,
+	return output.Problem{
+		File: x.suite.Path, Line: cmp.Or(x.test.lines[field], x.test.Line),
 		Err: fmt.Errorf(format, args...),
 	}
 }
@@ -97,7 +98,8 @@ type refused struct {
 	template bool
 }
 
-func (r refused) Unwrap() error { return r.error }
+// Unwrap has what is wrong told one by one.
+func (r refused) Unwrap() []error { return []error{r.error} }
 
 // wantRefused turns err around for a test that expects something invalid: its
 // constraint or, if it has none, its template.
@@ -107,9 +109,9 @@ func (x *trial) wantRefused(err error) error {
 		what = "template"
 	}
 	if err == nil {
-		return &Problem{
+		return output.Problem{
 			File: x.suite.Path, Line: cmp.Or(x.test.lines["invalid"], x.test.Line),
-			Err: fmt.Errorf("invalid: the %s is accepted, and should be refused", what),
+			Err: output.Mismatched(fmt.Errorf("invalid: the %s is accepted, and should be refused", what)),
 		}
 	}
 	var r refused
@@ -125,7 +127,7 @@ func (x *trial) addTemplate(ctx context.Context) error {
 		return x.from("template", err)
 	}
 	if gvk := u.GroupVersionKind(); gvk.Group != engine.TemplateGroup || gvk.Kind != "ConstraintTemplate" {
-		return &Problem{File: doc.file, Line: doc.start(), Broken: true, Err: fmt.Errorf("%s is not a ConstraintTemplate of %s, as %s:%d says",
+		return output.Problem{File: doc.file, Line: doc.start(), Err: fmt.Errorf("%s is not a ConstraintTemplate of %s, as %s:%d says",
 			name(u), engine.TemplateGroup, x.suite.Path, x.test.lines["template"])}
 	}
 	t, err := engine.ParseTemplate(u)
@@ -146,7 +148,7 @@ func (x *trial) locate(doc document, err error) error {
 		if p.Code != "" {
 			text = p.Code + ": " + text
 		}
-		errs = append(errs, &Problem{File: doc.file, Line: doc.regoLine(p.Location), Broken: true, Err: errors.New(text)})
+		errs = append(errs, output.Problem{File: doc.file, Line: doc.regoLine(p.Location), Err: errors.New(text)})
 	}
 	return errors.Join(errs...)
 }
@@ -156,7 +158,7 @@ func (x *trial) addConstraint(ctx context.Context) error {
 	if err != nil {
 		return x.from("constraint", err)
 	}
-	at := &Problem{File: doc.file, Line: doc.start(), Broken: true}
+	at := output.Problem{File: doc.file, Line: doc.start()}
 	if group := u.GroupVersionKind().Group; group != engine.ConstraintGroup {
 		at.Err = fmt.Errorf("%s is not a constraint of %s, as %s:%d says",
 			name(u), engine.ConstraintGroup, x.suite.Path, x.test.lines["constraint"])

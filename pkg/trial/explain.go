@@ -86,7 +86,7 @@ func (t *Trial) Explain(ctx context.Context, s Selection, take func(Explained) e
 }
 
 // Problems are what is wrong with the policies.
-func (t *Trial) Problems() []manifest.Problem { return t.problems }
+func (t *Trial) Problems() []output.Problem { return t.problems }
 
 func (t *Trial) selected(constraint string) []manifest.Object {
 	return slices.DeleteFunc(t.set.Constraints(), func(c manifest.Object) bool {
@@ -103,7 +103,7 @@ func selects(object string, u *unstructured.Unstructured) bool {
 func (t *Trial) explain(ctx context.Context, object manifest.Object, constraints []manifest.Object, steps bool, take func(Explained) error) error {
 	r, err := t.Review(object.Unstructured)
 	if err != nil {
-		return manifest.Problem{File: object.File, Line: object.Line, Err: err}
+		return output.Problem{File: object.File, Line: object.Line, Err: err}
 	}
 	for _, c := range constraints {
 		x, err := t.engine.Explain(ctx, r, c.GetKind(), c.GetName(), engine.Tracing{Steps: steps})

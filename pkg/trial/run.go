@@ -2,7 +2,6 @@ package trial
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -100,7 +99,7 @@ func (t *Trial) judge(ctx context.Context, x *task) {
 	x.object = manifest.Object{}
 	r, err := t.Review(o.Unstructured)
 	if err != nil {
-		x.err = manifest.Problem{File: o.File, Line: o.Line, Err: err}
+		x.err = output.Problem{File: o.File, Line: o.Line, Err: err}
 		return
 	}
 	x.judged = describe(o, r)
@@ -127,26 +126,16 @@ func findings(o output.Object, result policy.Result) []output.Finding {
 	for _, v := range result.Violations {
 		out = append(out, output.Finding{
 			Object: o, Constraint: output.Constraint{Kind: v.Constraint.Kind, Name: v.Constraint.Name},
-			Action: strictest(v.Constraint), Message: v.Message, Details: v.Details,
+			Action: v.Constraint.Strictest(), Message: v.Message, Details: v.Details,
 		})
 	}
 	for _, f := range result.Faults {
 		out = append(out, output.Finding{
 			Object: o, Constraint: output.Constraint{Kind: f.Constraint.Kind, Name: f.Constraint.Name},
-			Action: strictest(f.Constraint), Message: fmt.Sprintf("%s: %v", f.Cause, f.Err), Fault: true,
+			Action: f.Constraint.Strictest(), Message: fmt.Sprintf("%s: %v", f.Cause, f.Err), Fault: true,
 		})
 	}
 	return out
-}
-
-// strictest is the action that counts where a constraint asks for several.
-func strictest(c policy.Constraint) string {
-	for _, a := range []policy.Action{policy.Deny, policy.Warn, policy.DryRun} {
-		if c.Has(a) {
-			return string(a)
-		}
-	}
-	return string(c.Action)
 }
 
 // collection is the report in the making.
@@ -170,11 +159,7 @@ func (c *collection) collect(ordered <-chan *task) {
 }
 
 func (c *collection) problem(err error) {
-	var p manifest.Problem
-	if !errors.As(err, &p) {
-		p = manifest.Problem{Err: err}
-	}
-	c.report.Problems = append(c.report.Problems, output.Problem{File: p.File, Line: p.Line, Message: p.Err.Error()})
+	c.report.Problems = append(c.report.Problems, output.Problems(err)...)
 }
 
 // finish adds what was wrong with the policies. A run that judged nothing, or by

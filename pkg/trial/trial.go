@@ -23,6 +23,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/manifest"
+	"github.com/fusegate/fusegate/pkg/output"
 	"github.com/fusegate/fusegate/pkg/policies"
 	"github.com/fusegate/fusegate/pkg/policy"
 )
@@ -57,7 +58,7 @@ type Trial struct {
 	engine      *engine.Engine
 	set         *policies.Set
 	constraints int
-	problems    []manifest.Problem
+	problems    []output.Problem
 	// scopes says of kinds whose CustomResourceDefinition was given whether they
 	// are namespaced.
 	scopes     map[string]bool
@@ -116,12 +117,12 @@ func (t *Trial) keep(ctx context.Context) error {
 }
 
 func isProblem(err error) bool {
-	var p manifest.Problem
+	var p output.Problem
 	return errors.As(err, &p)
 }
 
 // read reads the manifests once more.
-func (t *Trial) read(ctx context.Context, want func([]byte) bool, note func(manifest.Problem)) iter.Seq2[manifest.Object, error] {
+func (t *Trial) read(ctx context.Context, want func([]byte) bool, note func(output.Problem)) iter.Seq2[manifest.Object, error] {
 	o := t.o.Input
 	o.Want, o.Note = want, note
 	if seeker, ok := o.Stdin.(io.Seeker); ok {
@@ -173,7 +174,7 @@ func (t *Trial) namespace(o manifest.Object) {
 		return
 	}
 	if !equalLabels(first, o) {
-		t.problems = append(t.problems, manifest.Problem{File: o.File, Line: o.Line, Err: fmt.Errorf(
+		t.problems = append(t.problems, output.Problem{File: o.File, Line: o.Line, Err: fmt.Errorf(
 			"%s %w: it is also, with other labels, at %s; keep one", manifest.Name(o.Unstructured), manifest.ErrDuplicate, first.Place())})
 	}
 }

@@ -49,14 +49,14 @@ msg := sprintf("%v %v/%v %v by %v, old %v", [r.kind.kind, object.get(r, "namespa
 func transcript(r output.Report, dir string) []string {
 	var out []string
 	for _, f := range r.Findings {
-		word := f.Action
+		word := string(f.Action)
 		if f.Fault {
 			word = "fault"
 		}
 		out = append(out, fmt.Sprintf("%s:%d %s %s: %s", f.Object.File, f.Object.Line, word, f.Constraint, f.Message))
 	}
 	for _, p := range r.Problems {
-		out = append(out, "problem: "+p.String())
+		out = append(out, "problem: "+p.Error())
 	}
 	for i := range out {
 		out[i] = strings.ReplaceAll(out[i], dir+"/", "")
@@ -205,7 +205,7 @@ msg := sprintf("services in %v, nodes %v", [names, [n | data.inventory.cluster.v
 				}
 			}
 			var notes []string
-			note := func(p manifest.Problem) { notes = append(notes, strings.ReplaceAll(p.Error(), dir+"/", "")) }
+			note := func(p output.Problem) { notes = append(notes, strings.ReplaceAll(p.Error(), dir+"/", "")) }
 			for _, workers := range []int{1, 4} {
 				notes = nil
 				got, err := trial.Run(t.Context(), trial.Options{Input: manifest.Options{Paths: []string{dir}, Note: note}, Namespace: c.namespace, Workers: workers})

@@ -31,14 +31,14 @@ type auditFlags struct {
 	cluster            *genericclioptions.ConfigFlags
 	constraints        []string
 	files, kustomize   []string
-	output, namespace  string
+	namespace          string
 	limit, workers     int
 	qps                float32
 	secrets            bool
 	denyOnly           bool
 	acceptNotAuditable bool
 	notes              notes
-	format             output.Format
+	format             func() (output.Format, error)
 }
 
 const auditExamples = `  # What in this cluster violates the policies in it
@@ -79,7 +79,6 @@ oldObject) cannot be audited and count as such, unless --accept-not-auditable.`,
 	f.cluster.AddFlags(flags)
 	flags.StringArrayVarP(&f.files, "filename", "f", nil, "file or folder with templates and constraints to judge by instead of the cluster's; - is standard input; may be repeated")
 	flags.StringArrayVarP(&f.kustomize, "kustomize", "k", nil, "folder with a kustomization of templates and constraints; may be repeated")
-	flags.StringVarP(&f.output, "output", "o", string(output.Table), "output format: table, wide, json or yaml")
 	flags.IntVar(&f.limit, "limit", audit.DefaultLimit, "violations to list of a constraint; 0 lists all")
 	flags.IntVar(&f.workers, "workers", audit.DefaultWorkers, "objects to judge at a time")
 	flags.Float32Var(&f.qps, "qps", audit.DefaultQPS, "requests to the API server in a second, of which a page of objects is one")
@@ -89,17 +88,15 @@ oldObject) cannot be audited and count as such, unless --accept-not-auditable.`,
 	flags.BoolVar(&f.acceptNotAuditable, "accept-not-auditable", false, "do not fail for constraints that cannot be audited")
 	flags.StringArrayVar(&f.constraints, "constraint", nil, "judge by this constraint only, KIND/NAME; may be repeated")
 	complete(cmd, f.completions())
+	f.format = formatFlag(cmd, output.Formats())
 	offline(cmd)
 	return cmd
 }
 
-// auditFormats are those that an audit can be written in.
-var auditFormats = []output.Format{output.Table, output.Wide, output.JSON, output.YAML}
-
 func (f *auditFlags) run(cmd *cobra.Command) error {
-	var err error
-	if f.format, err = output.ParseFormat(f.output, auditFormats); err != nil {
-		return fmt.Errorf("--output: %w", err)
+	format, err := f.format()
+	if err != nil {
+		return err
 	}
 	if f.limit < 0 || f.workers < 1 || f.qps <= 0 {
 		return errors.New("--limit cannot be negative, and --workers and --qps must be positive")
@@ -114,7 +111,24 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	f.notes.show(cmd.ErrOrStderr())
-	return f.print(cmd, found)
+	return f.print(cmd, found, format)
+}
+
+// print writes what was found, and says by the exit code what that comes to: a
+// partial audit is never clean, and never merely violated.
+func (f *auditFlags) print(cmd *cobra.Command, found output.Audit, format output.Format) error {
+	found.Version = version
+	printProblems(cmd, found.Problems)
+	if err := output.Write(cmd.OutOrStdout(), found, format, styleOf(cmd.OutOrStdout())); err != nil {
+		return err
+	}
+	switch {
+	case !found.Complete:
+		return exit{code: exitBroken}
+	case found.Violations() > 0:
+		return exit{code: exitError}
+	}
+	return nil
 }
 
 func (f *auditFlags) config() (*rest.Config, error) {
@@ -131,40 +145,40 @@ func (f *auditFlags) config() (*rest.Config, error) {
 }
 
 // audit collects the policies, gives them what they read, and judges by them.
-func (f *auditFlags) audit(cmd *cobra.Command, cfg *rest.Config) (audited, error) {
+func (f *auditFlags) audit(cmd *cobra.Command, cfg *rest.Config) (output.Audit, error) {
 	e, err := engine.New()
 	if err != nil {
-		return audited{}, err
+		return output.Audit{}, err
 	}
 	e.AwaitInventory()
 	dyn, err := dynamic.NewForConfig(cfg)
 	if err != nil {
-		return audited{}, fmt.Errorf("connecting to the cluster: %w", err)
+		return output.Audit{}, fmt.Errorf("connecting to the cluster: %w", err)
 	}
 	set, err := f.policies(cmd, dyn)
 	if err != nil {
-		return audited{}, err
+		return output.Audit{}, err
 	}
 	if err := set.Keep(f.constraints); err != nil {
-		return audited{}, err
+		return output.Audit{}, err
 	}
-	var out audited
-	out.constraints, out.problems = set.Load(cmd.Context(), e)
+	asked := audit.Asked{DenyOnly: f.denyOnly, AcceptNotAuditable: f.acceptNotAuditable}
+	asked.Constraints, asked.Problems = set.Load(cmd.Context(), e)
 	p := newProgress(cmd.ErrOrStderr())
 	defer p.end()
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	done, err := f.fillInventory(ctx, cfg, dyn, e, p)
 	if err != nil {
-		return audited{}, err
+		return output.Audit{}, err
 	}
-	out.Result, err = audit.Once(ctx, audit.Options{
+	result, err := audit.Once(ctx, audit.Options{
 		Config: cfg, Reviewer: e, Perimeter: f.perimeter(ctx, cfg), Limit: f.listed(), Workers: f.workers, QPS: f.qps,
 		Progress: func(n audit.Progress) { p.say("%d objects judged, %d of %d kinds read", n.Objects, n.Read, n.Kinds) },
 	})
 	cancel()
 	<-done
-	return out, err
+	return result.Output(asked), err
 }
 
 func (f *auditFlags) listed() int {
@@ -179,18 +193,18 @@ func (f *auditFlags) policies(cmd *cobra.Command, dyn dynamic.Interface) (*polic
 	set := &policies.Set{Note: f.notes.add}
 	in := manifest.Options{Paths: f.files, Kustomize: f.kustomize, Stdin: cmd.InOrStdin(), Note: f.notes.add}
 	for o, err := range manifest.Read(cmd.Context(), in) {
-		p := manifest.Problem{}
+		p := output.Problem{}
 		switch {
 		case errors.As(err, &p):
 			set.Problem(p)
 		case err != nil:
 			return nil, err
 		case !set.Add(o):
-			f.notes.add(manifest.Problem{File: o.File, Line: o.Line, Err: fmt.Errorf("%s is no template and no constraint, and has no part in an audit", manifest.Name(o.Unstructured))})
+			f.notes.add(output.Problem{File: o.File, Line: o.Line, Err: fmt.Errorf("%s is no template and no constraint, and has no part in an audit", manifest.Name(o.Unstructured))})
 		}
 	}
 	if len(f.files)+len(f.kustomize) > 0 && len(set.Kinds()) == 0 {
-		set.Problem(manifest.Problem{File: "-f, -k", Err: errors.New("there is no constraint in these files, so that there is nothing to judge by")})
+		set.Problem(output.Problem{File: "-f, -k", Err: errors.New("there is no constraint in these files, so that there is nothing to judge by")})
 		return set, nil
 	}
 	return set, set.AddCluster(cmd.Context(), dyn)
@@ -234,7 +248,7 @@ func (f *auditFlags) fillInventory(ctx context.Context, cfg *rest.Config, dyn dy
 func (f *auditFlags) perimeter(ctx context.Context, cfg *rest.Config) exempt.Perimeter {
 	p, err := f.configured(ctx, cfg)
 	if err != nil {
-		f.notes.add(manifest.Problem{File: policies.Cluster, Err: fmt.Errorf("exempt namespaces are those that always are: %w", err)})
+		f.notes.add(output.Problem{File: policies.Cluster, Err: fmt.Errorf("exempt namespaces are those that always are: %w", err)})
 	}
 	return p
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/test/controlplane"
 )
 
@@ -63,7 +64,10 @@ func (c *testCluster) auditOnce(t *testing.T, policies string, args ...string) (
 	}
 	args = append([]string{"audit", "--kubeconfig", c.cp.Kubeconfig(controlplane.Admin), "-o", "json", "-f", file}, args...)
 	stdout, stderr, code := fusegate(t, "", args...)
-	var d auditDocument
+	var d struct {
+		Constraints []struct{ Violations, ExemptViolations []v1alpha1.Violation }
+		Report      v1alpha1.AuditReportStatus
+	}
 	if err := json.Unmarshal([]byte(stdout), &d); err != nil {
 		return nil, stderr, code
 	}

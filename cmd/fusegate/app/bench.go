@@ -17,7 +17,7 @@ type benchFlags struct {
 	concurrency   int
 	count         int
 	duration      time.Duration
-	output        string
+	format        func() (output.Format, error)
 	save, compare string
 	threshold     float64
 }
@@ -49,7 +49,7 @@ threshold; 2 something could not be read or judged.`,
 	flags.IntVarP(&f.concurrency, "concurrency", "c", 1, "how many reviews to have under way at once")
 	flags.IntVar(&f.count, "count", 1, "how often to measure everything; benchstat wants 6 at least")
 	flags.DurationVar(&f.duration, "duration", time.Second, "how long each measurement takes at least")
-	flags.StringVarP(&f.output, "output", "o", string(output.Table), "output format: table, json or benchstat")
+	f.format = formatFlag(cmd, bench.Formats())
 	flags.StringVar(&f.save, "save", "", "file to write the results to")
 	flags.StringVar(&f.compare, "compare", "", "file of results to compare with")
 	flags.Float64Var(&f.threshold, "threshold", 10, "by how many percent a figure may be worse than what it is compared with")
@@ -58,9 +58,9 @@ threshold; 2 something could not be read or judged.`,
 }
 
 func (f *benchFlags) run(cmd *cobra.Command, args []string) error {
-	format, err := output.ParseFormat(f.output, bench.Formats())
+	format, err := f.format()
 	if err != nil {
-		return fmt.Errorf("--output: %w", err)
+		return err
 	}
 	if err := f.check(args); err != nil {
 		return err

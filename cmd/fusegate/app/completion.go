@@ -16,7 +16,6 @@ import (
 	"k8s.io/client-go/dynamic"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
-	"github.com/fusegate/fusegate/pkg/output"
 	"github.com/fusegate/fusegate/pkg/policies"
 )
 
@@ -46,17 +45,6 @@ func complete(cmd *cobra.Command, of map[string]completion) {
 	}
 }
 
-// formats completes names of formats.
-func formats(of ...output.Format) completion {
-	var names []string
-	for _, f := range of {
-		names = append(names, string(f))
-	}
-	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
 // manifests completes files that hold objects, and folders.
 func manifests(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return []string{"yaml", "yml", "json"}, cobra.ShellCompDirectiveFilterFileExt
@@ -70,7 +58,7 @@ func folders(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirecti
 // completions are those of fusegate audit.
 func (f *auditFlags) completions() map[string]completion {
 	return map[string]completion{
-		"output": formats(auditFormats...), "filename": manifests, "kustomize": folders,
+		"filename": manifests, "kustomize": folders,
 		"context":            f.kubeconfig(func(c clientcmdapi.Config) []string { return slices.Sorted(maps.Keys(c.Contexts)) }),
 		"cluster":            f.kubeconfig(func(c clientcmdapi.Config) []string { return slices.Sorted(maps.Keys(c.Clusters)) }),
 		"user":               f.kubeconfig(func(c clientcmdapi.Config) []string { return slices.Sorted(maps.Keys(c.AuthInfos)) }),

@@ -55,7 +55,7 @@ Exit codes: 0 written; 2 not.`,
 }
 
 func newTemplateLint() *cobra.Command {
-	var format string
+	var format func() (output.Format, error)
 	cmd := &cobra.Command{
 		Use:   "lint [file or folder]...",
 		Short: "Look for what is wrong with templates, or will be",
@@ -67,10 +67,14 @@ troubles users all the same. The rules:
 Exit codes: 0 nothing found; 1 findings; 2 something could not be read.`,
 		Example: "  fusegate template lint templates/\n  fusegate template lint -o github",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runLint(cmd, args, format)
+			f, err := format()
+			if err != nil {
+				return err
+			}
+			return runLint(cmd, args, f)
 		},
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", string(output.Table), "output format: table, json or github")
+	format = formatFlag(cmd, output.Formats())
 	offline(cmd)
 	return cmd
 }
@@ -83,24 +87,23 @@ func lintRules() string {
 	return b.String()
 }
 
-func runLint(cmd *cobra.Command, args []string, name string) error {
-	format, err := output.ParseFormat(name, lint.Formats())
-	if err != nil {
-		return fmt.Errorf("--output: %w", err)
-	}
+func runLint(cmd *cobra.Command, args []string, format output.Format) error {
 	if len(args) == 0 {
 		args = []string{"."}
 	}
-	found, templates, unread := lint.Run(cmd.Context(), args)
-	if err := lint.Write(cmd.OutOrStdout(), found, templates, format, styleOf(cmd.OutOrStdout())); err != nil {
+	found, unread := lint.Run(cmd.Context(), args)
+	if unread == nil && len(found.Templates) == 0 {
+		unread = fmt.Errorf("no ConstraintTemplate in %s", strings.Join(args, ", "))
+		found.Problems = output.Problems(unread)
+	}
+	found.Version = version
+	if err := output.Write(cmd.OutOrStdout(), found, format, styleOf(cmd.OutOrStdout())); err != nil {
 		return err
 	}
 	switch {
 	case unread != nil:
 		return unread
-	case templates == 0:
-		return fmt.Errorf("no ConstraintTemplate in %s", strings.Join(args, ", "))
-	case len(found) > 0:
+	case len(found.Flaws) > 0:
 		return exit{code: exitError}
 	}
 	return nil

@@ -35,10 +35,11 @@ whatever the rest says: what is printed is then incomplete.`
 
 // testFlags are the flags of fusegate test.
 type testFlags struct {
-	files, kustomize  []string
-	output, namespace string
-	denyOnly          bool
-	workers           int
+	files, kustomize []string
+	namespace        string
+	denyOnly         bool
+	workers          int
+	format           func() (output.Format, error)
 
 	explained, trace   bool
 	object, constraint string
@@ -72,7 +73,6 @@ that everything could be explained.
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&f.files, "filename", "f", nil, "file or folder to read, with all below it; - is standard input; may be repeated")
 	flags.StringArrayVarP(&f.kustomize, "kustomize", "k", nil, "folder with a kustomization to build; may be repeated")
-	flags.StringVarP(&f.output, "output", "o", string(output.Table), "output format: table, wide, json, yaml, junit, sarif or github")
 	flags.StringVarP(&f.namespace, "namespace", "n", trial.DefaultNamespace, "namespace of objects that name none")
 	flags.BoolVar(&f.denyOnly, "deny-only", false, "leave out violations of constraints that do not deny")
 	flags.IntVar(&f.workers, "workers", 0, "objects to judge at a time; 0 is one for each processor")
@@ -80,7 +80,8 @@ that everything could be explained.
 	flags.BoolVar(&f.trace, "trace", false, "explain, with every step of the Rego interpreter")
 	flags.StringVar(&f.object, "object", "", "explain this object only: KIND/NAME, KIND/NAMESPACE/NAME or NAME")
 	flags.StringVar(&f.constraint, "constraint", "", "explain this constraint only: KIND/NAME or NAME")
-	complete(cmd, map[string]completion{"output": formats(output.Formats()...), "filename": manifests, "kustomize": folders})
+	f.format = formatFlag(cmd, output.Formats())
+	complete(cmd, map[string]completion{"filename": manifests, "kustomize": folders})
 	cmd.ValidArgsFunction = manifests
 	offline(cmd)
 	return cmd
@@ -132,11 +133,11 @@ const maxNotes = 20
 
 // notes are what is odd and no error.
 type notes struct {
-	shown []manifest.Problem
+	shown []output.Problem
 	more  int
 }
 
-func (n *notes) add(p manifest.Problem) {
+func (n *notes) add(p output.Problem) {
 	if len(n.shown) == maxNotes {
 		n.more++
 		return
@@ -155,9 +156,9 @@ func (n *notes) show(w io.Writer) {
 }
 
 func (f *testFlags) run(cmd *cobra.Command, args []string) error {
-	format, err := output.ParseFormat(f.output, output.Formats())
+	format, err := f.format()
 	if err != nil {
-		return fmt.Errorf("--output: %w", err)
+		return err
 	}
 	if err := f.checkExplain(format); err != nil {
 		return err
@@ -201,10 +202,8 @@ func (f *testFlags) print(cmd *cobra.Command, report output.Report, format outpu
 		report = report.DenyOnly()
 	}
 	f.notes.show(cmd.ErrOrStderr())
-	for _, p := range report.Problems {
-		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "error:", output.Harmless(p.String()))
-	}
-	if err := report.Write(cmd.OutOrStdout(), format, styleOf(cmd.OutOrStdout())); err != nil {
+	printProblems(cmd, report.Problems)
+	if err := output.Write(cmd.OutOrStdout(), report, format, styleOf(cmd.OutOrStdout())); err != nil {
 		return err
 	}
 	switch {

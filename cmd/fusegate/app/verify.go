@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fusegate/fusegate/pkg/output"
 	"github.com/fusegate/fusegate/pkg/suite"
 )
 
@@ -20,7 +21,7 @@ type verify struct {
 	verbose  bool
 	parallel int
 	timeout  time.Duration
-	output   string
+	format   func() (output.Format, error)
 	watch    bool
 	out, err io.Writer
 }
@@ -57,16 +58,18 @@ Exit codes: 0 all passed; 1 a case failed; 2 something could not be run.`,
 	flags.BoolVarP(&v.verbose, "verbose", "v", false, "name what passes and what is skipped, too")
 	flags.IntVarP(&v.parallel, "parallel", "p", 0, "how many tests to run at once; 0 is one for each processor")
 	flags.DurationVar(&v.timeout, "timeout", suite.DefaultTimeout, "how long one case may take")
-	flags.StringVarP(&v.output, "output", "o", "text", "output format: "+strings.Join(verifyOutputs, ", "))
+	v.format = formatFlag(cmd, output.SuiteFormats())
 	flags.BoolVar(&v.watch, "watch", false, "run the suites again whose files change, until interrupted")
 	offline(cmd)
 	return cmd
 }
 
-var verifyOutputs = []string{"text", "json", "junit"}
-
 func (v *verify) main(ctx context.Context, args []string) error {
-	runner, err := v.runner()
+	format, err := v.format()
+	if err != nil {
+		return err
+	}
+	runner, err := v.runner(format)
 	if err != nil {
 		return err
 	}
@@ -76,16 +79,13 @@ func (v *verify) main(ctx context.Context, args []string) error {
 	if v.watch {
 		return v.follow(ctx, runner, args)
 	}
-	outcome, err := v.once(ctx, runner, args)
+	outcome, err := v.once(ctx, runner, args, format)
 	return verdict(outcome, err)
 }
 
-func (v *verify) runner() (*suite.Runner, error) {
-	if !slices.Contains(verifyOutputs, v.output) {
-		return nil, fmt.Errorf("output format %q is not known: use %s", v.output, strings.Join(verifyOutputs, ", "))
-	}
-	if v.watch && v.output != "text" {
-		return nil, errors.New("--watch writes text only: leave out -o " + v.output)
+func (v *verify) runner(format output.Format) (*suite.Runner, error) {
+	if v.watch && format != output.Text {
+		return nil, fmt.Errorf("--watch writes text only: leave out -o %s", format)
 	}
 	if v.parallel < 0 || v.timeout <= 0 {
 		return nil, errors.New("--timeout must be greater than zero, and --parallel not negative")
@@ -99,34 +99,34 @@ func (v *verify) runner() (*suite.Runner, error) {
 
 // once finds and runs the suites. What could not be read does not keep the
 // others from being run.
-func (v *verify) once(ctx context.Context, runner *suite.Runner, args []string) (suite.Outcome, error) {
+func (v *verify) once(ctx context.Context, runner *suite.Runner, args []string, format output.Format) (output.Outcome, error) {
 	var all []*suite.Suite
 	var unread []error
 	for _, target := range args {
 		suites, err := suite.Find(suite.Disk{}, target)
 		all, unread = append(all, suites...), append(unread, err)
 	}
-	outcome, err := v.write(ctx, runner, all, errors.Join(unread...))
+	outcome, err := v.write(ctx, runner, all, errors.Join(unread...), format)
 	return outcome, errors.Join(append(unread, err)...)
 }
 
-func (v *verify) write(ctx context.Context, runner *suite.Runner, all []*suite.Suite, unread error) (suite.Outcome, error) {
+func (v *verify) write(ctx context.Context, runner *suite.Runner, all []*suite.Suite, unread error, format output.Format) (output.Outcome, error) {
 	for _, s := range all {
 		for _, w := range s.Warnings {
 			_, _ = fmt.Fprintln(v.err, "Warning:", w)
 		}
 	}
-	w := suite.NewWriter(v.output, v.out, v.verbose)
-	outcome := suite.Passed
+	w := output.NewSuiteWriter(v.out, format, v.verbose, version)
+	outcome := output.Passed
 	if unread != nil {
-		outcome = suite.Broken
+		outcome = output.Broken
 	}
 	var errs []error
-	err := runner.Run(ctx, all, func(r *suite.Result) {
+	err := runner.Run(ctx, all, func(r *output.Suite) {
 		outcome = max(outcome, r.Outcome())
 		errs = append(errs, w.Suite(r))
 	})
-	return outcome, errors.Join(append(errs, err, w.End(outcome))...)
+	return outcome, errors.Join(append(errs, err, w.End(outcome, unread))...)
 }
 
 // follow runs the suites, and again those whose files change, until ctx ends.
@@ -135,7 +135,7 @@ func (v *verify) follow(ctx context.Context, runner *suite.Runner, args []string
 		if unread != nil {
 			_, _ = fmt.Fprintln(v.err, "Error:", unread)
 		}
-		if _, err := v.write(ctx, runner, suites, unread); err != nil && ctx.Err() == nil {
+		if _, err := v.write(ctx, runner, suites, unread, output.Text); err != nil && ctx.Err() == nil {
 			return err
 		}
 		return nil
@@ -147,11 +147,11 @@ func (v *verify) follow(ctx context.Context, runner *suite.Runner, args []string
 }
 
 // verdict is the error that makes the exit code of an outcome.
-func verdict(outcome suite.Outcome, err error) error {
+func verdict(outcome output.Outcome, err error) error {
 	switch {
-	case err != nil || outcome == suite.Broken:
+	case err != nil || outcome == output.Broken:
 		return exit{exitBroken, err}
-	case outcome == suite.Failed:
+	case outcome == output.Failed:
 		return exit{exitError, nil}
 	}
 	return nil
