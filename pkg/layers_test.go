@@ -44,10 +44,10 @@ var layers = map[string]row{
 	// Values and files. They import nothing of ours.
 	"apis/v1alpha1": {},
 	"manifests":     {},
-	"templates":     {tests: []string{"pkg/policy", "pkg/engine", "pkg/suite"}},
+	"templates":     {tests: []string{"pkg/policy", "pkg/engine", "pkg/output", "pkg/suite"}},
 	"pkg/printable": {},
 	"pkg/policy":    {},
-	"pkg/output":    {imports: []string{"apis/v1alpha1", "pkg/policy"}},
+	"pkg/output":    {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/printable"}},
 	"pkg/rawjson":   {},
 	"pkg/manifest":  {imports: []string{"pkg/output"}},
 	"pkg/catalog":   {},
@@ -71,7 +71,7 @@ var layers = map[string]row{
 	// The engine and what feeds it.
 	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}, tests: []string{"pkg/rego/exec"}},
 	"pkg/policies":  {imports: []string{"pkg/engine", "pkg/manifest", "pkg/output"}, tests: []string{"pkg/policy"}},
-	"pkg/trial":     {imports: []string{"pkg/policy", "pkg/match", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies"}, tests: []string{"templates"}},
+	"pkg/trial":     {imports: []string{"pkg/policy", "pkg/match", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies", "pkg/printable"}, tests: []string{"templates"}},
 	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine"}, tests: []string{"manifests"}},
 
 	// The edges.
@@ -86,7 +86,7 @@ var layers = map[string]row{
 	"pkg/suite":      {imports: []string{"pkg/policy", "pkg/engine", "pkg/output"}},
 	"pkg/lint":       {imports: []string{"pkg/engine", "pkg/rego", "pkg/manifest", "pkg/output", "pkg/suite"}},
 	"pkg/bench":      {imports: []string{"pkg/policy", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies", "pkg/suite", "pkg/trial"}},
-	"pkg/scaffold":   {tests: []string{"pkg/lint", "pkg/suite"}},
+	"pkg/scaffold":   {tests: []string{"pkg/lint", "pkg/output", "pkg/suite"}},
 
 	// The webhook's certificate: made on the leader, presented by the webhook.
 	"pkg/servingcert": {},

@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 // object is one of JSON or YAML whose lists are written element by element, as
@@ -180,8 +182,14 @@ func yamlElement(w io.Writer, v any) error {
 	return writeYAML(&itemWriter{w: w, margin: "- "}, sorted)
 }
 
+// marshalYAML goes by way of JSON in which all is printable: what YAML does not
+// take as it is, it takes as an escape.
 func marshalYAML(w io.Writer, v any) error {
-	text, err := yaml.Marshal(v)
+	text, err := encode(v)
+	if err != nil {
+		return fmt.Errorf("encoding: %w", err)
+	}
+	text, err = yaml.JSONToYAML([]byte(printable.Text(string(text))))
 	if err != nil {
 		return fmt.Errorf("encoding: %w", err)
 	}
@@ -214,10 +222,15 @@ func (i *itemWriter) Write(text []byte) (int, error) {
 }
 
 // Encode writes v as JSON or YAML, with the names that JSON has for its fields.
+// What of it is not printable is escaped.
 func Encode(w io.Writer, f Format, v any) error {
 	if f == YAML {
-		return marshalYAML(w, v)
+		return laidOut(w, func(w io.Writer) error { return marshalYAML(w, v) })
 	}
+	return laidOut(w, func(w io.Writer) error { return encodeJSON(w, v) })
+}
+
+func encodeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", step)
 	e.SetEscapeHTML(false)

@@ -15,6 +15,8 @@ import (
 	"iter"
 	"slices"
 	"strings"
+
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 // Format is the name of a format.
@@ -88,19 +90,33 @@ type Style struct {
 
 var errFormat = errors.New("unknown format")
 
-// Write writes a result.
+// Write writes a result. What of it is not printable is escaped.
 func Write(w io.Writer, r Result, f Format, s Style) error {
-	b := bufio.NewWriter(w)
-	if err := errors.Join(write(b, r, f, s), b.Flush()); err != nil {
+	var err error
+	switch f {
+	case Table, Wide, Text:
+		err = buffered(w, func(w io.Writer) error { return r.people(w, f == Wide, s) }) // text by text: a colour is not printable
+	default:
+		err = laidOut(w, func(w io.Writer) error { return write(w, r, f) })
+	}
+	if err != nil {
 		return fmt.Errorf("writing %s: %w", f, err)
 	}
 	return nil
 }
 
-func write(w io.Writer, r Result, f Format, s Style) error {
+// laidOut makes what is written printable as a whole.
+func laidOut(w io.Writer, write func(io.Writer) error) error {
+	return printable.Copy(w, func(w io.Writer) error { return buffered(w, write) })
+}
+
+func buffered(w io.Writer, write func(io.Writer) error) error {
+	b := bufio.NewWriter(w)
+	return errors.Join(write(b), b.Flush())
+}
+
+func write(w io.Writer, r Result, f Format) error {
 	switch f {
-	case Table, Wide, Text:
-		return r.people(w, f == Wide, s)
 	case JSON:
 		return writeJSON(w, r.document())
 	case YAML:

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/output"
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 var (
@@ -64,7 +65,7 @@ func TestTable(t *testing.T) {
 			reason: "A line each, in which nothing of an object can talk to the terminal.",
 			format: output.Table,
 			want: "ACTION   CONSTRAINT             OBJECT                 AT                    MESSAGE\n" +
-				"deny     RequiredLabels/owner   Pod team/web           deploy/a b,c.yaml:7   100% wrong: /   a,b <script>&\uFFFD[31m \uFFFD ::error::\n" +
+				"deny     RequiredLabels/owner   Pod team/web           deploy/a b,c.yaml:7   100% wrong: / a,b <script>&\\u001b[31m \\u202e ::error::\n" +
 				"warn     Replicas/few           Pod team/web           deploy/a b,c.yaml:7   too many\n" +
 				"fault    RequiredLabels/owner   Deployment team/made                         Input: it failed\n" +
 				"dryrun   Replicas/trial         Deployment team/made                         many\n" +
@@ -183,7 +184,7 @@ func TestJUnit(t *testing.T) {
 	}
 	want := []string{
 		"/srv/ns.yaml | Namespace team | passed",
-		"deploy/a b,c.yaml | Pod team/web | failed | [RequiredLabels/owner] 100% wrong:\n  a,b <script>&\uFFFD[31m \u202e ::error::",
+		"deploy/a b,c.yaml | Pod team/web | failed | [RequiredLabels/owner] 100% wrong:\n  a,b <script>&\uFFFD[31m \\u202e ::error::",
 		"apps/v1 | Deployment team/made | error | [RequiredLabels/owner] Input: it failed",
 		"problems | x.yaml:3 | error | reading YAML: broken",
 		"problems | fusegate | error | no place",
@@ -220,7 +221,7 @@ func TestGitHub(t *testing.T) {
 		got = append(got, text+" | "+unescape.Replace(m[3]))
 	}
 	want := []string{
-		"error | file=deploy/a b,c.yaml | line=7 | title=RequiredLabels/owner | Pod team/web: " + nasty,
+		"error | file=deploy/a b,c.yaml | line=7 | title=RequiredLabels/owner | Pod team/web: " + printable.Text(nasty),
 		"warning | file=deploy/a b,c.yaml | line=7 | title=Replicas/few | Pod team/web: too many",
 		"error | title=RequiredLabels/owner | Deployment team/made could not be judged: Input: it failed",
 		"notice | title=Replicas/trial | Deployment team/made: many",

@@ -8,7 +8,6 @@ import (
 	"iter"
 	"net/url"
 	"path/filepath"
-	"strings"
 
 	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
 )
@@ -77,7 +76,7 @@ type part struct {
 // escaped.
 func splice(w io.Writer, document any, parts ...part) error {
 	var b bytes.Buffer
-	if err := Encode(&b, JSON, document); err != nil {
+	if err := encodeJSON(&b, document); err != nil {
 		return err
 	}
 	rest := b.Bytes()
@@ -159,11 +158,9 @@ func (o Object) location() *sarif.Location {
 
 // fileURI is a path as a URI, relative if the path is.
 func fileURI(path string) string {
-	slashed := filepath.ToSlash(filepath.Clean(path))
-	u := url.URL{Path: slashed}
+	u := url.URL{Path: filepath.ToSlash(filepath.Clean(path))}
 	if filepath.IsAbs(path) {
 		u.Scheme = "file"
-		return u.String()
 	}
-	return strings.TrimPrefix(u.String(), "./")
+	return u.String()
 }

@@ -7,8 +7,9 @@ import (
 	"iter"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 // colors are what a terminal is told of each tone.
@@ -36,7 +37,7 @@ func Cells(of ...any) []Cell {
 }
 
 // WriteTable writes rows below a header, in columns. The last column is as long
-// as it is. Text is made harmless to a terminal.
+// as it is. Each text is made one printable line.
 func WriteTable(w io.Writer, header []string, rows [][]Cell, s Style) error {
 	b := bufio.NewWriter(w)
 	_ = table{header: header, rows: slices.Values(rows)}.write(b, s)
@@ -57,7 +58,7 @@ func (t table) write(w io.Writer, s Style) error {
 	}
 	for row := range t.rows {
 		for i, c := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(Harmless(c.Text)))
+			widths[i] = max(widths[i], utf8.RuneCountInString(printable.Line(c.Text)))
 		}
 	}
 	if err := writeRow(w, Cells(toAny(t.header)...), widths, Style{}); err != nil {
@@ -82,7 +83,7 @@ func toAny(texts []string) []any {
 func writeRow(w io.Writer, row []Cell, widths []int, s Style) error {
 	var b strings.Builder
 	for i, c := range row {
-		text := Harmless(c.Text)
+		text := printable.Line(c.Text)
 		if color := colors[c.Tone]; s.Color && color != "" {
 			b.WriteString(color + text + noColor)
 		} else {
@@ -95,21 +96,6 @@ func writeRow(w io.Writer, row []Cell, widths []int, s Style) error {
 	b.WriteByte('\n')
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-// Harmless replaces what a terminal would obey, or what would break a line. Text
-// of objects comes from whoever wrote them.
-func Harmless(text string) string {
-	text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\n", " / ")
-	return strings.Map(func(r rune) rune {
-		if r == '\t' {
-			return ' '
-		}
-		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
-			return '\uFFFD'
-		}
-		return r
-	}, text)
 }
 
 func count[N int | int64](n N, what string) string {

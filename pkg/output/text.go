@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 // Printer writes outcomes as go test does.
@@ -89,7 +91,7 @@ func (p *Printer) line(format string, args ...any) {
 		// Messages quote objects, and columns are set by tabs.
 		fields := strings.Split(fmt.Sprintf(format, args...), "\t")
 		for i, f := range fields {
-			fields[i] = Harmless(f)
+			fields[i] = printable.Line(f)
 		}
 		_, p.err = fmt.Fprintln(p.Out, strings.Join(fields, "\t"))
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/fusegate/fusegate/pkg/output"
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 // Write writes an explanation for people.
@@ -31,12 +31,12 @@ func (x Explained) Write(w io.Writer) error {
 	}
 	text := b.String()
 	for line := range strings.Lines(text) {
-		if _, err := fmt.Fprintln(w, output.Harmless(strings.TrimSuffix(line, "\n"))); err != nil {
+		if _, err := fmt.Fprintln(w, printable.Line(strings.TrimSuffix(line, "\n"))); err != nil {
 			return err
 		}
 	}
 	for line := range strings.Lines(x.Steps) {
-		if _, err := fmt.Fprintln(w, "    "+output.Harmless(strings.TrimSuffix(line, "\n"))); err != nil {
+		if _, err := fmt.Fprintln(w, "    "+printable.Line(strings.TrimSuffix(line, "\n"))); err != nil {
 			return err
 		}
 	}

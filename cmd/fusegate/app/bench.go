@@ -9,6 +9,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/bench"
 	"github.com/fusegate/fusegate/pkg/output"
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 // benchFlags are the flags of fusegate bench.
@@ -119,7 +120,7 @@ func (f *benchFlags) finish(cmd *cobra.Command, before, report bench.Report, for
 		}
 	}
 	if all := report.Results[0]; all.Faults > 0 {
-		return fmt.Errorf("%d of the reviews were not judged, so that this is not what they cost: %s", all.Faults, output.Harmless(all.Fault))
+		return fmt.Errorf("%d of the reviews were not judged, so that this is not what they cost: %s", all.Faults, printable.Line(all.Fault))
 	}
 	if f.compare == "" {
 		return nil

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fusegate/fusegate/pkg/output"
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 // formatFlag adds --output with the formats that a command has, the default
@@ -33,6 +34,6 @@ func formatFlag(cmd *cobra.Command, of []output.Format) func() (output.Format, e
 // printProblems writes what could not be read or run to standard error.
 func printProblems(cmd *cobra.Command, problems []output.Problem) {
 	for _, p := range problems {
-		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "error:", output.Harmless(p.Error()))
+		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "error:", printable.Line(p.Error()))
 	}
 }

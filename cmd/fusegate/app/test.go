@@ -12,6 +12,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/manifest"
 	"github.com/fusegate/fusegate/pkg/output"
+	"github.com/fusegate/fusegate/pkg/printable"
 	"github.com/fusegate/fusegate/pkg/trial"
 )
 
@@ -148,7 +149,7 @@ func (n *notes) add(p output.Problem) {
 // show writes the first of them, and how many more there are.
 func (n *notes) show(w io.Writer) {
 	for _, p := range n.shown {
-		_, _ = fmt.Fprintln(w, "note:", output.Harmless(p.Error()))
+		_, _ = fmt.Fprintln(w, "note:", printable.Line(p.Error()))
 	}
 	if n.more > 0 {
 		_, _ = fmt.Fprintf(w, "note: and %d more notes\n", n.more)
