@@ -55,6 +55,7 @@ var layers = map[string]row{
 	// Pure functions.
 	"pkg/match":  {imports: []string{"pkg/policy"}},
 	"pkg/exempt": {imports: []string{"pkg/policy"}},
+	"pkg/config": {imports: []string{"pkg/exempt"}},
 	"pkg/rego": {imports: []string{
 		"pkg/policy", "pkg/rego/value", "pkg/rego/tree", "pkg/rego/plan", "pkg/rego/exec",
 	}, tests: []string{"templates"}},
@@ -80,7 +81,7 @@ var layers = map[string]row{
 	"pkg/report":     {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/audit"}, tests: []string{"manifests", "pkg/engine", "pkg/exempt"}},
 	"pkg/status":     {imports: []string{"apis/v1alpha1", "pkg/policy"}},
 	"pkg/controller": {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status"}, tests: []string{"manifests"}},
-	"pkg/install":    {imports: []string{"apis/v1alpha1", "pkg/match", "pkg/exempt", "pkg/intercept", "manifests"}, tests: []string{"pkg/policy", "pkg/webhook"}},
+	"pkg/install":    {imports: []string{"apis/v1alpha1", "pkg/match", "pkg/exempt", "pkg/config", "pkg/intercept", "manifests"}, tests: []string{"pkg/policy", "pkg/webhook"}},
 	"pkg/canary":     {imports: []string{"apis/v1alpha1"}, tests: []string{"pkg/engine", "pkg/exempt", "pkg/install", "pkg/webhook"}},
 	"pkg/fuse":       {imports: []string{"apis/v1alpha1", "pkg/canary"}},
 	"pkg/suite":      {imports: []string{"pkg/policy", "pkg/engine", "pkg/output"}},

@@ -23,7 +23,7 @@ type fence struct {
 }
 
 // pure are the packages that must stay usable without a cluster.
-var pure = []string{"pkg/policy", "pkg/match", "pkg/exempt", "pkg/rego"}
+var pure = []string{"pkg/policy", "pkg/match", "pkg/exempt", "pkg/config", "pkg/rego"}
 
 var fences = []fence{
 	{module: "github.com/open-policy-agent/opa", only: []string{"pkg/rego"}, why: "OPA is an implementation detail of the Rego driver"},

@@ -30,6 +30,9 @@ type ApplyOptions struct {
 	// Force takes fields over from other managers that set them to something
 	// else. Without it they are reported as a ConflictError.
 	Force bool
+	// TakeOverCRDs replaces CRDs of the same name that another client
+	// installed.
+	TakeOverCRDs bool
 	// DryRun asks the API server what would change, and changes nothing.
 	DryRun bool
 	// Discovery tells the version of the API server, which must be 1.30 or
@@ -93,7 +96,7 @@ func (a *applier) preflight(ctx context.Context) error {
 	if err := checkGatekeeper(ctx, a.client); err != nil {
 		return err
 	}
-	if a.plan.Config.TakeOverCRDs {
+	if a.options.TakeOverCRDs {
 		return nil
 	}
 	return a.checkCRDs(ctx)
@@ -130,7 +133,7 @@ func (a *applier) apply(ctx context.Context, want *unstructured.Unstructured) er
 
 func (a *applier) applyOptions(ref Ref) []client.ApplyOption {
 	out := []client.ApplyOption{client.FieldOwner(a.options.FieldManager)}
-	if a.options.Force || a.plan.Config.TakeOverCRDs && ref.Kind == crdKind {
+	if a.options.Force || a.options.TakeOverCRDs && ref.Kind == crdKind {
 		out = append(out, client.ForceOwnership)
 	}
 	if a.options.DryRun {

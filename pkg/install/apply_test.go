@@ -30,7 +30,7 @@ func only(t *testing.T, changes []install.Change, want install.Action) {
 
 func TestApplyTwice(t *testing.T) {
 	c := fresh(t)
-	plan := render(t, config(t))
+	plan := render(t, ownConfig(t))
 	var progress []install.Change
 	options := install.ApplyOptions{Discovery: server(t), Progress: func(c install.Change) { progress = append(progress, c) }}
 	first := apply(t, c, options)
@@ -65,7 +65,7 @@ func TestPodsAdmitted(t *testing.T) {
 	for name, replicas := range map[string]int32{"fusegate-webhook": 3, "fusegate-controller": 2} {
 		d := &appsv1.Deployment{}
 		await(t.Context(), t, name+" to have its pods", func(ctx context.Context) (bool, error) {
-			err := c.Get(ctx, client.ObjectKey{Namespace: config(t).Namespace, Name: name}, d)
+			err := c.Get(ctx, client.ObjectKey{Namespace: ownConfig(t).Namespace, Name: name}, d)
 			return d.Status.Replicas == replicas, err
 		})
 	}
@@ -73,7 +73,7 @@ func TestPodsAdmitted(t *testing.T) {
 
 func TestKubectlApply(t *testing.T) {
 	c := fresh(t)
-	text, err := render(t, config(t)).YAML()
+	text, err := render(t, ownConfig(t)).YAML()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestKubectlApply(t *testing.T) {
 func TestDryRun(t *testing.T) {
 	c := fresh(t)
 	only(t, apply(t, c, install.ApplyOptions{DryRun: true}), install.Created)
-	for _, u := range []*unstructured.Unstructured{templatesCRD(), webhookConfiguration(), named("v1", "Namespace", config(t).Namespace)} {
+	for _, u := range []*unstructured.Unstructured{templatesCRD(), webhookConfiguration(), named("v1", "Namespace", ownConfig(t).Namespace)} {
 		if exists(t, c, u) {
 			t.Errorf("%s %s was created in a dry run", u.GetKind(), u.GetName())
 		}
@@ -191,7 +191,7 @@ func TestConflict(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	_, err := render(t, config(t)).Apply(t.Context(), c, install.ApplyOptions{})
+	_, err := render(t, ownConfig(t)).Apply(t.Context(), c, install.ApplyOptions{})
 	conflict := asError[*install.ConflictError](t, err)
 	if len(conflict.Conflicts) != 1 || conflict.Conflicts[0].Manager != "kubectl-edit" || !strings.Contains(conflict.Conflicts[0].Field, "failurePolicy") {
 		t.Errorf("got conflicts %+v, want one about failurePolicy with kubectl-edit", conflict.Conflicts)
@@ -255,7 +255,7 @@ func TestUnsafeIsRemoved(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			_, err := render(t, config(t)).Apply(t.Context(), meddling{c, tc.edit}, install.ApplyOptions{})
+			_, err := render(t, ownConfig(t)).Apply(t.Context(), meddling{c, tc.edit}, install.ApplyOptions{})
 			if there := exists(t, c, webhookConfiguration()); there != (tc.want == "") {
 				t.Errorf("%s: the webhook configuration is there: %v", tc.reason, there)
 			}
@@ -286,7 +286,7 @@ func TestServerVersion(t *testing.T) {
 		"v1.29.15": "needs 1.30.0 or later", "v1.29.9-eks-1234": "needs 1.30.0 or later",
 		"v1.30.0": "", "v1.30.4-gke.100": "", "v1.36.3+k3s1": "", "": "reading the version",
 	} {
-		_, err := render(t, config(t)).Apply(t.Context(), c, install.ApplyOptions{Discovery: apiServer(v), DryRun: true})
+		_, err := render(t, ownConfig(t)).Apply(t.Context(), c, install.ApplyOptions{Discovery: apiServer(v), DryRun: true})
 		switch {
 		case want == "" && err != nil:
 			t.Errorf("%s: got error %v, want none", v, err)
@@ -301,7 +301,7 @@ func TestServerVersion(t *testing.T) {
 func TestApplyValidates(t *testing.T) {
 	c := fresh(t)
 	expired := render(t, install.Config{WebhookURL: "https://192.0.2.1", CABundle: certificate(t, time.Now().Add(-time.Hour))})
-	tampered := render(t, config(t))
+	tampered := render(t, ownConfig(t))
 	tampered.Config.TimeoutSeconds = 30
 	for want, plan := range map[string]install.Plan{"expired": expired, "timeoutSeconds: 30": tampered} {
 		changes, err := plan.Apply(t.Context(), c, install.ApplyOptions{})

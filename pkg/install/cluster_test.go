@@ -90,7 +90,7 @@ func server(t *testing.T) discovery.ServerVersionInterface {
 func clean(t *testing.T, c client.Client) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
-	if _, err := install.Remove(ctx, c, config(t), install.RemoveOptions{Policies: true}); err != nil {
+	if _, err := install.Remove(ctx, c, ownConfig(t), install.RemoveOptions{Policies: true}); err != nil {
 		t.Errorf("cleaning up: %v", err)
 	}
 	crd := templatesCRD()
@@ -115,16 +115,16 @@ func letGo(ctx context.Context, c client.Client) {
 	})
 }
 
-// config installs into a namespace of the test's own, as it takes seconds for
+// ownConfig installs into a namespace of the test's own, as it takes seconds for
 // one to go.
-func config(t *testing.T) install.Config {
+func ownConfig(t *testing.T) install.Config {
 	name, _, _ := strings.Cut(strings.ToLower(t.Name()), "/")
 	return install.Config{Namespace: "fusegate-" + name, Image: image}
 }
 
-// slower differs from config in the timeout.
+// slower differs from ownConfig in the timeout.
 func slower(t *testing.T) install.Config {
-	c := config(t)
+	c := ownConfig(t)
 	c.TimeoutSeconds = 2
 	return c
 }
@@ -163,10 +163,10 @@ func exists(t *testing.T, c client.Client, u *unstructured.Unstructured) bool {
 	return err == nil
 }
 
-// apply installs what config says.
+// apply installs what ownConfig says.
 func apply(t *testing.T, c client.Client, o install.ApplyOptions) []install.Change {
 	t.Helper()
-	changes, err := render(t, config(t)).Apply(t.Context(), c, o)
+	changes, err := render(t, ownConfig(t)).Apply(t.Context(), c, o)
 	if err != nil {
 		t.Fatalf("Apply: %v", err)
 	}

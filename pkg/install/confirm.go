@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 )
 
@@ -109,7 +110,7 @@ func (d Drift) problem() string {
 	case "sideEffects":
 		return "sideEffects is not None"
 	case "timeoutSeconds":
-		return fmt.Sprintf("timeoutSeconds is over %d", MaxTimeoutSeconds)
+		return fmt.Sprintf("timeoutSeconds is over %d", config.MaxTimeoutSeconds)
 	case "namespaceSelector":
 		return "namespaceSelector does not exclude the exempt namespaces"
 	case "matchConditions":

@@ -113,7 +113,7 @@ var readOnly = map[string]bool{"configs.config.gatekeeper.sh": true, "syncsets.s
 // keeps tells whether somebody else's object stays as it is, should there be
 // one.
 func (a *applier) keeps(u *unstructured.Unstructured) bool {
-	return u.GetKind() == crdKind && readOnly[u.GetName()] && !a.plan.Config.TakeOverCRDs
+	return u.GetKind() == crdKind && readOnly[u.GetName()] && !a.options.TakeOverCRDs
 }
 
 func (a *applier) applyOrKeep(ctx context.Context, u *unstructured.Unstructured) error {

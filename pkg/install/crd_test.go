@@ -145,7 +145,7 @@ func TestTemplateRefused(t *testing.T) {
 // account is a client as one of Fusegate's own service accounts.
 func account(t *testing.T, name string) client.Client {
 	t.Helper()
-	ns := config(t).Namespace
+	ns := ownConfig(t).Namespace
 	who := plane(t).Config(controlplane.Admin)
 	who.Impersonate = rest.ImpersonationConfig{
 		UserName: "system:serviceaccount:" + ns + ":" + name,
@@ -257,7 +257,7 @@ func TestForeignCRD(t *testing.T) {
 	if err := c.Create(t.Context(), parse(t, foreignCRD), client.FieldOwner("helm")); err != nil {
 		t.Fatal(err)
 	}
-	plan := render(t, config(t))
+	plan := render(t, ownConfig(t))
 	changes, err := plan.Apply(t.Context(), c, install.ApplyOptions{Force: true})
 	foreign := asError[*install.ForeignCRDError](t, err)
 	if len(changes) > 0 || foreign.Object.Name != templatesCRD().GetName() {
@@ -274,8 +274,7 @@ func TestForeignCRD(t *testing.T) {
 	if err := c.Create(t.Context(), u); err != nil {
 		t.Fatal(err)
 	}
-	plan.Config.TakeOverCRDs = true
-	if _, err := plan.Apply(t.Context(), c, install.ApplyOptions{}); err != nil {
+	if _, err := plan.Apply(t.Context(), c, install.ApplyOptions{TakeOverCRDs: true}); err != nil {
 		t.Fatalf("taking the CRD over: %v", err)
 	}
 	if !exists(t, c, u) {

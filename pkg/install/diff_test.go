@@ -17,7 +17,7 @@ func TestDryRunShowsFields(t *testing.T) {
 	c := fresh(t)
 	apply(t, c, install.ApplyOptions{})
 	secret := named("v1", "Secret", install.CertSecretName)
-	for _, u := range render(t, config(t)).Objects {
+	for _, u := range render(t, ownConfig(t)).Objects {
 		if u.GetKind() == secret.GetKind() && u.GetName() == secret.GetName() {
 			secret = u.DeepCopy()
 		}

@@ -76,7 +76,7 @@ func TestGatekeeperIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := create(t, c, tc.object)
-			changes, err := render(t, config(t)).Apply(t.Context(), c, install.ApplyOptions{DryRun: true, Force: true})
+			changes, err := render(t, ownConfig(t)).Apply(t.Context(), c, install.ApplyOptions{DryRun: true, Force: true})
 			if tc.want == "" {
 				if err != nil {
 					t.Errorf("%s: got error %v", tc.reason, err)

@@ -114,7 +114,7 @@ func NewGuard(o GuardOptions) (*Guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registering the guard's metrics: %w", err)
 	}
-	g := &Guard{GuardOptions: o, metrics: m, last: o.Config.withDefaults(), fights: fights{}, told: map[string]string{}}
+	g := &Guard{GuardOptions: o, metrics: m, last: o.Config.WithDefaults(), fights: fights{}, told: map[string]string{}}
 	g.state.Store(&State{Pending: true, Reason: v1alpha1.ReasonNotArmed, Message: "the webhook configuration has not been looked at yet"})
 	return g, nil
 }

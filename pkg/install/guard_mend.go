@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/config"
 )
 
 // config is the effective configuration: that of the ConfigMap, which install
@@ -23,7 +24,7 @@ import (
 // would render for it is not what is to be.
 func (g *Guard) config(ctx context.Context) (effective Config, another bool) {
 	cm := &corev1.ConfigMap{}
-	ns := g.Config.withDefaults().Namespace
+	ns := g.Config.WithDefaults().Namespace
 	err := g.Live.Get(ctx, client.ObjectKey{Namespace: ns, Name: ConfigMapName}, cm)
 	if apierrors.IsNotFound(err) {
 		g.read = settings{}
@@ -35,11 +36,11 @@ func (g *Guard) config(ctx context.Context) (effective Config, another bool) {
 	g.read = settings{}
 	var c Config
 	if err == nil {
-		c, err = ParseConfig([]byte(cm.Data[ConfigKey]))
+		c, err = config.Parse([]byte(cm.Data[ConfigKey]))
 	}
 	if err == nil {
-		c = c.withDefaults()
-		err = c.validate()
+		c = c.WithDefaults()
+		err = c.ValidateInstalled()
 	}
 	if err != nil {
 		g.tell(ConfigMapName, true, "ConfigInvalid", fmt.Sprintf("ConfigMap %s/%s cannot be used; what was read last stays in force: %v", ns, ConfigMapName, err))
@@ -78,8 +79,8 @@ func harmless(live *admissionregistrationv1.ValidatingWebhookConfiguration) erro
 			return fmt.Errorf("entry %s: %w: it is missing", name, errAnother)
 		case ptr.Deref(w.FailurePolicy, admissionregistrationv1.Fail) != admissionregistrationv1.Ignore:
 			return fmt.Errorf("entry %s: %w: failurePolicy is not Ignore", name, errAnother)
-		case ptr.Deref(w.TimeoutSeconds, 10) > MaxTimeoutSeconds:
-			return fmt.Errorf("entry %s: %w: timeoutSeconds is over %d", name, errAnother, MaxTimeoutSeconds)
+		case ptr.Deref(w.TimeoutSeconds, 10) > config.MaxTimeoutSeconds:
+			return fmt.Errorf("entry %s: %w: timeoutSeconds is over %d", name, errAnother, config.MaxTimeoutSeconds)
 		case w.NamespaceSelector == nil || len(w.NamespaceSelector.MatchExpressions) == 0 || len(w.MatchConditions) == 0:
 			return fmt.Errorf("entry %s: %w: it excludes nothing", name, errAnother)
 		}
@@ -181,7 +182,7 @@ func (g *Guard) overwrite(ctx context.Context, live *admissionregistrationv1.Val
 			}
 			bundle := next.Webhooks[i].ClientConfig.CABundle
 			next.Webhooks[i].ClientConfig = w.ClientConfig
-			if len(w.ClientConfig.CABundle) == 0 && config.inCluster() {
+			if len(w.ClientConfig.CABundle) == 0 && config.InCluster() {
 				next.Webhooks[i].ClientConfig.CABundle = bundle
 			}
 		}

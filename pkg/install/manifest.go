@@ -54,7 +54,7 @@ func parseObject(document []byte) (*unstructured.Unstructured, error) {
 }
 
 // fit sets in a manifest what the configuration says.
-func (c Config) fit(u *unstructured.Unstructured, hash string) error {
+func (c renderer) fit(u *unstructured.Unstructured, hash string) error {
 	switch u.GetKind() {
 	case "Namespace":
 		u.SetName(c.Namespace)
@@ -81,11 +81,11 @@ func (c Config) fit(u *unstructured.Unstructured, hash string) error {
 	return nil
 }
 
-func (c Config) fitBinding(u *unstructured.Unstructured) error {
+func (c renderer) fitBinding(u *unstructured.Unstructured) error {
 	return editItems(u, func(subject map[string]any) { subject["namespace"] = c.Namespace }, "subjects")
 }
 
-func (c Config) fitDeployment(u *unstructured.Unstructured, hash string) error {
+func (c renderer) fitDeployment(u *unstructured.Unstructured, hash string) error {
 	replicas := int64(c.ControllerReplicas)
 	if u.GetName() == ServiceName {
 		replicas = int64(c.WebhookReplicas)

@@ -49,7 +49,7 @@ type RemoveOptions struct {
 // Remove does not wait for that.
 func Remove(ctx context.Context, c client.Client, cfg Config, o RemoveOptions) ([]Change, error) {
 	r := &remover{client: c, options: o}
-	elsewhere := r.elsewhere(ctx, cfg.withDefaults().Namespace)
+	elsewhere := r.elsewhere(ctx, cfg.WithDefaults().Namespace)
 	if err := r.remove(ctx, webhookRef); err != nil {
 		return r.changes, fmt.Errorf("removing the webhook configuration, without which nothing else is removed: %w", err)
 	}

@@ -41,12 +41,12 @@ func TestRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	planned, err := install.Remove(t.Context(), c, config(t), install.RemoveOptions{DryRun: true})
+	planned, err := install.Remove(t.Context(), c, ownConfig(t), install.RemoveOptions{DryRun: true})
 	if err != nil {
 		t.Fatalf("Remove in a dry run: %v", err)
 	}
 	only(t, apply(t, c, install.ApplyOptions{DryRun: true}), install.Unchanged)
-	changes, err := install.Remove(t.Context(), c, config(t), install.RemoveOptions{})
+	changes, err := install.Remove(t.Context(), c, ownConfig(t), install.RemoveOptions{})
 	if err != nil {
 		t.Fatalf("Remove: %v", err)
 	}
@@ -54,7 +54,7 @@ func TestRemove(t *testing.T) {
 		t.Errorf("changes (-dry run +real):\n%s", diff)
 	}
 
-	plan := render(t, config(t))
+	plan := render(t, ownConfig(t))
 	if len(changes) != len(plan.Objects) || changes[0].Object.Kind != "ValidatingWebhookConfiguration" || changes[len(changes)-1].Object.Kind != "Namespace" {
 		t.Errorf("got changes %v, want all objects, the webhook configuration first and the namespace last", changes)
 	}
@@ -77,7 +77,7 @@ func TestRemove(t *testing.T) {
 		}
 	}
 
-	again, err := install.Remove(t.Context(), c, config(t), install.RemoveOptions{Policies: true})
+	again, err := install.Remove(t.Context(), c, ownConfig(t), install.RemoveOptions{Policies: true})
 	if err != nil {
 		t.Fatalf("Remove of the rest: %v", err)
 	}
@@ -91,7 +91,7 @@ func TestRemove(t *testing.T) {
 // TestRemoveKeepsOthers checks that what merely has the same name is kept.
 func TestRemoveKeepsOthers(t *testing.T) {
 	c := fresh(t)
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: config(t).Namespace}}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ownConfig(t).Namespace}}
 	if err := c.Create(t.Context(), ns); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestRemoveKeepsOthers(t *testing.T) {
 			t.Errorf("cleaning up: %v", err)
 		}
 	})
-	changes, err := install.Remove(t.Context(), c, config(t), install.RemoveOptions{})
+	changes, err := install.Remove(t.Context(), c, ownConfig(t), install.RemoveOptions{})
 	if err != nil {
 		t.Fatalf("Remove: %v", err)
 	}
@@ -134,11 +134,11 @@ func (f failing) Delete(ctx context.Context, o client.Object, opts ...client.Del
 func TestRemoveGoesOn(t *testing.T) {
 	c := fresh(t)
 	apply(t, c, install.ApplyOptions{})
-	changes, err := install.Remove(t.Context(), failing{Client: c, kind: "ValidatingWebhookConfiguration"}, config(t), install.RemoveOptions{})
+	changes, err := install.Remove(t.Context(), failing{Client: c, kind: "ValidatingWebhookConfiguration"}, ownConfig(t), install.RemoveOptions{})
 	if err == nil || len(changes) > 0 {
 		t.Errorf("got changes %v and error %v, want nothing removed while the webhook configuration stays", changes, err)
 	}
-	changes, err = install.Remove(t.Context(), failing{Client: c, kind: "Deployment"}, config(t), install.RemoveOptions{})
+	changes, err = install.Remove(t.Context(), failing{Client: c, kind: "Deployment"}, ownConfig(t), install.RemoveOptions{})
 	if err == nil || strings.Count(err.Error(), "deleting Deployment") != 2 || changes[0].Object.Kind != "ValidatingWebhookConfiguration" {
 		t.Errorf("got changes %v and error %v, want one for each Deployment, and the webhook configuration gone first", changes, err)
 	}
@@ -173,7 +173,7 @@ func TestRemoveSeesThatItIsPutBack(t *testing.T) {
 	restored := parse(t, webhookOf("ValidatingWebhookConfiguration", install.ConfigurationName, "a.example.com"))
 	_, err := install.Remove(t.Context(), failing{Client: c, restore: func(ctx context.Context) error {
 		return c.Create(ctx, restored, client.FieldOwner("gitops"))
-	}}, config(t), install.RemoveOptions{})
+	}}, ownConfig(t), install.RemoveOptions{})
 	if err == nil || !strings.Contains(err.Error(), "ValidatingWebhookConfiguration fusegate is there again (field managers: gitops)") {
 		t.Errorf("got error %v, want one that says who put it back", err)
 	}
@@ -184,7 +184,7 @@ func TestRights(t *testing.T) {
 	c := fresh(t)
 	apply(t, c, install.ApplyOptions{})
 	const webhook, controller = "fusegate-webhook", "fusegate-controller"
-	own := config(t).Namespace
+	own := ownConfig(t).Namespace
 	cases := map[string]struct {
 		attributes authorizationv1.ResourceAttributes
 		may        []string
@@ -222,7 +222,7 @@ func TestRights(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, account := range []string{webhook, controller} {
 				review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-					User: "system:serviceaccount:" + config(t).Namespace + ":" + account, ResourceAttributes: &tc.attributes,
+					User: "system:serviceaccount:" + ownConfig(t).Namespace + ":" + account, ResourceAttributes: &tc.attributes,
 				}}
 				await(t.Context(), t, account+" to be granted what it may do", func(ctx context.Context) (bool, error) {
 					err := c.Create(ctx, review)

@@ -11,9 +11,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/manifests"
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 )
 
@@ -63,25 +63,29 @@ var kinds = map[string]bool{
 	"ServiceAccount":           true,
 }
 
+// renderer makes objects of a configuration with its defaults.
+type renderer struct{ config.Config }
+
 // Render returns what the configuration installs. It is pure: equal
 // configurations give equal plans, and the configuration in a plan's ConfigMap
 // gives that plan. Errors are those of Config.Validate, except that expired
 // certificates are rendered, so that an installation can be guarded after one
 // has expired.
-func Render(c Config) (Plan, error) {
-	c = c.withDefaults()
-	if err := c.validate(); err != nil {
+func Render(c config.Config) (Plan, error) {
+	c = c.WithDefaults()
+	if err := c.ValidateInstalled(); err != nil {
 		return Plan{}, Refuse(fmt.Errorf("validating the configuration: %w", err))
 	}
 	perimeter, err := c.Perimeter()
 	if err != nil {
 		return Plan{}, err
 	}
-	objects, err := c.objects(perimeter)
+	r := renderer{c}
+	objects, err := r.objects(perimeter)
 	if err != nil {
 		return Plan{}, fmt.Errorf("rendering the plan: %w", err)
 	}
-	definitions, err := c.definitions()
+	definitions, err := r.definitions()
 	if err != nil {
 		return Plan{}, fmt.Errorf("rendering the plan: %w", err)
 	}
@@ -90,7 +94,7 @@ func Render(c Config) (Plan, error) {
 
 // objects are the manifests with the ConfigMap before the pods that mount it,
 // and the webhook configuration last.
-func (c Config) objects(p exempt.Perimeter) ([]*unstructured.Unstructured, error) {
+func (c renderer) objects(p exempt.Perimeter) ([]*unstructured.Unstructured, error) {
 	configMap, err := c.configMap()
 	if err != nil {
 		return nil, err
@@ -99,7 +103,7 @@ func (c Config) objects(p exempt.Perimeter) ([]*unstructured.Unstructured, error
 	if err != nil {
 		return nil, err
 	}
-	configuration := webhookConfiguration(c, p)
+	configuration := webhookConfiguration(c.Config, p)
 	configMap.SetAnnotations(map[string]string{renderingAnnotation: rendering(configuration)})
 	webhooks, err := object(configuration)
 	if err != nil {
@@ -118,13 +122,12 @@ func (c Config) objects(p exempt.Perimeter) ([]*unstructured.Unstructured, error
 
 func runsPods(u *unstructured.Unstructured) bool { return u.GetKind() == "Deployment" }
 
-// configMap holds the effective configuration, without what follows from the
-// namespace.
-func (c Config) configMap() (*unstructured.Unstructured, error) {
-	c.Exempt.OwnNamespace = ""
-	text, err := yaml.Marshal(c)
+// configMap holds the settings that are in force, all but what is each
+// process's own.
+func (c renderer) configMap() (*unstructured.Unstructured, error) {
+	text, err := c.YAML()
 	if err != nil {
-		return nil, fmt.Errorf("writing the configuration: %w", err)
+		return nil, err
 	}
 	return object(&corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
@@ -140,7 +143,7 @@ func fingerprint(configMap *unstructured.Unstructured) string {
 }
 
 // manifests are the embedded files, fitted to the configuration.
-func (c Config) manifests(hash string) ([]*unstructured.Unstructured, error) {
+func (c renderer) manifests(hash string) ([]*unstructured.Unstructured, error) {
 	var out []*unstructured.Unstructured
 	for _, name := range manifests.Order {
 		objects, err := parse(name)
@@ -148,7 +151,7 @@ func (c Config) manifests(hash string) ([]*unstructured.Unstructured, error) {
 			return nil, fmt.Errorf("reading manifests/%s: %w", name, err)
 		}
 		for _, u := range objects {
-			if kinds[u.GetKind()] && !c.inCluster() {
+			if kinds[u.GetKind()] && !c.InCluster() {
 				continue
 			}
 			if err := c.fit(u, hash); err != nil {

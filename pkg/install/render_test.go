@@ -2,7 +2,14 @@ package install_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"flag"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -20,6 +28,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 )
@@ -70,9 +79,9 @@ func configs(t testing.TB) map[string]install.Config {
 }
 
 func TestGolden(t *testing.T) {
-	for name, config := range configs(t) {
+	for name, c := range configs(t) {
 		t.Run(name, func(t *testing.T) {
-			got, err := render(t, config).YAML()
+			got, err := render(t, c).YAML()
 			if err != nil {
 				t.Fatalf("YAML: %v", err)
 			}
@@ -96,8 +105,8 @@ func TestGolden(t *testing.T) {
 // TestStrictDecoding checks that every field is one that the API has.
 func TestStrictDecoding(t *testing.T) {
 	strict := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{Strict: true})
-	for name, config := range configs(t) {
-		for _, u := range render(t, config).Objects {
+	for name, c := range configs(t) {
+		for _, u := range render(t, c).Objects {
 			text, err := u.MarshalJSON()
 			if err != nil {
 				t.Fatal(err)
@@ -130,9 +139,9 @@ func TestAuthorityMounted(t *testing.T) {
 }
 
 func TestOrder(t *testing.T) {
-	for name, config := range configs(t) {
+	for name, c := range configs(t) {
 		t.Run(name, func(t *testing.T) {
-			objects := render(t, config).Objects
+			objects := render(t, c).Objects
 			kinds := make([]string, len(objects))
 			for i, u := range objects {
 				kinds[i] = u.GetKind()
@@ -183,14 +192,14 @@ func TestWebhookURL(t *testing.T) {
 // TestConfigMap checks that what is installed can be rendered from what is in
 // the cluster.
 func TestConfigMap(t *testing.T) {
-	for name, config := range configs(t) {
+	for name, c := range configs(t) {
 		t.Run(name, func(t *testing.T) {
-			plan := render(t, config)
-			got, err := install.ParseConfig([]byte(configText(plan)))
+			plan := render(t, c)
+			got, err := config.Parse([]byte(configText(plan)))
 			if err != nil {
-				t.Fatalf("ParseConfig: %v", err)
+				t.Fatalf("Parse: %v", err)
 			}
-			if diff := cmp.Diff(plan, render(t, got)); diff != "" {
+			if diff := cmp.Diff(plan, render(t, got), cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("plan of the ConfigMap (-want +got):\n%s", diff)
 			}
 		})
@@ -206,14 +215,6 @@ func configText(plan install.Plan) string {
 		}
 	}
 	return ""
-}
-
-func TestParseConfigStrict(t *testing.T) {
-	for _, text := range []string{"timeoutSecond: 3", "exempt: {namespace: [a]}", "takeOverCRDs: true", "TakeOverCRDs: true", "timeoutSeconds: 1\ntimeoutSeconds: 2"} {
-		if c, err := install.ParseConfig([]byte(text)); err == nil {
-			t.Errorf("%q: got %+v, want an error", text, c)
-		}
-	}
 }
 
 // TestConfigChangeRollsOut checks that pods, which read the configuration once,
@@ -324,4 +325,31 @@ func TestPods(t *testing.T) {
 			t.Errorf("%s: is restarted after %v already", name, slow)
 		}
 	}
+}
+
+func TestRenderExpired(t *testing.T) {
+	expired := certificate(t, time.Now().Add(-time.Hour))
+	if _, err := install.Render(install.Config{WebhookURL: "https://192.0.2.1", CABundle: expired}); err != nil {
+		t.Errorf("what is installed must stay renderable after its certificate expired, got error %v", err)
+	}
+}
+
+const image = "registry.example.com/fusegate:v1.0.0"
+
+// certificate returns a certificate authority in PEM that is valid until then.
+func certificate(t testing.TB, until time.Time) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: until.Add(-48 * time.Hour), NotAfter: until,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

@@ -2,17 +2,13 @@ package install
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-)
 
-// maxReportLimit bounds reportLimit: each report takes some 2 KB of etcd.
-const maxReportLimit = 100_000
+	"github.com/fusegate/fusegate/pkg/config"
+)
 
 // reportFormat is what a format of reports needs in the cluster.
 type reportFormat struct {
@@ -24,33 +20,18 @@ type reportFormat struct {
 
 // reportFormats are those that pkg/report writes, by name.
 var reportFormats = map[string]reportFormat{
-	"openreports": {
+	config.OpenReports: {
 		group: "openreports.io", resources: []string{"reports", "clusterreports"},
 		files: []string{"crds/reports/openreports.io_reports.yaml", "crds/reports/openreports.io_clusterreports.yaml"},
 	},
-	"policyreport": {
+	config.PolicyReport: {
 		group: "wgpolicyk8s.io", resources: []string{"policyreports", "clusterpolicyreports"},
 		files: []string{"crds/reports/wgpolicyk8s.io_policyreports.yaml", "crds/reports/wgpolicyk8s.io_clusterpolicyreports.yaml"},
 	},
 }
 
-// CheckReports joins one error for each thing that is wrong with what is said
-// about report objects.
-func (c Config) CheckReports() error {
-	var errs []error
-	for i, f := range c.Reports {
-		if _, ok := reportFormats[f]; !ok {
-			errs = append(errs, fmt.Errorf("reports[%d]: %q: is not a format of reports; use %s", i, f, strings.Join(slices.Sorted(maps.Keys(reportFormats)), ", ")))
-		}
-	}
-	if c.ReportLimit < 0 || c.ReportLimit > maxReportLimit {
-		errs = append(errs, fmt.Errorf("reportLimit: %d: use 1 to %d; every report is an object in etcd", c.ReportLimit, maxReportLimit))
-	}
-	return errors.Join(errs...)
-}
-
 // formats are those that are asked for, sorted.
-func (c Config) formats() []reportFormat {
+func (c renderer) formats() []reportFormat {
 	var out []reportFormat
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(c.Reports))) {
 		out = append(out, reportFormats[name])
@@ -60,7 +41,7 @@ func (c Config) formats() []reportFormat {
 
 // definitions are the CRDs of the reports that are asked for. They belong to
 // other projects, so that Apply leaves alone those that somebody else installed.
-func (c Config) definitions() ([]*unstructured.Unstructured, error) {
+func (c renderer) definitions() ([]*unstructured.Unstructured, error) {
 	var out []*unstructured.Unstructured
 	for _, f := range c.formats() {
 		for _, name := range f.files {
@@ -79,7 +60,7 @@ func (c Config) definitions() ([]*unstructured.Unstructured, error) {
 
 // fitRole adds the rights to write the reports that are asked for, and no
 // others, to those of the controller.
-func (c Config) fitRole(u *unstructured.Unstructured) error {
+func (c renderer) fitRole(u *unstructured.Unstructured) error {
 	if u.GetName() != "fusegate-controller" || len(c.Reports) == 0 {
 		return nil
 	}

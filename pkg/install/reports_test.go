@@ -28,8 +28,8 @@ func TestDefinitions(t *testing.T) {
 			}
 		}
 	})
-	cfg := config(t)
-	cfg.Reports, cfg.TakeOverCRDs = []string{"openreports"}, true
+	cfg := ownConfig(t)
+	cfg.Reports = []string{"openreports"}
 	plan := render(t, cfg)
 	theirs := plan.Definitions[0].DeepCopy()
 	theirs.SetLabels(map[string]string{"app.kubernetes.io/part-of": "other"})
@@ -47,7 +47,7 @@ func TestDefinitions(t *testing.T) {
 	}
 	await := func(what string, want ...string) {
 		t.Helper()
-		changes, err := plan.Apply(t.Context(), c, install.ApplyOptions{Force: true})
+		changes, err := plan.Apply(t.Context(), c, install.ApplyOptions{Force: true, TakeOverCRDs: true})
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
@@ -111,27 +111,4 @@ func reportRights(t *testing.T, c client.Client) string {
 		}
 	}
 	return strings.Join(out, "\n")
-}
-
-func TestReportSettings(t *testing.T) {
-	for name, tc := range map[string]struct {
-		reason string
-		config install.Config
-		want   string
-	}{
-		"none":    {reason: "nobody needs them"},
-		"both":    {reason: "each tool reads its own", config: install.Config{Reports: []string{"openreports", "policyreport"}, ReportLimit: 5}},
-		"unknown": {reason: "there are two", config: install.Config{Reports: []string{"sarif"}}, want: `reports[0]: "sarif": is not a format of reports; use openreports, policyreport`},
-		"limit":   {reason: "etcd is small", config: install.Config{ReportLimit: 1_000_000}, want: "reportLimit: 1000000: use 1 to 100000; every report is an object in etcd"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got := ""
-			if err := tc.config.CheckReports(); err != nil {
-				got = err.Error()
-			}
-			if got != tc.want {
-				t.Errorf("%s: got %q, want %q", tc.reason, got, tc.want)
-			}
-		})
-	}
 }

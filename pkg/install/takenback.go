@@ -3,51 +3,30 @@ package install
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/pkg/config"
 )
 
-// TakenBack lists what the installation in the cluster exempts and cfg does
-// not, each as "field value": what a run with another configuration file, or
-// with none, would quietly put under policy. It is empty where nothing is
-// installed or what is installed cannot be read as a Config.
-func TakenBack(ctx context.Context, c client.Reader, cfg Config) ([]string, error) {
-	cfg = cfg.withDefaults()
+// TakenBack compares the installation in the cluster with what c will make of
+// it: what a run with another configuration file, or with none, would quietly
+// put under policy or back to its default. unset is what applies where nothing
+// is said; see config.Lost. There is no loss where nothing is installed; that
+// the settings of the installation cannot be read is an error.
+func TakenBack(ctx context.Context, reader client.Reader, c, unset config.Config) (config.Loss, error) {
+	c = c.WithDefaults()
 	kind := schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}
-	live, err := get(ctx, c, Ref{GroupVersionKind: kind, Namespace: cfg.Namespace, Name: ConfigMapName})
+	live, err := get(ctx, reader, Ref{GroupVersionKind: kind, Namespace: c.Namespace, Name: ConfigMapName})
 	if live == nil || err != nil {
-		return nil, err
+		return config.Loss{}, err
 	}
 	text, _, _ := unstructured.NestedString(live.Object, "data", ConfigKey)
-	was, err := ParseConfig([]byte(text))
-	if err == nil {
-		return takenBack(was, cfg), nil
+	was, err := config.Parse([]byte(text))
+	if err != nil {
+		return config.Loss{}, fmt.Errorf("reading the settings in ConfigMap %s/%s: %w", c.Namespace, ConfigMapName, err)
 	}
-	return nil, nil
-}
-
-func takenBack(was, now Config) []string {
-	var out []string
-	for _, list := range []struct {
-		field    string
-		old, now []string
-	}{
-		{"namespaces", was.Exempt.Namespaces, now.Exempt.Namespaces},
-		{"users", was.Exempt.Users, now.Exempt.Users},
-		{"groups", was.Exempt.Groups, now.Exempt.Groups},
-		{"serviceAccounts", was.Exempt.ServiceAccounts, now.Exempt.ServiceAccounts},
-		{"controllers", was.Exempt.Controllers, now.Exempt.Controllers},
-		{"ownServiceAccounts", was.Exempt.OwnServiceAccounts, now.Exempt.OwnServiceAccounts},
-		{"provider", []string{was.Exempt.Provider}, []string{now.Exempt.Provider, ""}}, // "" is none
-	} {
-		for _, v := range list.old {
-			if !slices.Contains(list.now, v) {
-				out = append(out, fmt.Sprintf("%s %q", list.field, v))
-			}
-		}
-	}
-	return out
+	return config.Lost(was, c, unset), nil
 }

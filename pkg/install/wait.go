@@ -119,8 +119,8 @@ func (p Plan) targets(c client.Reader) []target {
 			out = append(out, target{ref.String(), func(ctx context.Context) (string, error) { return rollout(ctx, c, ref) }})
 		}
 	}
-	if !p.Config.inCluster() {
-		out = append(out, target{"webhook at " + p.Config.url(), func(ctx context.Context) (string, error) { return "", p.ask(ctx, c) }})
+	if !p.Config.InCluster() {
+		out = append(out, target{"webhook at " + webhookURL(p.Config), func(ctx context.Context) (string, error) { return "", p.ask(ctx, c) }})
 	}
 	return append(out, target{webhookKind + " " + ConfigurationName, func(ctx context.Context) (string, error) { return p.unarmed(ctx, c) }})
 }
@@ -161,7 +161,7 @@ func stuck(d *appsv1.Deployment) string {
 
 // ask asks the backend at WebhookURL, as the guard does before it arms.
 func (p Plan) ask(ctx context.Context, c client.Reader) error {
-	return (&Guard{GuardOptions: GuardOptions{Live: c}}).answers(ctx, p.Config.clientConfig())
+	return (&Guard{GuardOptions: GuardOptions{Live: c}}).answers(ctx, clientConfig(p.Config))
 }
 
 // unarmed says what the live webhook configuration lacks to be in force: rules

@@ -23,18 +23,18 @@ func TestWaitNamesWhatIsMissing(t *testing.T) {
 	for name, replicas := range map[string]int32{"fusegate-webhook": 3, "fusegate-controller": 2} {
 		d := &appsv1.Deployment{}
 		await(t.Context(), t, "the pods", func(ctx context.Context) (bool, error) {
-			err := c.Get(ctx, client.ObjectKey{Namespace: config(t).Namespace, Name: name}, d)
+			err := c.Get(ctx, client.ObjectKey{Namespace: ownConfig(t).Namespace, Name: name}, d)
 			return d.Status.UpdatedReplicas == replicas, err
 		})
 	}
 	var progress []string
-	err := render(t, config(t)).Wait(t.Context(), c, install.WaitOptions{
+	err := render(t, ownConfig(t)).Wait(t.Context(), c, install.WaitOptions{
 		Timeout: 2 * time.Second, Progress: func(line string) { progress = append(progress, line) },
 	})
 	if err == nil {
 		t.Fatal("got no error, though nothing runs here")
 	}
-	ns := config(t).Namespace
+	ns := ownConfig(t).Namespace
 	for _, want := range []string{
 		"waiting for 2s was not enough",
 		"Deployment " + ns + "/fusegate-webhook: 0 of 3 pods available",
@@ -74,7 +74,7 @@ func TestWaitRollout(t *testing.T) {
 		}
 	})
 	c := as(t, cp.Config(controlplane.Admin))
-	cfg := config(t)
+	cfg := ownConfig(t)
 	cfg.ControllerReplicas = 1
 	plan := render(t, cfg)
 	if _, err := plan.Apply(t.Context(), c, install.ApplyOptions{}); err != nil {
@@ -128,7 +128,7 @@ func TestWaitForTheRevision(t *testing.T) {
 		map[string]any{"name": string(exempt.ProbeEntry), "rules": canaries},
 	}
 	serverSide(t, c, "fusegate-arm", arming)
-	err := render(t, config(t)).Wait(t.Context(), c, install.WaitOptions{Timeout: time.Second})
+	err := render(t, ownConfig(t)).Wait(t.Context(), c, install.WaitOptions{Timeout: time.Second})
 	if want := "ValidatingWebhookConfiguration fusegate: the rules are those of an earlier configuration"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got error %v, want one with %q", err, want)
 	}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 )
 
@@ -33,11 +34,11 @@ func webhookConfiguration(c Config, p exempt.Perimeter) *admissionregistrationv1
 	for _, entry := range installedEntries {
 		out.Webhooks = append(out.Webhooks, admissionregistrationv1.ValidatingWebhook{
 			Name:                    string(entry),
-			ClientConfig:            c.clientConfig(),
+			ClientConfig:            clientConfig(c),
 			FailurePolicy:           ptr.To(admissionregistrationv1.Ignore),
 			MatchPolicy:             ptr.To(admissionregistrationv1.Equivalent),
 			SideEffects:             ptr.To(admissionregistrationv1.SideEffectClassNone),
-			TimeoutSeconds:          ptr.To(min(c.TimeoutSeconds, MaxTimeoutSeconds)),
+			TimeoutSeconds:          ptr.To(min(c.TimeoutSeconds, config.MaxTimeoutSeconds)),
 			AdmissionReviewVersions: []string{"v1"},
 			NamespaceSelector:       p.NamespaceSelector(),
 			MatchConditions:         p.MatchConditions(entry),
@@ -46,17 +47,17 @@ func webhookConfiguration(c Config, p exempt.Perimeter) *admissionregistrationv1
 	return out
 }
 
-func (c Config) clientConfig() admissionregistrationv1.WebhookClientConfig {
-	if !c.inCluster() {
-		return admissionregistrationv1.WebhookClientConfig{URL: ptr.To(c.url()), CABundle: c.CABundle}
+func clientConfig(c Config) admissionregistrationv1.WebhookClientConfig {
+	if !c.InCluster() {
+		return admissionregistrationv1.WebhookClientConfig{URL: ptr.To(webhookURL(c)), CABundle: c.CABundle}
 	}
 	return admissionregistrationv1.WebhookClientConfig{Service: &admissionregistrationv1.ServiceReference{
 		Namespace: c.Namespace, Name: ServiceName, Path: ptr.To(WebhookPath), Port: ptr.To(c.ServicePort),
 	}}
 }
 
-// url is WebhookURL with the path that is meant when it has none.
-func (c Config) url() string {
+// webhookURL is WebhookURL with the path that is meant when it has none.
+func webhookURL(c Config) string {
 	if base := strings.TrimSuffix(c.WebhookURL, "/"); strings.Count(base, "/") == 2 {
 		return base + WebhookPath
 	}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 )
@@ -140,7 +141,7 @@ func FuzzRender(f *testing.F) {
 			return
 		}
 		checkSafe(t, plan)
-		again, err := install.ParseConfig([]byte(configText(plan)))
+		again, err := config.Parse([]byte(configText(plan)))
 		if err != nil {
 			t.Fatalf("the ConfigMap cannot be read: %v", err)
 		}

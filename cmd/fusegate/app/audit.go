@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -63,21 +62,6 @@ func (p *parts) notInForce() []audit.NotInForce {
 		out[i] = audit.NotInForce(x)
 	}
 	return out
-}
-
-// checkAudit refuses settings that audit cannot run with.
-func (s settings) checkAudit() error {
-	var errs []error
-	if s.AuditLimit < 0 || s.AuditLimit > audit.MaxLimit {
-		errs = append(errs, fmt.Errorf("--audit-limit: %d is not from 1 to %d", s.AuditLimit, audit.MaxLimit))
-	}
-	if s.AuditResync < 0 || s.AuditResync > 0 && s.AuditResync < time.Second {
-		errs = append(errs, fmt.Errorf("--audit-resync: %v is less than a second", s.AuditResync))
-	}
-	if s.AuditWorkers < 0 {
-		errs = append(errs, fmt.Errorf("--audit-workers: %d is less than one", s.AuditWorkers))
-	}
-	return errors.Join(errs...)
 }
 
 // auditSink writes what audit finds into the status of constraints, and into

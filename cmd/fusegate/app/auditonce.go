@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/pkg/audit"
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
@@ -262,7 +263,7 @@ func (f *auditFlags) configured(ctx context.Context, cfg *rest.Config) (exempt.P
 	if err := c.Get(ctx, client.ObjectKey{Namespace: f.namespace, Name: install.ConfigMapName}, m); err != nil {
 		return exempt.Perimeter{}, fmt.Errorf("reading the settings: %w", err)
 	}
-	s, err := install.ParseConfig([]byte(m.Data[install.ConfigKey]))
+	s, err := config.Parse([]byte(m.Data[install.ConfigKey]))
 	if err != nil {
 		return exempt.Perimeter{}, err
 	}

@@ -2,13 +2,9 @@ package app
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/fusegate/fusegate/pkg/engine"
 )
-
-// defaultCheckEvery is one in how many reviews is judged again.
-const defaultCheckEvery = 100
 
 // checker runs beside the other parts in every process, leader or not.
 type checker func(context.Context) error
@@ -23,18 +19,10 @@ func (checker) NeedLeaderElection() bool { return false }
 // came to something else. Nothing of the object is logged.
 func (p *parts) check(ctx context.Context) error {
 	log := p.log.WithName("check")
-	p.engine.RunChecks(ctx, int(p.settings.CheckEvery), func(d engine.Difference) {
+	p.engine.RunChecks(ctx, int(*p.settings.CheckEvery), func(d engine.Difference) {
 		log.Error(d, "compiled code was wrong; the template is interpreted from now on: please report this as a bug of Fusegate",
 			"template", d.Constraint.Kind, "constraint", d.Constraint.Name, "inputSHA256", d.Digest)
 		p.ingest.Reconsider(d.Constraint.Kind)
 	})
-	return nil
-}
-
-// checkChecks refuses what is no rate.
-func (s settings) checkChecks() error {
-	if s.CheckEvery < 0 {
-		return fmt.Errorf("--check-every: %d is negative: give one in how many reviews is checked, or 0 for none", s.CheckEvery)
-	}
 	return nil
 }

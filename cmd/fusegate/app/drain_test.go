@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/test/controlplane"
 )
 
@@ -73,13 +74,13 @@ func TestDrain(t *testing.T) {
 	if out, err := command(c.outside()...).CombinedOutput(); err != nil {
 		t.Fatalf("installing: %v: %s", err, out)
 	}
-	c.role(t, roleController)
+	c.role(t, config.RoleController)
 	next := func() (m *testManager, port int) {
 		port, err := freePort()
 		if err != nil {
 			t.Fatal(err)
 		}
-		m = c.begin(t, roleWebhook, port)
+		m = c.begin(t, config.RoleWebhook, port)
 		m.awaitReady(t)
 		return m, port
 	}

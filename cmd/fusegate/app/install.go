@@ -8,30 +8,10 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 )
-
-// reportFlags are settings of install, which grants the rights, and of serve.
-func reportFlags(fs *pflag.FlagSet) {
-	fs.StringSlice("reports", nil, "write what audit finds as report objects in these `formats`: openreports, policyreport")
-	fs.Int32("report-limit", 0, "how many reports there may be of a format (default 10000)")
-}
-
-func installFlags(fs *pflag.FlagSet) {
-	configFlag(fs)
-	fs.String("namespace", "", "namespace of Fusegate's own objects (default fusegate-system)")
-	fs.String("image", "", "container image (default "+image()+")")
-	fs.String("webhook-url", "", "https `URL` where the API servers reach a webhook that runs outside the cluster")
-	fs.String("ca-file", "", "PEM `file` with the certificate authority of --webhook-url")
-	fs.Int32("service-port", 0, "port of the webhook's Service (default 443)")
-	secretsFlag(fs)
-	fs.Int32("timeout-seconds", 0, "how long the API server waits for the webhook, 1 to 3 (default 3)")
-	fs.Int32("webhook-replicas", 0, "pods that answer the API server (default 3)")
-	fs.Int32("controller-replicas", 0, "pods of which one leads (default 2)")
-	reportFlags(fs)
-}
 
 // plan renders what a command's settings ask for.
 func plan(cmd *cobra.Command) (install.Plan, settings, error) {
@@ -42,12 +22,10 @@ func plan(cmd *cobra.Command) (install.Plan, settings, error) {
 	if err := s.readCA(); err != nil {
 		return install.Plan{}, s, err
 	}
-	if s.WebhookURL == "" {
+	if s.InCluster() {
 		s.Image = cmp.Or(s.Image, image())
 	}
-	for _, key := range s.lost() {
-		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "Note: %s is a setting of serve; what runs in the cluster does not get it.\n", key)
-	}
+	s.notePerProcess(cmd)
 	p, err := install.Render(s.Config)
 	return p, s, err
 }
@@ -94,28 +72,17 @@ func newManifests() *cobra.Command {
 			return err
 		},
 	}
-	installFlags(cmd.Flags())
+	addSettings(cmd.Flags(), config.Manifests)
 	return cmd
 }
 
-// lost lists the settings of serve that an installation in the cluster would
-// silently do without: its pods know only what install.Config holds.
-func (s settings) lost() []string {
-	if s.WebhookURL != "" {
-		return nil
-	}
-	var out []string
-	for key, given := range map[string]bool{
-		"certDir": s.CertDir != "", "healthListen": s.HealthListen != "", "listen": s.Listen != "",
-		"logDenies": s.LogDenies, "logFormat": s.LogFormat != "", "logLevel": s.LogLevel != "",
-		"apiServers":    len(s.APIServers) > 0,
-		"metricsListen": s.MetricsListen != "", "podName": s.PodName != "", "roles": len(s.Roles) > 0,
-		"rotateCerts": s.RotateCerts,
-	} {
-		if given {
-			out = append(out, key)
+// notePerProcess names the settings that somebody gave and that an installation
+// in the cluster does not pass on to what runs.
+func (s settings) notePerProcess(cmd *cobra.Command) {
+	for _, key := range s.said {
+		setting, _ := config.Find(key)
+		if s.InCluster() && slices.Equal(setting.Commands, []config.Command{config.Serve}) {
+			cmd.PrintErrf("Note: %s is not passed on to what runs in the cluster: %s.\n", key, setting.PerProcess)
 		}
 	}
-	slices.Sort(out)
-	return out
 }

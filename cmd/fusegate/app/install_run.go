@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 )
 
@@ -42,8 +43,7 @@ are not safe.
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	fs := cmd.Flags()
-	installFlags(fs)
-	clusterFlags(fs)
+	addSettings(fs, config.Install)
 	outputFlag(fs, &o.output)
 	fs.BoolVar(&o.force, "force-conflicts", false, "take over fields that others have set")
 	fs.BoolVar(&o.takeOver, "take-over-crds", false, "replace a ConstraintTemplate CRD that somebody else installed")
@@ -84,25 +84,32 @@ func (o installOptions) apply(ctx context.Context, c cluster, p install.Plan, r 
 	if err != nil {
 		return nil, err
 	}
-	p.Config.TakeOverCRDs = o.takeOver
-	lost, err := install.TakenBack(ctx, c.client, p.Config)
-	if err != nil {
-		return nil, err
-	}
+	loss, unknown := install.TakenBack(ctx, c.client, p.Config, unset())
 	changes, err := p.Apply(ctx, c.client, install.ApplyOptions{
-		Force: o.force, DryRun: o.dryRun, Discovery: c.discovery, Progress: r.add,
+		Force: o.force, TakeOverCRDs: o.takeOver, DryRun: o.dryRun, Discovery: c.discovery, Progress: r.add,
 	})
 	if err != nil {
 		return changes, err
 	}
-	if len(lost) > 0 {
-		r.note("exempt until now, and no longer: %s. If that is not meant, install with the configuration file that has them.", strings.Join(lost, ", "))
-	}
+	noteLoss(loss, unknown, r)
 	noteAddOns(ctx, c, p.Config, r)
 	if !o.wait || o.dryRun {
 		return changes, nil
 	}
 	return changes, p.Wait(ctx, c.client, install.WaitOptions{Timeout: o.timeout, Progress: r.progress})
+}
+
+// noteLoss names what this run takes back.
+func noteLoss(loss config.Loss, unknown error, r *report) {
+	if unknown != nil {
+		r.note("what this run takes back of the settings until now could not be found out: %v", unknown)
+	}
+	if len(loss.Exemptions) > 0 {
+		r.note("exempt until now, and no longer: %s. If that is not meant, install with the configuration file that has them.", strings.Join(loss.Exemptions, ", "))
+	}
+	if len(loss.Resets) > 0 {
+		r.note("back to the default: %s. If that is not meant, install with the configuration file or the flags that set it.", strings.Join(loss.Resets, "; "))
+	}
 }
 
 // exclusions imports what a Gatekeeper Config excludes, or says what is not
@@ -121,18 +128,18 @@ func (o installOptions) exclusions(ctx context.Context, c cluster, p install.Pla
 		r.note("%s excludes namespaces that this installation does not: %s; --import-gatekeeper-config adds them to exempt.namespaces.", found.Source, names)
 		return p, nil
 	}
-	config, err := found.Import(p.Config)
+	imported, err := found.Import(p.Config)
 	if err != nil {
 		return p, err
 	}
 	r.note("added to exempt.namespaces what %s excludes: %s. To keep them, list them in your configuration file, or give the flag each time.", found.Source, names)
-	return install.Render(config)
+	return install.Render(imported)
 }
 
 // noteAddOns offers to leave alone what looks like part of the cluster. It is
 // advice: that it cannot be had is no failure.
-func noteAddOns(ctx context.Context, c cluster, config install.Config, r *report) {
-	found, err := install.AddOns(ctx, c.client, config)
+func noteAddOns(ctx context.Context, c cluster, in config.Config, r *report) {
+	found, err := install.AddOns(ctx, c.client, in)
 	if err != nil {
 		r.note("whether add-ons run outside the perimeter could not be found out: %v", err)
 		return
@@ -148,11 +155,11 @@ func noteAddOns(ctx context.Context, c cluster, config install.Config, r *report
 	}
 	r.note("these namespaces look like part of the cluster, and policies apply in them:%s\n"+
 		"To leave them alone, set in the configuration file:\n  exempt:\n    namespaces: [%s]",
-		why.String(), strings.Join(append(config.Exempt.Namespaces, names...), ", "))
+		why.String(), strings.Join(append(in.Exempt.Namespaces, names...), ", "))
 }
 
 // installed says what comes next.
-func (o installOptions) installed(c install.Config, changes []install.Change) string {
+func (o installOptions) installed(c config.Config, changes []install.Change) string {
 	did := func(what install.Action) func(install.Change) bool {
 		return func(c install.Change) bool { return c.Action == what }
 	}

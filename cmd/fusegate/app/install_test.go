@@ -123,16 +123,16 @@ func TestLastWords(t *testing.T) {
 	}
 }
 
-// TestSettingsThatPodsMiss wants a word for those who think that a setting of
-// serve in the file reaches the pods.
+// TestSettingsThatPodsMiss wants a word for those who think that a process's own
+// setting in the file reaches the pods, and none about the others.
 func TestSettingsThatPodsMiss(t *testing.T) {
-	t.Setenv("FUSEGATE_CONFIG", configuration(t, "logDenies: true\nlogLevel: debug\n"))
+	t.Setenv("FUSEGATE_CONFIG", configuration(t, "logLevel: debug\ncontext: a\nlisten: :9443\nroles: [webhook]\n"))
 	_, stderr, err := execute(t, "manifests")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "Note: logDenies is a setting of serve; what runs in the cluster does not get it.\n" +
-		"Note: logLevel is a setting of serve; what runs in the cluster does not get it.\n"
+	want := "Note: listen is not passed on to what runs in the cluster: the Service and the probes of the Deployments name the ports.\n" +
+		"Note: roles is not passed on to what runs in the cluster: each Deployment has its own.\n"
 	if diff := cmp.Diff(want, stderr); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

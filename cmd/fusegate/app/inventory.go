@@ -3,7 +3,6 @@ package app
 import (
 	"fmt"
 
-	"github.com/spf13/pflag"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
@@ -19,10 +18,6 @@ const (
 	// gatekeeperNamespace is where Gatekeeper's Config is.
 	gatekeeperNamespace = "gatekeeper-system"
 )
-
-func secretsFlag(fs *pflag.FlagSet) {
-	fs.Bool("inventory-secrets", false, "let policies read Secrets in data.inventory where they ask for them; the pods need the right to read them, too")
-}
 
 // newInventory makes what keeps the objects that policies read; every process
 // has one.

@@ -14,6 +14,7 @@ import (
 
 	"k8s.io/client-go/util/cert"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
 )
@@ -176,7 +177,7 @@ func TestKilledChange(t *testing.T) {
 	if out, err := command(c.outside()...).CombinedOutput(); err != nil {
 		t.Fatalf("installing: %v: %s", err, out)
 	}
-	controller := c.role(t, roleController)
+	controller := c.role(t, config.RoleController)
 	await(t, "the controller to wait for a webhook", func() error {
 		if !strings.Contains(controller.log.String(), "webhook rules wait") {
 			return fmt.Errorf("log: %s", controller.log)
@@ -198,7 +199,7 @@ func TestKilledChange(t *testing.T) {
 			t.Errorf("waiting without a webhook: got %q, want %q in it", out, want)
 		}
 	}
-	c.role(t, roleWebhook)
+	c.role(t, config.RoleWebhook)
 	out, err = command(c.outside("--wait", "--timeout", patience.String())...).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "Installed. The webhook answers and is armed") {
 		t.Fatalf("waiting for the webhook: %v: %s\n%s", err, out, controller.log)

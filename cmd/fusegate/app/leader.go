@@ -17,6 +17,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/canary"
 	"github.com/fusegate/fusegate/pkg/catalog"
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/controller"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/intercept"
@@ -24,7 +25,7 @@ import (
 
 // addController adds what one process at a time does.
 func (p *parts) addController() error {
-	if !p.settings.serves(roleController) {
+	if !p.settings.Serves(config.RoleController) {
 		return nil
 	}
 	stated := func() {} // is set below, before anything runs

@@ -1,14 +1,11 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -31,6 +28,7 @@ import (
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/catalog"
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/controller"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
@@ -61,7 +59,6 @@ type parts struct {
 // newManager constructs everything that a process runs, in the order in which
 // the pieces build on each other.
 func newManager(s settings, log logr.Logger) (manager.Manager, error) {
-	s.Namespace = cmp.Or(s.Namespace, exempt.DefaultNamespace)
 	perimeter, err := s.Perimeter()
 	if err != nil {
 		return nil, err
@@ -96,12 +93,12 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 	mgr, err := manager.New(cfg, manager.Options{
 		Scheme:                        scheme,
 		Logger:                        log,
-		Cache:                         cacheOptions(s.Namespace, !s.serves(roleController)),
+		Cache:                         cacheOptions(s.Namespace, !s.Serves(config.RoleController)),
 		NewClient:                     newLimitedClient,
 		Client:                        client.Options{Cache: &client.CacheOptions{Unstructured: true}},
 		Metrics:                       metricsserver.Options{BindAddress: s.MetricsListen},
 		HealthProbeBindAddress:        "0", // addHealth serves one that names what it waits for
-		LeaderElection:                s.serves(roleController),
+		LeaderElection:                s.Serves(config.RoleController),
 		LeaderElectionID:              "fusegate-controller",
 		LeaderElectionNamespace:       s.Namespace,
 		LeaderElectionReleaseOnCancel: true,
@@ -156,7 +153,7 @@ func (p *parts) addIngest() error {
 	}
 	p.engine.Observe(observer)
 	if p.constraints, err = controller.NewConstraints(controller.ConstraintsOptions{
-		Config: p.mgr.GetConfig(), HTTP: p.mgr.GetHTTPClient(), Packed: !p.settings.serves(roleController), Log: p.log.WithName("constraints"),
+		Config: p.mgr.GetConfig(), HTTP: p.mgr.GetHTTPClient(), Packed: !p.settings.Serves(config.RoleController), Log: p.log.WithName("constraints"),
 	}); err != nil {
 		return err
 	}
@@ -175,10 +172,10 @@ func (p *parts) addIngest() error {
 }
 
 func (p *parts) addWebhook() error {
-	if !p.settings.serves(roleWebhook) {
+	if !p.settings.Serves(config.RoleWebhook) {
 		return nil
 	}
-	host, port, err := splitAddress(p.settings.Listen)
+	host, port, err := config.SplitAddress(p.settings.Listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
@@ -197,18 +194,6 @@ func (p *parts) addWebhook() error {
 		return err
 	}
 	return p.mgr.Add(newServer(host, port, p.settings.CertDir, h, log))
-}
-
-func splitAddress(address string) (host string, port int, err error) {
-	host, text, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", 0, fmt.Errorf("%q is not host:port: %w", address, err)
-	}
-	port, err = strconv.Atoi(text)
-	if err != nil || port < 1 || port > 65535 {
-		return "", 0, fmt.Errorf("%q is not a port from 1 to 65535", text)
-	}
-	return host, port, nil
 }
 
 // patientServer starts its server once there is a certificate.

@@ -37,7 +37,16 @@ func TestRefusals(t *testing.T) {
 		},
 		"unknown nested key": {
 			reason: "least of all in an exemption",
-			file:   "exempt: {nameSpaces: [a]}", want: `configuration file FILE: unknown key "exempt.nameSpaces": ` + exemptKeys,
+			file:   "exempt: {namespace: [a]}", want: `configuration file FILE: unknown key "exempt.namespace": ` + exemptKeys,
+		},
+		"wrong case": {
+			reason: "what is meant is named",
+			file:   "exempt: {nameSpaces: [a]}", want: `configuration file FILE: unknown key "exempt.nameSpaces": write it exempt.namespaces`,
+		},
+		"unknown version": {
+			reason: "what it means is not known",
+			file:   "apiVersion: config.fusegate.dev/v2\nkind: Configuration\n",
+			want:   `configuration file FILE: apiVersion: "config.fusegate.dev/v2": is not a version of the settings that this fusegate reads; write config.fusegate.dev/v1alpha1, or use a fusegate that knows that version`,
 		},
 		"fail closed": {
 			reason: "the one setting that there will never be is explained",

@@ -5,6 +5,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/fusegate/fusegate/pkg/config"
+	"github.com/fusegate/fusegate/pkg/install"
 )
 
 func newRoot() *cobra.Command {
@@ -25,7 +28,7 @@ this order of precedence; the file's keys are in camel case (webhookURL).
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if strings.Contains(err.Error(), "unknown flag: --failure-policy") {
-			return errFailurePolicy
+			return install.Refuse(config.ErrFailurePolicy)
 		}
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})

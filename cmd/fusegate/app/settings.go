@@ -2,108 +2,125 @@ package app
 
 import (
 	"cmp"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
-	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
-	"github.com/fusegate/fusegate/pkg/exempt"
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 )
 
-// settings are everything that a flag, the environment or the configuration
-// file can say. The file's keys are the json names; a command looks at those
-// that concern it.
+// settings are what is in force for a command, and which keys somebody has said
+// something about.
 type settings struct {
-	install.Config
-	Kubeconfig string `json:"kubeconfig,omitempty"`
-	Context    string `json:"context,omitempty"`
-	// CAFile is where CABundle is read from.
-	CAFile string `json:"caFile,omitempty"`
-
-	Roles         []string `json:"roles,omitempty"`
-	PodName       string   `json:"podName,omitempty"`
-	Listen        string   `json:"listen,omitempty"`
-	CertDir       string   `json:"certDir,omitempty"`
-	RotateCerts   bool     `json:"rotateCerts,omitempty"`
-	MetricsListen string   `json:"metricsListen,omitempty"`
-	HealthListen  string   `json:"healthListen,omitempty"`
-	LogDenies     bool     `json:"logDenies,omitempty"`
-	LogLevel      string   `json:"logLevel,omitempty"`
-	LogFormat     string   `json:"logFormat,omitempty"`
-	APIServers    []string `json:"apiServers,omitempty"`
-
-	AuditLimit   int32         `json:"auditLimit,omitempty"`
-	AuditResync  time.Duration `json:"auditResync,omitempty"`
-	AuditWorkers int32         `json:"auditWorkers,omitempty"`
-	CheckEvery   int32         `json:"checkEvery,omitempty"`
+	config.Config
+	said []string
 }
 
-// flagKeys are the keys of the flags that are settings, by flag. Of the keys,
-// only exempt and caBundle have no flag. Of the flags, those that consent to
-// one run, such as --force-conflicts, are no settings.
-var flagKeys = map[string]string{
-	"namespace": "namespace", "image": "image", "webhook-url": "webhookURL", "ca-file": "caFile",
-	"timeout-seconds": "timeoutSeconds", "service-port": "servicePort", "webhook-replicas": "webhookReplicas", "controller-replicas": "controllerReplicas",
-	"kubeconfig": "kubeconfig", "context": "context",
-	"roles": "roles", "pod-name": "podName", "listen": "listen", "cert-dir": "certDir",
-	"rotate-certs": "rotateCerts", "metrics-listen": "metricsListen", "health-listen": "healthListen",
-	"log-denies": "logDenies", "log-level": "logLevel", "log-format": "logFormat",
-	"api-servers": "apiServers", "inventory-secrets": "inventorySecrets",
-	"reports": "reports", "report-limit": "reportLimit",
-	"audit-limit": "auditLimit", "audit-resync": "auditResync", "audit-workers": "auditWorkers", "check-every": "checkEvery",
+// unset is what applies where nothing is said.
+func unset() config.Config {
+	c := config.Default()
+	c.Image = image()
+	return c
 }
 
-// envName is the environment variable of a flag.
-func envName(flag string) string {
-	return "FUSEGATE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
-func configFlag(fs *pflag.FlagSet) {
+// addSettings adds the flags of a command that are settings, and --config.
+func addSettings(fs *pflag.FlagSet, command config.Command) {
 	fs.String("config", "", "configuration `file` in YAML, its keys the settings' names (env FUSEGATE_CONFIG; default ./fusegate.yaml if there is one)")
+	for _, s := range config.Settings() {
+		if slices.Contains(s.Commands, command) {
+			addFlag(fs, s)
+		}
+	}
 }
 
-func clusterFlags(fs *pflag.FlagSet) {
-	fs.String("kubeconfig", "", "kubeconfig `file`; empty for $KUBECONFIG, the default file or the pod's service account")
-	fs.String("context", "", "context of the kubeconfig")
+// addFlag adds the flag of a setting, which shows what applies without it.
+func addFlag(fs *pflag.FlagSet, s config.Setting) {
+	switch v := s.Of(unset()).(type) {
+	case string:
+		fs.String(s.Flag, v, s.Help)
+	case bool:
+		fs.Bool(s.Flag, v, s.Help)
+	case int32:
+		fs.Int32(s.Flag, v, s.Help)
+	case time.Duration:
+		fs.Duration(s.Flag, v, s.Help)
+	case []string:
+		fs.StringSlice(s.Flag, v, s.Help)
+	default:
+		panic(fmt.Sprintf("there is no flag for %T, the type of %s", v, s.Key))
+	}
 }
 
 // load reads the settings of a command: flag, then environment, then file,
-// then the flag's default.
+// then the default.
 func load(cmd *cobra.Command) (settings, error) {
-	if _, ok := os.LookupEnv(envName("failure-policy")); ok {
-		return settings{}, fmt.Errorf("%s: %w", envName("failure-policy"), errFailurePolicy)
+	values, err := valuesOf(cmd)
+	if err != nil {
+		return settings{}, refused(err)
+	}
+	c, err := config.Merged(values)
+	if err != nil {
+		return settings{}, err
+	}
+	return settings{Config: c.WithDefaults(), said: config.Keys(values)}, nil
+}
+
+// valuesOf is what flags, the environment and the file say, by key.
+func valuesOf(cmd *cobra.Command) (map[string]any, error) {
+	if variable := config.Variable("failure-policy"); isSet(variable) {
+		return nil, fmt.Errorf("%s: %w", variable, config.ErrFailurePolicy)
 	}
 	v := viper.New()
-	for flag, key := range flagKeys {
-		f := cmd.Flags().Lookup(flag)
+	for _, s := range config.Settings() {
+		f := cmd.Flags().Lookup(s.Flag)
 		if f == nil {
 			continue
 		}
-		if err := errors.Join(v.BindPFlag(key, f), v.BindEnv(key, envName(flag))); err != nil {
-			return settings{}, err
+		errs := []error{v.BindEnv(s.Key, config.Variable(s.Flag))}
+		if f.Changed { // else what it has is the default, which is config's to give
+			errs = append(errs, v.BindPFlag(s.Key, f))
+		}
+		if err := errors.Join(errs...); err != nil {
+			return nil, err
 		}
 	}
 	values, err := readFile(configFile(cmd))
 	if err != nil {
-		return settings{}, err
+		return nil, err
 	}
 	if err := v.MergeConfigMap(values); err != nil {
-		return settings{}, err
+		return nil, err
 	}
-	var s settings
-	if err := decode(v.AllSettings(), &s, lenient); err != nil {
-		return settings{}, err
+	return v.AllSettings(), nil
+}
+
+func isSet(variable string) bool {
+	_, set := os.LookupEnv(variable)
+	return set
+}
+
+// readFile returns what a configuration file says, by its keys, or nothing if
+// the file has no name.
+func readFile(file string) (map[string]any, error) {
+	if file == "" {
+		return nil, nil
 	}
-	return s, nil
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration file: %w", err)
+	}
+	values, err := config.Values(text)
+	if err != nil {
+		return nil, fmt.Errorf("configuration file %s: %w", file, err)
+	}
+	return values, nil
 }
 
 // defaultFile is read from the working folder when no file is named.
@@ -113,7 +130,7 @@ const defaultFile = "fusegate.yaml"
 // it is there. A variable that is set to nothing asks for no file at all.
 func configFile(cmd *cobra.Command) string {
 	named, _ := cmd.Flags().GetString("config")
-	variable, set := os.LookupEnv(envName("config"))
+	variable, set := os.LookupEnv(config.Variable("config"))
 	if file := cmp.Or(named, variable); file != "" || set {
 		return file
 	}
@@ -124,58 +141,10 @@ func configFile(cmd *cobra.Command) string {
 	return defaultFile
 }
 
-// base64Hook reads bytes as Kubernetes writes them.
-func base64Hook(from, to reflect.Type, data any) (any, error) {
-	if from.Kind() != reflect.String || to != reflect.TypeFor[[]byte]() {
-		return data, nil
+// refused marks what asks for less safety as a refusal.
+func refused(err error) error {
+	if errors.Is(err, config.ErrFailurePolicy) || errors.Is(err, config.ErrNarrower) {
+		return install.Refuse(err)
 	}
-	return base64.StdEncoding.DecodeString(data.(string))
-}
-
-// errFailurePolicy answers those who look for the one setting that is not there.
-var errFailurePolicy = install.Refuse(errors.New("failurePolicy is not a setting: Fusegate's webhooks always have failurePolicy Ignore, " +
-	"since a webhook that fails closed can stop the control plane; for a rule that must never be skipped " +
-	"use a ValidatingAdmissionPolicy, which runs inside the API server"))
-
-// errNarrower answers those who want the control plane's own judged.
-var errNarrower = install.Refuse(errors.New("what is exempt can only be widened: the control plane's own namespaces, users and resources are never judged, " +
-	"since a policy that stops them can stop the cluster; to guard kube-system itself " +
-	"use a ValidatingAdmissionPolicy, which runs inside the API server, and to exempt more use exempt"))
-
-// narrows tells names that other engines have for taking part in the choice of
-// what is judged.
-func narrows(name string) bool {
-	name = strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(name))
-	return slices.ContainsFunc([]string{"selector", "matchcondition", "matchpolicy", "systemnamespace", "include", "judge", "enforceon"},
-		func(part string) bool { return strings.Contains(name, part) })
-}
-
-// refuse explains why a key is no setting.
-func refuse(key string) error {
-	parent, name, nested := strings.Cut(key, ".")
-	if !nested {
-		parent, name = "", key
-	}
-	if strings.EqualFold(strings.NewReplacer("-", "", "_", "").Replace(name), "failurePolicy") {
-		return errFailurePolicy
-	}
-	if narrows(name) {
-		return fmt.Errorf("key %q: %w", key, errNarrower)
-	}
-	if nested && parent == "exempt" {
-		return fmt.Errorf("unknown key %q: the keys of exempt are %s", key, strings.Join(keys(reflect.TypeFor[exempt.Options]()), ", "))
-	}
-	return fmt.Errorf("unknown key %q: the keys are %s", key, strings.Join(keys(reflect.TypeFor[settings]()), ", "))
-}
-
-// keys lists the keys that a struct has in a file.
-func keys(t reflect.Type) []string {
-	var out []string
-	for _, f := range reflect.VisibleFields(t) {
-		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && name != "-" {
-			out = append(out, name)
-		}
-	}
-	slices.Sort(out)
-	return out
+	return err
 }

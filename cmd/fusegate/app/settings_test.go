@@ -2,9 +2,9 @@ package app
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
-	"github.com/fusegate/fusegate/pkg/install"
 )
 
 // execute runs a command of fusegate in this process.
@@ -65,82 +65,106 @@ exempt:
   namespaces: [calico-system, "rook-*"]
   provider: eks
 `
-	exemptions := exempt.Options{Namespaces: []string{"calico-system", "rook-*"}, Provider: "eks"}
+	// fromFile are the settings of the file, but for what differs.
+	fromFile := func(change func(*config.Config)) config.Config {
+		c := config.Config{
+			Namespace: "from-file", TimeoutSeconds: 1, WebhookReplicas: 7, Roles: []string{"webhook"}, LogDenies: true,
+			Exempt: exempt.Options{Namespaces: []string{"calico-system", "rook-*"}, Provider: "eks"},
+		}
+		change(&c)
+		return c
+	}
 	for name, tc := range map[string]struct {
 		reason  string
 		command func() *cobra.Command
 		args    []string
 		env     map[string]string
 		file    string
-		want    settings
+		want    config.Config
 	}{
-		"defaults of serve": {
-			reason:  "nothing given: the flags' defaults",
-			command: newServe,
-			want:    settings{Roles: []string{"webhook", "controller"}},
-		},
+		"defaults of serve": {reason: "nothing given: the defaults", command: newServe},
 		"file over default": {
 			reason:  "a key of the file wins over the flag's default, whatever its type",
 			command: newServe, file: file,
-			want: settings{
-				Config: install.Config{Namespace: "from-file", TimeoutSeconds: 1, WebhookReplicas: 7, Exempt: exemptions},
-				Roles:  []string{"webhook"}, LogDenies: true,
-			},
+			want: fromFile(func(*config.Config) {}),
 		},
 		"environment over file": {
 			reason:  "the environment wins over the file; a list has commas; what it does not say stays the file's",
 			command: newServe, file: file,
 			env: map[string]string{"FUSEGATE_NAMESPACE": "from-env", "FUSEGATE_ROLES": "controller,webhook", "FUSEGATE_LOG_DENIES": "false"},
-			want: settings{
-				Config: install.Config{Namespace: "from-env", TimeoutSeconds: 1, WebhookReplicas: 7, Exempt: exemptions},
-				Roles:  []string{"controller", "webhook"},
-			},
+			want: fromFile(func(c *config.Config) {
+				c.Namespace, c.Roles, c.LogDenies = "from-env", []string{"controller", "webhook"}, false
+			}),
 		},
 		"flag over environment": {
 			reason:  "a flag wins over everything, also where it says what the default says",
 			command: newServe, file: file,
 			env:  map[string]string{"FUSEGATE_NAMESPACE": "from-env", "FUSEGATE_ROLES": "controller", "FUSEGATE_LOG_DENIES": "true"},
 			args: []string{"--namespace=from-flag", "--roles=webhook,controller", "--log-denies=false"},
-			want: settings{
-				Config: install.Config{Namespace: "from-flag", TimeoutSeconds: 1, WebhookReplicas: 7, Exempt: exemptions},
-				Roles:  []string{"webhook", "controller"},
-			},
+			want: fromFile(func(c *config.Config) {
+				c.Namespace, c.Roles, c.LogDenies = "from-flag", []string{"webhook", "controller"}, false
+			}),
 		},
 		"integer from the environment": {
 			reason:  "a number of the environment is text and becomes a number",
 			command: newManifests, file: file,
 			env:  map[string]string{"FUSEGATE_TIMEOUT_SECONDS": "2"},
-			want: settings{Config: install.Config{Namespace: "from-file", TimeoutSeconds: 2, WebhookReplicas: 7, Exempt: exemptions}, Roles: []string{"webhook"}, LogDenies: true},
+			want: fromFile(func(c *config.Config) { c.TimeoutSeconds = 2 }),
 		},
 		"integer from a flag": {
 			reason:  "a flag wins over the environment's number",
 			command: newManifests,
 			env:     map[string]string{"FUSEGATE_TIMEOUT_SECONDS": "2"},
 			args:    []string{"--timeout-seconds=3"},
-			want:    settings{Config: install.Config{TimeoutSeconds: 3}},
+			want:    config.Config{TimeoutSeconds: 3},
 		},
 		"empty variable": {
 			reason:  "a variable that is set to nothing says nothing",
 			command: newManifests, file: file,
 			env:  map[string]string{"FUSEGATE_NAMESPACE": ""},
-			want: settings{Config: install.Config{Namespace: "from-file", TimeoutSeconds: 1, WebhookReplicas: 7, Exempt: exemptions}, Roles: []string{"webhook"}, LogDenies: true},
+			want: fromFile(func(*config.Config) {}),
 		},
 		"file of comments": {
 			reason:  "a file that says nothing is no mistake",
 			command: newManifests, file: "---\n# nothing yet\n",
+		},
+		"no role": {
+			reason:  "a list that is empty is not one that is left out",
+			command: newServe, file: "roles: []", want: config.Config{Roles: []string{}},
+		},
+		"no role by flag": {
+			reason:  "whatever says it",
+			command: newServe, args: []string{"--roles="}, want: config.Config{Roles: []string{}},
+		},
+		"no checks": {
+			reason:  "0 is not the default of checks",
+			command: newServe, args: []string{"--check-every=0"}, file: "checkEvery: 7", want: config.Config{CheckEvery: new(int32(0))},
+		},
+		"no checks by variable": {
+			reason:  "whatever says it",
+			command: newServe, env: map[string]string{"FUSEGATE_CHECK_EVERY": "0"}, want: config.Config{CheckEvery: new(int32(0))},
+		},
+		"a comma in a variable": {
+			reason:  "is written as in a flag",
+			command: newServe, env: map[string]string{"FUSEGATE_API_SERVERS": `"https://192.0.2.1/a,b",https://192.0.2.2`},
+			want: config.Config{APIServers: []string{"https://192.0.2.1/a,b", "https://192.0.2.2"}},
+		},
+		"a file of Windows": {
+			reason:  "is the same file",
+			command: newServe, file: "\ufeffapiVersion: config.fusegate.dev/v1alpha1\r\nkind: Configuration\r\nauditResync: 90s\r\n",
+			want: config.Config{AuditResync: 90 * time.Second},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for key, value := range tc.env {
 				t.Setenv(key, value)
 			}
+			t.Setenv("FUSEGATE_CONFIG", "")
 			if tc.file != "" {
 				t.Setenv("FUSEGATE_CONFIG", configuration(t, tc.file))
 			}
 			got := loaded(t, tc.command(), tc.args...)
-			defaults := cmpopts.IgnoreFields(settings{}, "Listen", "MetricsListen", "HealthListen", "LogLevel", "LogFormat",
-				"AuditLimit", "AuditResync", "AuditWorkers", "CheckEvery")
-			if diff := cmp.Diff(tc.want, got, defaults, cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(tc.want.WithDefaults(), got.Config, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("%s: (-want +got):\n%s", tc.reason, diff)
 			}
 		})
@@ -162,7 +186,7 @@ func TestDefaultFile(t *testing.T) {
 		"read":       {reason: "it is read when no file is named", want: "from-default"},
 		"named":      {reason: "a named file is read in its place", args: []string{"--config", configuration(t, "namespace: from-named\n")}, want: "from-named"},
 		"overridden": {reason: "the environment wins over it", env: map[string]string{"FUSEGATE_NAMESPACE": "from-env"}, want: "from-env"},
-		"declined":   {reason: "an empty variable asks for no file", env: map[string]string{"FUSEGATE_CONFIG": ""}, want: ""},
+		"declined":   {reason: "an empty variable asks for no file", env: map[string]string{"FUSEGATE_CONFIG": ""}, want: exempt.DefaultNamespace},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for key, value := range tc.env {
@@ -182,84 +206,105 @@ var consents = []string{
 	"take-over-crds", "timeout", "wait",
 }
 
-// TestEveryFlagHasAVariable sets each flag that is a setting by its variable.
-func TestEveryFlagHasAVariable(t *testing.T) {
-	seen := map[string]bool{}
+// TestEveryFlagIsKnown wants each flag of a command that reads settings to be
+// one of them, or deliberately not.
+func TestEveryFlagIsKnown(t *testing.T) {
+	settings := []string{"config"}
+	for _, s := range config.Settings() {
+		settings = append(settings, s.Flag)
+	}
 	for _, cmd := range newRoot().Commands() {
 		if cmd.Flags().Lookup("config") == nil {
 			continue // works on files or once from outside, and has no settings
 		}
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if _, setting := flagKeys[f.Name]; setting {
-				seen[f.Name] = true
-				t.Run(cmd.Name()+" "+f.Name, func(t *testing.T) { checkVariable(t, cmd, f) })
-				return
-			}
-			if f.Name != "config" && !slices.Contains(consents, f.Name) {
-				t.Errorf("%s --%s is neither a setting in flagKeys nor a consent to one run", cmd.Name(), f.Name)
+			if !slices.Contains(settings, f.Name) && !slices.Contains(consents, f.Name) {
+				t.Errorf("%s --%s is neither a setting nor a consent to one run", cmd.Name(), f.Name)
 			}
 		})
 	}
-	for flag := range flagKeys {
-		if !seen[flag] {
-			t.Errorf("flagKeys has %s, but no command has that flag", flag)
+}
+
+// TestFlagsShowDefaults wants the help to say what is in force without a flag.
+func TestFlagsShowDefaults(t *testing.T) {
+	for _, cmd := range newRoot().Commands() {
+		for _, s := range config.Settings() {
+			f := cmd.Flags().Lookup(s.Flag)
+			if f == nil || !slices.Contains(s.Commands, config.Command(cmd.Name())) {
+				continue
+			}
+			got, err := config.Merged(map[string]any{s.Key: strings.Trim(f.DefValue, "[]")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(s.Of(unset()), s.Of(got), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%s --%s (-in force +shown):\n%s", cmd.Name(), s.Flag, diff)
+			}
 		}
 	}
 }
 
-func checkVariable(t *testing.T, cmd *cobra.Command, f *pflag.Flag) {
-	t.Helper()
-	value := map[string]string{"int32": "2", "bool": "true", "stringSlice": "a,b", "string": "a", "duration": "90s"}[f.Value.Type()]
-	t.Setenv(envName(f.Name), value)
-	got := setting(loaded(t, cmd), flagKeys[f.Name])
-	want := map[string]any{"int32": int32(2), "bool": true, "stringSlice": []string{"a", "b"}, "string": "a", "duration": 90 * time.Second}[f.Value.Type()]
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%s=%s: (-want +got):\n%s", envName(f.Name), value, diff)
-	}
-}
-
-// setting is the value of a key.
-func setting(s settings, key string) any {
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
-		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name == key {
-			return reflect.ValueOf(s).FieldByIndex(f.Index).Interface()
-		}
-	}
-	return nil
-}
-
-// TestEveryKeyHasAFlag keeps a setting from being reachable by file only.
-func TestEveryKeyHasAFlag(t *testing.T) {
-	want := []string{"caBundle", "exempt"} // too big for a flag
-	for _, key := range flagKeys {
-		want = append(want, key)
-	}
-	slices.Sort(want)
-	if diff := cmp.Diff(want, keys(reflect.TypeFor[settings]())); diff != "" {
-		t.Errorf("keys (-with a flag +of the file):\n%s", diff)
-	}
-}
-
-// TestDocumentation loads the example of docs/install.md, and wants every key
-// to be mentioned there.
+// TestDocumentation loads the examples of docs/install.md, and compares the
+// tables there with the settings.
 func TestDocumentation(t *testing.T) {
 	page, err := os.ReadFile("../../../docs/install.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, section, found := strings.Cut(string(page), "## Settings")
-	_, example, yes := strings.Cut(section, "```yaml\n")
-	if !found || !yes {
+	examples := strings.Split(section, "```yaml\n")[1:]
+	if !found || len(examples) == 0 {
 		t.Fatal("there is no example")
 	}
-	example, _, _ = strings.Cut(example, "```")
-	if _, _, err := execute(t, "manifests", "--config", configuration(t, example)); err != nil {
-		t.Errorf("the example is refused: %v", err)
-	}
-	documented := append(keys(reflect.TypeFor[settings]()), "FUSEGATE_CONFIG")
-	for _, key := range documented {
-		if !strings.Contains(string(page), "`"+key+"`") {
-			t.Errorf("%s is not mentioned", key)
+	for _, example := range examples {
+		example, _, _ = strings.Cut(example, "```")
+		if _, _, err := execute(t, "manifests", "--config", configuration(t, example)); err != nil {
+			t.Errorf("the example is refused: %v\n%s", err, example)
 		}
+	}
+	documented := map[string][]string{} // the cells of each key's row
+	for line := range strings.SplitSeq(section, "\n") {
+		if cells := strings.Split(line, "|"); len(cells) == 5 && strings.HasPrefix(line, "| `") {
+			key := strings.Trim(cells[1], " `")
+			if documented[key] != nil {
+				t.Errorf("%s has two rows", key)
+			}
+			documented[key] = cells
+		}
+	}
+	for _, s := range config.Settings() {
+		cells, ok := documented[s.Key]
+		if !ok {
+			t.Errorf("%s has no row", s.Key)
+			continue
+		}
+		checkRow(t, s, cells)
+		delete(documented, s.Key)
+	}
+	for key := range documented {
+		t.Errorf("%s has a row, and is no setting", key)
+	}
+	if !strings.Contains(section, "`FUSEGATE_CONFIG`") {
+		t.Error("FUSEGATE_CONFIG is not mentioned")
+	}
+}
+
+// checkRow compares the default, and for a process's own settings the reason.
+func checkRow(t *testing.T, s config.Setting, cells []string) {
+	t.Helper()
+	text := ""
+	switch v := s.Of(config.Default()).(type) {
+	case []string:
+		text = strings.Join(v, ",")
+	case time.Duration:
+		text = strings.TrimSuffix(v.String(), "0m0s")
+	case string, bool, int32:
+		text = fmt.Sprint(v)
+	}
+	if text != "" && strings.Trim(cells[2], " `") != text {
+		t.Errorf("%s: the default is %s, and its row says %s", s.Key, text, cells[2])
+	}
+	if s.PerProcess != "" && !strings.Contains(cells[3], s.PerProcess) {
+		t.Errorf("%s: its row does not say why it is not in the ConfigMap: %s", s.Key, s.PerProcess)
 	}
 }

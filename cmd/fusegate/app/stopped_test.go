@@ -28,10 +28,7 @@ func TestStopped(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := &bytes.Buffer{}
-			log, err := logger(settings{}, out)
-			if err != nil {
-				t.Fatal(err)
-			}
+			log := logger(settings{}, out)
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			log = stopped(ctx, log).WithName("part").WithValues("key", "value")

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 )
 
@@ -43,10 +44,8 @@ stay, unless --delete-policies is given.
 		},
 	}
 	fs := cmd.Flags()
-	configFlag(fs)
-	clusterFlags(fs)
+	addSettings(fs, config.Uninstall)
 	outputFlag(fs, &output)
-	fs.String("namespace", "", "namespace of Fusegate's own objects (default fusegate-system)")
 	fs.BoolVar(&policies, "delete-policies", false, "remove all templates and constraints too")
 	fs.BoolVar(&policies, "policies", false, "what --delete-policies was called first")
 	fs.Lookup("policies").Hidden = true

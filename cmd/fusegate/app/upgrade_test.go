@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
 )
@@ -62,7 +63,7 @@ func TestUpgrade(t *testing.T) {
 	c := bare(t)
 	rest, webhook := c.old(t)
 	c.applyAs(t, install.FieldManager, rest)
-	controller := c.begin(t, roleController, c.port)
+	controller := c.begin(t, config.RoleController, c.port)
 	c.must(t, labelTemplate("OldLabels", "missing"), "apply", "-f", "-")
 	await(t, "the kind of the constraint", func() error {
 		if _, stderr, ok := c.kubectl(t, controlplane.Admin, "", "get", "oldlabels"); !ok {
@@ -74,7 +75,7 @@ func TestUpgrade(t *testing.T) {
 	if err := controller.end(endings()[0]); err != nil {
 		t.Fatal(err)
 	}
-	c.role(t, roleWebhook)
+	c.role(t, config.RoleWebhook)
 	for _, first := range []string{"manifests", "controller"} {
 		t.Run(first+" first", func(t *testing.T) {
 			c.applyAs(t, install.FieldManager, rest+webhook)
@@ -84,7 +85,7 @@ func TestUpgrade(t *testing.T) {
 			if first == "manifests" {
 				c.upgrade(t)
 			}
-			controller := c.begin(t, roleController, c.port)
+			controller := c.begin(t, config.RoleController, c.port)
 			if first == "controller" {
 				await(t, "the new controller to look at the old configuration", func() error {
 					if got := len(c.rules(t)); got != 3 {

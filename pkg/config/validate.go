@@ -1,8 +1,6 @@
-package install
+package config
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/url"
@@ -13,24 +11,22 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-const maxReplicas = 100
-
 // imageReference is an image in the syntax of the distribution specification,
 // loosely: it is here to catch an unset variable, not to know all registries.
 var imageReference = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._:/-]*[a-zA-Z0-9](@sha256:[0-9a-f]{64})?$`)
 
-// Validate joins one error for each thing that is wrong with the configuration
-// after defaulting, naming the field, the reason and what to do instead. A
-// certificate in CABundle that has expired is among them.
+// Validate joins one error for each thing that is wrong with the settings of an
+// installation, after defaulting, naming the field, the value and what to do
+// instead. A certificate in CABundle that has expired is among them.
 func (c Config) Validate() error {
-	c = c.withDefaults()
-	return errors.Join(c.validate(), c.checkExpiry(time.Now()))
+	c = c.WithDefaults()
+	return errors.Join(c.ValidateInstalled(), c.checkExpiry(time.Now()))
 }
 
-// validate checks all but the expiry of certificates, so that what is installed
-// can still be rendered, and guarded, after it.
-func (c Config) validate() error {
-	_, err := c.Perimeter()
+// ValidateInstalled is Validate without the expiry of certificates, so that what
+// is installed can still be rendered, and guarded, after it.
+func (c Config) ValidateInstalled() error {
+	c = c.WithDefaults()
 	return errors.Join(
 		checkNamespace(c.Namespace),
 		c.checkImage(),
@@ -41,8 +37,28 @@ func (c Config) validate() error {
 		checkReplicas("webhookReplicas", c.WebhookReplicas),
 		checkReplicas("controllerReplicas", c.ControllerReplicas),
 		c.checkOwnNamespace(),
-		c.CheckReports(),
+		c.validateRunning(),
+	)
+}
+
+// ValidateProcess joins one error for each thing that is wrong with the settings
+// of a process that serves, after defaulting. What only an installation needs
+// is not looked at.
+func (c Config) ValidateProcess() error {
+	c = c.WithDefaults()
+	return errors.Join(c.checkRoles(), c.checkCertificates(), c.checkAddresses(), c.validateRunning())
+}
+
+// validateRunning checks what an installation passes on to what runs.
+func (c Config) validateRunning() error {
+	_, err := c.Perimeter()
+	return errors.Join(
 		err,
+		c.checkAPIServers(),
+		c.checkAudit(),
+		c.checkReports(),
+		oneOf("logLevel", c.LogLevel, "error", "info", "debug"),
+		oneOf("logFormat", c.LogFormat, "json", "console"),
 	)
 }
 
@@ -68,7 +84,7 @@ func (c Config) checkOwnNamespace() error {
 
 func (c Config) checkImage() error {
 	switch {
-	case c.Image == "" && !c.inCluster():
+	case c.Image == "" && !c.InCluster():
 		return nil
 	case c.Image == "":
 		return errors.New("image: is empty; name the image of Fusegate, or set webhookURL if it does not run in the cluster")
@@ -87,14 +103,14 @@ func checkTimeout(seconds int32) error {
 }
 
 func checkReplicas(field string, n int32) error {
-	if n >= 1 && n <= maxReplicas {
+	if n >= 1 && n <= MaxReplicas {
 		return nil
 	}
-	return fmt.Errorf("%s: %d: use 1 to %d; to stop enforcing, remove Fusegate or its constraints instead of leaving a webhook without pods", field, n, maxReplicas)
+	return fmt.Errorf("%s: %d: use 1 to %d; to stop enforcing, remove Fusegate or its constraints instead of leaving a webhook without pods", field, n, MaxReplicas)
 }
 
 func (c Config) checkURL() error {
-	if c.inCluster() {
+	if c.InCluster() {
 		return nil
 	}
 	u, err := url.Parse(c.WebhookURL)
@@ -109,9 +125,9 @@ func (c Config) checkURL() error {
 
 func (c Config) checkPort() error {
 	switch {
-	case !c.inCluster() && c.ServicePort != 0:
+	case !c.InCluster() && c.ServicePort != 0:
 		return errors.New("servicePort: is for the Service, and there is none with webhookURL: leave it out, and write the port into webhookURL")
-	case c.inCluster() && (c.ServicePort < 1 || c.ServicePort > 65535):
+	case c.InCluster() && (c.ServicePort < 1 || c.ServicePort > 65535):
 		return fmt.Errorf("servicePort: %d: use 1 to 65535", c.ServicePort)
 	}
 	return nil
@@ -140,60 +156,4 @@ func urlProblem(u *url.URL) string {
 func clusterDNS(host string) bool {
 	host = "." + strings.TrimSuffix(strings.ToLower(host), ".") + "."
 	return strings.Contains(host, ".svc.") || strings.HasSuffix(host, ".cluster.local.")
-}
-
-func (c Config) checkCABundle() error {
-	switch {
-	case c.inCluster() && len(c.CABundle) > 0:
-		return errors.New("caBundle: Fusegate makes and rotates the certificate of its Service itself; leave it out, or set webhookURL if the webhook does not run in the cluster")
-	case c.inCluster():
-		return nil
-	}
-	_, err := c.certificates()
-	return err
-}
-
-func (c Config) checkExpiry(now time.Time) error {
-	if c.inCluster() {
-		return nil
-	}
-	certificates, err := c.certificates()
-	if err != nil {
-		return nil // checkCABundle reports it.
-	}
-	var errs []error
-	for _, cert := range certificates {
-		if now.After(cert.NotAfter) {
-			errs = append(errs, fmt.Errorf("caBundle: the certificate of %q expired at %s; renew it, or leave it out if another one took its place",
-				cert.Subject, cert.NotAfter.UTC().Format(time.RFC3339)))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// certificates parses the CABundle.
-func (c Config) certificates() ([]*x509.Certificate, error) {
-	const fix = "give the certificates that the webhook's is verified with, in PEM"
-	var out []*x509.Certificate
-	for rest := c.CABundle; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			if len(strings.TrimSpace(string(rest))) > 0 {
-				return nil, errors.New("caBundle: holds what is not PEM; " + fix)
-			}
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("caBundle: holds a %s, and everybody who may read webhook configurations would see it; %s", block.Type, fix)
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("caBundle: certificate %d: %w; %s", len(out)+1, err, fix)
-		}
-		out = append(out, cert)
-	}
-	if len(out) == 0 {
-		return nil, errors.New("caBundle: holds no certificate, without which no API server trusts webhookURL; " + fix)
-	}
-	return out, nil
 }

@@ -1,95 +1,42 @@
-package app
+package config
 
 import (
-	"bufio"
-	"bytes"
+	"encoding/base64"
+	"encoding/csv"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/go-viper/mapstructure/v2"
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
-	"sigs.k8s.io/yaml"
 )
 
-// readFile returns what a configuration file says, by its keys, or nothing if
-// the file has no name. It refuses what is not a setting, and values of the
-// wrong type: a typing error must not leave an exemption out unnoticed.
-func readFile(file string) (map[string]any, error) {
-	if file == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading the configuration file: %w", err)
-	}
-	values, err := parse(text)
-	if err == nil {
-		err = decode(values, &settings{}, strict)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("configuration file %s: %w", file, err)
-	}
-	return values, nil
-}
-
-// parse reads YAML of one document.
-func parse(text []byte) (map[string]any, error) {
-	var values map[string]any
-	r := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
-	for {
-		document, err := r.Read()
-		if errors.Is(err, io.EOF) {
-			return values, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		var content any
-		if err := yaml.UnmarshalStrict(document, &content); err != nil {
-			return nil, err
-		}
-		keys, ok := content.(map[string]any)
-		switch {
-		case content == nil:
-			continue
-		case !ok:
-			return nil, errors.New(`holds no keys; write them as in "timeoutSeconds: 2"`)
-		case values != nil:
-			return nil, errors.New("holds more than one YAML document; only one is possible")
-		}
-		values = keys
-	}
-}
-
-// strictness tells how values become settings.
+// strictness is how values become settings.
 type strictness bool
 
 const (
 	// strict is for files: keys are as they are documented, and every value
 	// has the type of its setting.
 	strict strictness = true
-	// lenient is for what viper hands out: keys in lower case, and values that
-	// may come from the environment and then are strings.
+	// lenient is for what several sources say: keys may have another case, and
+	// values may come from the environment and then are strings.
 	lenient strictness = false
 )
 
-func decode(in map[string]any, out *settings, how strictness) error {
+func decode(in map[string]any, out *Config, how strictness) error {
 	var meta mapstructure.Metadata
 	match := strings.EqualFold
 	if how == strict {
 		match = func(a, b string) bool { return a == b }
 	}
 	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
-		Result: out, Metadata: &meta, TagName: "json", Squash: true,
+		Result: out, Metadata: &meta, TagName: "json",
 		WeaklyTypedInput: how == lenient, MatchName: match,
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(base64Hook, wholeHook, durationHook, mapstructure.StringToSliceHookFunc(",")),
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(bytesHook, wholeHook, durationHook, listHook),
 	})
 	if err != nil {
 		return err
@@ -104,14 +51,32 @@ func decode(in map[string]any, out *settings, how strictness) error {
 	return nil
 }
 
-// wholeHook refuses fractions where numbers are whole, which would be cut.
+// bytesHook reads bytes as Kubernetes writes them.
+func bytesHook(from, to reflect.Type, data any) (any, error) {
+	if from.Kind() != reflect.String || to != reflect.TypeFor[[]byte]() {
+		return data, nil
+	}
+	out, err := base64.StdEncoding.DecodeString(data.(string))
+	if err != nil {
+		return nil, fmt.Errorf("want base64: %w", err)
+	}
+	return out, nil
+}
+
+// errRange refuses numbers that are too big for any setting.
+var errRange = fmt.Errorf("want a number up to %d", math.MaxInt32)
+
+// wholeHook refuses numbers that would be cut where numbers are whole.
 func wholeHook(from, to reflect.Type, data any) (any, error) {
 	if from.Kind() != reflect.Float64 || to.Kind() != reflect.Int32 {
 		return data, nil
 	}
 	f := data.(float64)
-	if f != math.Trunc(f) || math.Abs(f) > math.MaxInt32 {
+	switch {
+	case f != math.Trunc(f):
 		return nil, fmt.Errorf("%v: want a whole number", f)
+	case f < math.MinInt32 || f > math.MaxInt32:
+		return nil, fmt.Errorf("%.0f: %w", f, errRange)
 	}
 	return int64(f), nil
 }
@@ -132,6 +97,22 @@ func durationHook(_, to reflect.Type, data any) (any, error) {
 	return d, nil
 }
 
+// listHook reads lists as flags have them, which files may write too.
+func listHook(from, to reflect.Type, data any) (any, error) {
+	if from.Kind() != reflect.String || to != reflect.TypeFor[[]string]() {
+		return data, nil
+	}
+	text := data.(string)
+	if text == "" {
+		return []string{}, nil
+	}
+	out, err := csv.NewReader(strings.NewReader(text)).Read()
+	if err != nil {
+		return nil, fmt.Errorf(`%q: want values with commas in between, in quotes where one holds a comma or a quote`, text)
+	}
+	return out, nil
+}
+
 // explain says in words what mapstructure says in Go types.
 func explain(err error, how strictness) []error {
 	var out []error
@@ -148,13 +129,10 @@ func explain(err error, how strictness) []error {
 	return []error{fmt.Errorf("%s: %w", source(at.Name(), how), reason(at.Unwrap()))}
 }
 
-// source names where a value comes from that has the wrong type. In the merged
-// settings that can be the environment only, as flags and files are checked.
+// source names where a value comes from that has the wrong type.
 func source(key string, how strictness) string {
-	for flag, k := range flagKeys {
-		if how == lenient && k == key {
-			return envName(flag)
-		}
+	if s, ok := Find(key); ok && how == lenient && s.Flag != "" {
+		return Variable(s.Flag)
 	}
 	return key
 }
@@ -163,6 +141,8 @@ func reason(err error) error {
 	var parse *mapstructure.ParseError
 	var kind *mapstructure.UnconvertibleTypeError
 	switch {
+	case errors.As(err, &parse) && errors.Is(parse.Err, strconv.ErrRange):
+		return fmt.Errorf("%#v: %w", parse.Value, errRange)
 	case errors.As(err, &parse):
 		return fmt.Errorf("%#v: want %s", parse.Value, wanted(parse.Expected.Kind()))
 	case errors.As(err, &kind):
@@ -179,6 +159,10 @@ func wanted(k reflect.Kind) string {
 		return "true or false"
 	case reflect.String:
 		return "text; put it in quotes"
+	case reflect.Slice:
+		return "a list, as in [a, b]"
+	case reflect.Struct:
+		return "keys below it"
 	}
 	return "a " + k.String()
 }
