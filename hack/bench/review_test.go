@@ -6,7 +6,16 @@ import (
 	"github.com/fusegate/fusegate/pkg/engine"
 )
 
-// BenchmarkReview judges the subjects by Fusegate alone, for profiles.
+// decoders are how an AdmissionReview may be decoded: as the webhook does it, and
+// by Kubernetes' decoder alone. Package rawjson stays as long as it saves at least
+// 15 % of a review.
+var decoders = []struct {
+	name   string
+	decode func(body []byte) any
+}{{"rawjson", decodeOurs}, {"kubernetes", decodeKubernetes}}
+
+// BenchmarkReview decodes and judges the subjects by Fusegate alone, with either
+// decoder.
 func BenchmarkReview(b *testing.B) {
 	library, err := loadLibrary()
 	if err != nil {
@@ -17,14 +26,16 @@ func BenchmarkReview(b *testing.B) {
 		b.Fatal(err)
 	}
 	for _, s := range pods() {
-		b.Run(s.name, func(b *testing.B) {
-			body := s.admission()
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := o.judge(b.Context(), reviewOf(o.decode(body))); err != nil {
-					b.Fatal(err)
+		body := s.admission()
+		for _, by := range decoders {
+			b.Run(s.name+"/decoder="+by.name, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := o.judge(b.Context(), reviewOf(by.decode(body))); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }

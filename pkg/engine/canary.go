@@ -59,9 +59,6 @@ func IsCanary(r *policy.Review) bool {
 	return r.Kind.Group == canaryGroup && r.Kind.Kind == canaryKind
 }
 
-// CanaryAnswer is how the denial of the canary with this nonce is worded.
-func CanaryAnswer(nonce string) string { return "[canary] nonce " + nonce }
-
 // addCanary adds the built-in policy.
 func (e *Engine) addCanary(ctx context.Context) error {
 	versioned := &templatesv1.ConstraintTemplate{}

@@ -12,6 +12,9 @@ import (
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
+// canaryAnswer is how the denial of the canary with nonce n1 is worded.
+const canaryAnswer = "[canary] nonce n1"
+
 func canaryReview() *policy.Review {
 	return &policy.Review{
 		Kind:      schema.GroupVersionKind{Group: "fusegate.dev", Version: "v1alpha1", Kind: "Canary"},
@@ -58,8 +61,8 @@ violation[{"msg": "no"}] { true }`,
 	}
 
 	decision := policy.Decide(e.Review(t.Context(), canaryReview()))
-	if decision.Allowed || decision.Message != engine.CanaryAnswer("n1") {
-		t.Errorf("got %+v, want a denial that says %q only", decision, engine.CanaryAnswer("n1"))
+	if decision.Allowed || decision.Message != canaryAnswer {
+		t.Errorf("got %+v, want a denial that says %q only", decision, canaryAnswer)
 	}
 	if scopes := e.AdmissionScopes(); len(scopes) != 1 || scopes[0].Kind != "DenyAll" {
 		t.Errorf("got scopes %+v, want those of users' constraints only", scopes)
@@ -100,7 +103,7 @@ func TestReserved(t *testing.T) {
 	if err := e.RemoveConstraint(t.Context(), "FusegateCanary", "canary"); err != nil {
 		t.Error(err)
 	}
-	want := []string{engine.CanaryAnswer("n1")}
+	want := []string{canaryAnswer}
 	if got := lines(e.Review(t.Context(), canaryReview())); !cmp.Equal(got, want) {
 		t.Errorf("afterwards canaries are answered with %q, want %q", got, want)
 	}

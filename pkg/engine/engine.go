@@ -60,10 +60,6 @@ func (e *Engine) Review(ctx context.Context, r *policy.Review) policy.Result {
 func (e *Engine) ReviewBy(ctx context.Context, r *policy.Review, by func(kind, name string) bool) policy.Result {
 	e.reviewing.Add(1)
 	defer e.reviewing.Add(-1)
-	return e.review(ctx, r, by, judge)
-}
-
-func (e *Engine) review(ctx context.Context, r *policy.Review, by func(kind, name string) bool, how evaluator) policy.Result {
 	if !served(r.Point) {
 		err := fmt.Errorf("%w, supported enforcement points: %v", errPoint, policy.EnforcementPoints())
 		return policy.Result{Faults: []policy.Fault{{Cause: policy.CauseInternal, Err: err}}}
@@ -74,7 +70,7 @@ func (e *Engine) review(ctx context.Context, r *policy.Review, by func(kind, nam
 	v.keeps = check != nil
 	for _, x := range e.registry.current.Load().of(r.Kind.Kind) {
 		if by == nil || by(x.kind, x.name) {
-			v.judge(share, x, how)
+			v.judge(share, x, judge)
 		}
 	}
 	if check != nil {

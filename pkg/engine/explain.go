@@ -42,10 +42,7 @@ func (e *Engine) explain(ctx context.Context, r *policy.Review, x *entry, how Tr
 	v.judge(&budget{Context: ctx}, x, t.evaluate)
 	v.input.Release()
 	v.result.Sort()
-	out.Result = v.result
-	if len(t.traces) > 0 {
-		out.Trace = t.traces[0]
-	}
+	out.Result, out.Trace = v.result, t.trace
 	return out
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/rego"
 )
 
-// Tracing says what Engine.Trace is to tell. The zero value asks for what
+// Tracing says what Engine.Explain is to tell. The zero value asks for what
 // policies print.
 type Tracing struct {
 	// Steps asks for the interpreter's account of each of its steps, too: some
@@ -31,25 +31,19 @@ type Trace struct {
 // Fired is a rule for violations whose body held.
 type Fired = rego.Fired
 
-// Trace judges r as Review does, and tells how each constraint that was
-// evaluated came to its verdict, in the order of kind and name. All is done by
-// OPA's interpreter and compiled again each time, so that it takes a hundred
-// times as long: it is for people who look for a mistake.
-func (e *Engine) Trace(ctx context.Context, r *policy.Review, how Tracing) (policy.Result, []Trace) {
-	t := &tracer{Tracing: how}
-	return e.review(ctx, r, nil, t.evaluate), t.traces
-}
-
 // evaluator evaluates one constraint of a review.
 type evaluator func(ctx context.Context, v *review, x *entry) ([]rego.Finding, *rego.Failure)
 
+// tracer evaluates by OPA's interpreter, compiled again each time, and keeps how
+// the constraint came to its verdict. It takes a hundred times as long: it is for
+// people who look for a mistake.
 type tracer struct {
 	Tracing
-	traces []Trace
+	trace Trace
 }
 
 func (t *tracer) evaluate(ctx context.Context, v *review, x *entry) ([]rego.Finding, *rego.Failure) {
 	found, trace, failure := x.program.Trace(ctx, v.data, v.input, x.parameters, t.Steps)
-	t.traces = append(t.traces, Trace{Constraint: x.at[v.place], Prints: trace.Prints, Steps: trace.Steps, Fired: trace.Fired})
+	t.trace = Trace{Constraint: x.at[v.place], Prints: trace.Prints, Steps: trace.Steps, Fired: trace.Fired}
 	return found, failure
 }

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -49,18 +50,25 @@ func TestTrace(t *testing.T) {
 		Object: map[string]any{"kind": "Pod", "metadata": map[string]any{"name": "web"}},
 	}
 	r.Kind.Version, r.Kind.Kind = "v1", "Pod"
-	want := e.Review(t.Context(), r)
-	got, traces := e.Trace(t.Context(), r, engine.Tracing{})
-	if diff := cmp.Diff(want, got); diff != "" {
+	got, err := e.Explain(t.Context(), r, "Talkative", "one", engine.Tracing{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(e.Review(t.Context(), r), got.Result); diff != "" {
 		t.Errorf("the verdict differs (-reviewed +traced):\n%s", diff)
 	}
-	if len(got.Violations) != 1 || len(traces) != 1 || traces[0].Constraint.Name != "one" || traces[0].Steps != "" {
-		t.Fatalf("got %d violations and traces %+v, want one of each, without steps", len(got.Violations), traces)
+	if !got.Matches || len(got.Result.Violations) != 1 || got.Trace.Constraint.Name != "one" || got.Trace.Steps != "" {
+		t.Fatalf("got %+v, want a violation and a trace without steps", got)
 	}
-	if diff := cmp.Diff([]string{"rego:3: name is web"}, traces[0].Prints); diff != "" {
+	if diff := cmp.Diff([]string{"rego:3: name is web"}, got.Trace.Prints); diff != "" {
 		t.Errorf("prints (-want +got):\n%s", diff)
 	}
-	if _, traces = e.Trace(t.Context(), r, engine.Tracing{Steps: true}); !strings.Contains(traces[0].Steps, "Enter data.template.violation") {
-		t.Errorf("no account of steps:\n%s", traces[0].Steps)
+	got, err = e.Explain(t.Context(), r, "Talkative", "one", engine.Tracing{Steps: true})
+	if err != nil || !strings.Contains(got.Trace.Steps, "Enter data.template.violation") {
+		t.Errorf("no account of steps: %v\n%s", err, got.Trace.Steps)
+	}
+	got, err = e.Explain(t.Context(), r, "Talkative", "services", engine.Tracing{})
+	if err != nil || got.Matches || len(got.Result.Violations) != 0 || !reflect.DeepEqual(got.Trace, engine.Trace{}) {
+		t.Errorf("got %+v, %v, want no match, no violation and no trace", got, err)
 	}
 }

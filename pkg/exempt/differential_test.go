@@ -60,7 +60,7 @@ var perimeters = map[string]exempt.Options{
 // that it configures.
 func forEachServer(t *testing.T, f func(*testing.T, exempt.Perimeter, exempt.Entry, apiServer)) {
 	for name, o := range perimeters {
-		for _, entry := range exempt.Entries() {
+		for _, entry := range entries {
 			t.Run(fmt.Sprintf("%s/%s", name, entry), func(t *testing.T) {
 				p := mustNew(t, o)
 				f(t, p, entry, newAPIServer(p, entry))

@@ -22,6 +22,9 @@ import (
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
+// entries are all of the webhook configuration.
+var entries = []exempt.Entry{exempt.PolicyEntry, exempt.EngineEntry, exempt.ProbeEntry}
+
 // apiServer decides as the API server does, and with its code, whether a
 // request reaches one entry whose rules match everything.
 type apiServer struct {

@@ -198,7 +198,6 @@ func TestKeepsItsOptions(t *testing.T) {
 	o.Namespaces[0], o.Users[0], o.Groups[0], o.ServiceAccounts[0] = "x", "x", "x", "x/x"
 	p.MatchConditions(exempt.PolicyEntry)[0].Expression = "true"
 	p.NamespaceSelector().MatchExpressions[0].Values[0] = "x"
-	p.SystemNamespaces()[0] = "x"
 	if diff := cmp.Diff(want, p.MatchConditions(exempt.PolicyEntry)); diff != "" {
 		t.Errorf("MatchConditions() changed (-want +got):\n%s", diff)
 	}
@@ -209,9 +208,6 @@ func TestKeepsItsOptions(t *testing.T) {
 
 func TestNamespaces(t *testing.T) {
 	p := mustNew(t, exempt.Options{Namespaces: []string{"legacy", "calico-*"}, OwnNamespace: "guard"})
-	if diff := cmp.Diff([]string{"guard", "kube-node-lease", "kube-public", "kube-system"}, p.SystemNamespaces()); diff != "" {
-		t.Errorf("SystemNamespaces() (-want +got):\n%s", diff)
-	}
 	for name, want := range map[string]bool{
 		"": false, "default": false, "kube-system": true, "kube-public": true, "kube-node-lease": true, "guard": true,
 		"fusegate-system": false, "legacy": true, "legacy2": false, "calico-system": true, "calico": false,

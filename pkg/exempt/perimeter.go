@@ -32,9 +32,6 @@ const (
 // requests apart from those that the API server sends.
 const ProbeName = "fusegate-probe"
 
-// Entries lists every entry.
-func Entries() []Entry { return []Entry{PolicyEntry, EngineEntry, ProbeEntry} }
-
 // Perimeter says who and what is outside policy. The zero value is the
 // perimeter of zero Options, the smallest there is. A Perimeter is immutable
 // and safe for concurrent use.
@@ -42,9 +39,9 @@ type Perimeter struct{ compiled *compiled }
 
 // compiled is shared by all copies of a Perimeter and never written again.
 type compiled struct {
-	system, exact []string
-	namespaces    predicate
-	rules         map[Entry][]rule
+	exact      []string
+	namespaces predicate
+	rules      map[Entry][]rule
 }
 
 var smallest = sync.OnceValue(func() *compiled { return Options{}.withDefaults().compile() })
@@ -62,8 +59,7 @@ func New(o Options) (Perimeter, error) {
 func (o Options) compile() *compiled {
 	exact, _ := o.namespaces()
 	c := &compiled{
-		system: o.systemNamespaces(), exact: exact,
-		namespaces: o.namespaced(namespace), rules: map[Entry][]rule{},
+		exact: exact, namespaces: o.namespaced(namespace), rules: map[Entry][]rule{},
 	}
 	for entry, own := range map[Entry]rule{
 		PolicyEntry: {"not-policy-object", all{ownKinds.predicate(), not(policyCanary)}, "the engine's own", resourceName},
@@ -81,10 +77,6 @@ func (p Perimeter) get() *compiled {
 	}
 	return p.compiled
 }
-
-// SystemNamespaces lists the namespaces that are always outside policy,
-// sorted: those of the control plane, and Fusegate's own.
-func (p Perimeter) SystemNamespaces() []string { return slices.Clone(p.get().system) }
 
 // ExemptNamespace tells whether all that lives in the namespace, and the
 // Namespace itself, is outside policy. No cluster-scoped object is, so it is

@@ -81,11 +81,6 @@ func perimeterEntry(p exempt.Perimeter) admissionregistrationv1.ValidatingWebhoo
 	}
 }
 
-// Samples is NewSampler and Sampler.Samples for a single need.
-func Samples(n Need, served []*metav1.APIResourceList, namespaces []Namespace, p exempt.Perimeter) ([]Request, Coverage) {
-	return NewSampler(served, namespaces, p).Samples(n)
-}
-
 // Samples returns requests that must be sent to the policy entry for the sake
 // of one constraint: its match block selects them and the perimeter does not
 // exempt them, both of which is confirmed for each. There are few: some of the

@@ -93,7 +93,7 @@ func TestSamples(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			got, coverage := intercept.Samples(needs(t, tc.need)[0], cluster(), town(), exempt.Perimeter{})
+			got, coverage := intercept.NewSampler(cluster(), town(), exempt.Perimeter{}).Samples(needs(t, tc.need)[0])
 			var lines []string
 			for _, r := range got {
 				lines = append(lines, brief(r))
@@ -121,7 +121,7 @@ func TestSamples(t *testing.T) {
 // TestSampleObjects looks at the objects of samples.
 func TestSampleObjects(t *testing.T) {
 	const block = pods + "\nname: web-*\nlabelSelector: {matchExpressions: [{key: a, operator: In, values: [x, z]}, {key: a, operator: NotIn, values: [x]}, {key: b, operator: Exists}, {key: c, operator: DoesNotExist}]}"
-	got, coverage := intercept.Samples(needs(t, need{block, "* CREATE"})[0], cluster(), town(), exempt.Perimeter{})
+	got, coverage := intercept.NewSampler(cluster(), town(), exempt.Perimeter{}).Samples(needs(t, need{block, "* CREATE"})[0])
 	if diff := cmp.Diff(intercept.Coverage{}, coverage, cmpopts.EquateEmpty()); diff != "" {
 		t.Fatalf("coverage (-want +got):\n%s", diff)
 	}
@@ -149,7 +149,7 @@ func TestSamplesOfAWiderPerimeter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, coverage := intercept.Samples(needs(t, need{deployments, ""})[0], cluster(), town(), p)
+	got, coverage := intercept.NewSampler(cluster(), town(), p).Samples(needs(t, need{deployments, ""})[0])
 	for _, r := range got {
 		if r.Namespace != "fusegate-sample" || strings.HasPrefix(r.User.Username, "system:") {
 			t.Errorf("sample %s is exempt", r)

@@ -67,7 +67,7 @@ func TestVerdict(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			all := needs(t, need{tc.block, ""})
-			samples, _ := intercept.Samples(all[0], cluster(), town(), exempt.Perimeter{})
+			samples, _ := intercept.NewSampler(cluster(), town(), exempt.Perimeter{}).Samples(all[0])
 			v := armed(t, exempt.Perimeter{}, all, tc.edits...).Verdict(t.Context(), samples)
 			if v.State != tc.state {
 				t.Errorf("%s: state %s, want %s", tc.reason, v.State, tc.state)

@@ -73,9 +73,9 @@ func labelErrors(keys ...string) []string {
 
 func TestAccessors(t *testing.T) {
 	type declared struct {
-		Kinds                          []match.Kinds
-		Scope                          match.Scope
-		Namespaces, ExcludedNamespaces []string
+		Kinds      []match.Kinds
+		Scope      match.Scope
+		Namespaces []string
 	}
 	cases := map[string]struct {
 		reason string
@@ -90,13 +90,13 @@ func TestAccessors(t *testing.T) {
 		"EveryKind": {"one entry for everything is no restriction", `kinds: [{apiGroups: [a], kinds: [Pod]}, {apiGroups: ["*"], kinds: ["*"]}]`, declared{}},
 		"Others": {
 			"as declared", "scope: Namespaced\nnamespaces: [b, \"a*\"]\nexcludedNamespaces: [c]",
-			declared{Scope: match.ScopeNamespaced, Namespaces: []string{"b", "a*"}, ExcludedNamespaces: []string{"c"}},
+			declared{Scope: match.ScopeNamespaced, Namespaces: []string{"b", "a*"}},
 		},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			m := compile(t, tc.match)
-			got := declared{m.Kinds(), m.Scope(), m.Namespaces(), m.ExcludedNamespaces()}
+			got := declared{m.Kinds(), m.Scope(), m.Namespaces()}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("%s: (-want +got):\n%s", tc.reason, diff)
 			}

@@ -52,15 +52,6 @@ func (m *Matcher) Namespaces() []string {
 	return slices.Clone(m.namespaces.written)
 }
 
-// ExcludedNamespaces returns the patterns of the namespaces that cannot match,
-// as declared. The list is the caller's.
-func (m *Matcher) ExcludedNamespaces() []string {
-	if m == nil {
-		return nil
-	}
-	return slices.Clone(m.excludedNamespaces.written)
-}
-
 // kindSet is a compiled Kinds.
 type kindSet struct{ groups, kinds set }
 

@@ -255,7 +255,7 @@ func TestZeroMatcher(t *testing.T) {
 			if got, err := m.Match(&r); !got || err != nil {
 				t.Errorf("Match = %t, %v, want true", got, err)
 			}
-			if m.Kinds() != nil || m.Scope() != "" || m.Namespaces() != nil || m.ExcludedNamespaces() != nil {
+			if m.Kinds() != nil || m.Scope() != "" || m.Namespaces() != nil {
 				t.Errorf("%s matcher declares a restriction", name)
 			}
 		})

@@ -83,9 +83,6 @@ func (s *Set) hold(into *map[string]*held, key string, o manifest.Object) {
 	}
 }
 
-// Has tells whether a constraint of this kind and name is held.
-func (s *Set) Has(kind, name string) bool { return s.constraints[kind+"/"+name] != nil }
-
 // HasTemplate tells whether the template of a constraint kind is held.
 func (s *Set) HasTemplate(kind string) bool { return s.templates[strings.ToLower(kind)] != nil }
 
@@ -131,15 +128,6 @@ func (s *Set) Load(ctx context.Context, e *engine.Engine) (int, []output.Problem
 		}
 	}
 	return s.added, s.problems
-}
-
-// Find returns a constraint by kind and name.
-func (s *Set) Find(kind, name string) (manifest.Object, bool) {
-	c := s.constraints[kind+"/"+name]
-	if c == nil {
-		return manifest.Object{}, false
-	}
-	return c.Object, true
 }
 
 func (s *Set) loadTemplate(ctx context.Context, e *engine.Engine, t *held) {

@@ -11,16 +11,6 @@ import (
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
-// Run prepares and judges in one go. The error is the end of ctx, or that of
-// reading standard input; all else that goes wrong is in the report.
-func Run(ctx context.Context, o Options) (output.Report, error) {
-	t, err := Prepare(ctx, o)
-	if err != nil {
-		return output.Report{}, err
-	}
-	return t.Judge(ctx)
-}
-
 // progressEvery is how many objects are judged between two calls of Progress.
 const progressEvery = 100
 
@@ -35,7 +25,9 @@ type task struct {
 }
 
 // Judge reads the manifests and judges every object that is none of a policy,
-// several at a time. The report is in the order of the manifests.
+// several at a time. The report is in the order of the manifests. The error is
+// the end of ctx, or that of reading standard input; all else that goes wrong is
+// in the report.
 func (t *Trial) Judge(ctx context.Context) (output.Report, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

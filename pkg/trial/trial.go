@@ -249,12 +249,6 @@ func (t *Trial) namespaced(u *unstructured.Unstructured) bool {
 	return known && namespaced
 }
 
-// Constraint finds a constraint as it was written.
-func (t *Trial) Constraint(kind, name string) (manifest.Object, bool) { return t.set.Find(kind, name) }
-
-// Engine is what judges.
-func (t *Trial) Engine() *engine.Engine { return t.engine }
-
 // lookup is the Namespace that an object lives in.
 func (t *Trial) lookup(name string) policy.Namespace {
 	o, ok := t.namespaces[name]

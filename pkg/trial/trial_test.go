@@ -208,7 +208,7 @@ msg := sprintf("services in %v, nodes %v", [names, [n | data.inventory.cluster.v
 			note := func(p output.Problem) { notes = append(notes, strings.ReplaceAll(p.Error(), dir+"/", "")) }
 			for _, workers := range []int{1, 4} {
 				notes = nil
-				got, err := trial.Run(t.Context(), trial.Options{Input: manifest.Options{Paths: []string{dir}, Note: note}, Namespace: c.namespace, Workers: workers})
+				got, err := run(t, trial.Options{Input: manifest.Options{Paths: []string{dir}, Note: note}, Namespace: c.namespace, Workers: workers})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -240,7 +240,7 @@ func TestSources(t *testing.T) {
 		"File": {Paths: []string{filepath.Join(dir, "all.yaml")}}, "Kustomize": {Kustomize: []string{dir}},
 		"Stdin": {Paths: []string{manifest.Stdin}, Stdin: strings.NewReader(text)},
 	} {
-		r, err := trial.Run(t.Context(), trial.Options{Input: in})
+		r, err := run(t, trial.Options{Input: in})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -253,6 +253,16 @@ func TestSources(t *testing.T) {
 			t.Errorf("%s: (-want +got)\n%s", name, diff)
 		}
 	}
+}
+
+// run prepares and judges in one go.
+func run(t *testing.T, o trial.Options) (output.Report, error) {
+	t.Helper()
+	x, err := trial.Prepare(t.Context(), o)
+	if err != nil {
+		return output.Report{}, err
+	}
+	return x.Judge(t.Context())
 }
 
 // TestParity compares a trial's messages with those of the engine for the same

@@ -40,7 +40,7 @@ func arrival(r admissionv1.AdmissionRequest) string {
 		return "Fusegate's probes"
 	case gr.Group == "templates.gatekeeper.sh" || gr.Group == "constraints.gatekeeper.sh":
 		return "policies, by " + r.UserInfo.Username
-	case slices.Contains(exempt.Perimeter{}.SystemNamespaces(), r.Namespace):
+	case exempt.Perimeter{}.ExemptNamespace(r.Namespace):
 		return ""
 	case r.UserInfo.Username == asTenant || r.UserInfo.Username == asAdmin:
 		return "requests by the " + r.UserInfo.Username
