@@ -57,9 +57,9 @@ var layers = map[string]row{
 	"pkg/exempt": {imports: []string{"pkg/policy"}},
 	"pkg/config": {imports: []string{"pkg/exempt"}},
 	"pkg/rego": {imports: []string{
-		"pkg/policy", "pkg/rego/value", "pkg/rego/tree", "pkg/rego/plan", "pkg/rego/exec",
+		"pkg/printable", "pkg/policy", "pkg/rego/value", "pkg/rego/tree", "pkg/rego/plan", "pkg/rego/exec",
 	}, tests: []string{"templates"}},
-	"pkg/intercept": {imports: []string{"pkg/policy", "pkg/match", "pkg/exempt"}},
+	"pkg/intercept": {imports: []string{"pkg/printable", "pkg/policy", "pkg/match", "pkg/exempt"}},
 	"pkg/doctor":    {imports: []string{"pkg/exempt", "pkg/intercept"}},
 
 	// The parts of pkg/rego: what compiled Rego works on, what is stored
@@ -76,10 +76,10 @@ var layers = map[string]row{
 	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine"}, tests: []string{"manifests"}},
 
 	// The edges.
-	"pkg/webhook":    {imports: []string{"pkg/policy", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
-	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/output", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
-	"pkg/report":     {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/audit"}, tests: []string{"manifests", "pkg/engine", "pkg/exempt"}},
-	"pkg/status":     {imports: []string{"apis/v1alpha1", "pkg/policy"}},
+	"pkg/webhook":    {imports: []string{"pkg/printable", "pkg/policy", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
+	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy", "pkg/output", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
+	"pkg/report":     {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy", "pkg/audit"}, tests: []string{"manifests", "pkg/engine", "pkg/exempt"}},
+	"pkg/status":     {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy"}, tests: []string{"manifests"}},
 	"pkg/controller": {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status"}, tests: []string{"manifests"}},
 	"pkg/install":    {imports: []string{"apis/v1alpha1", "pkg/match", "pkg/exempt", "pkg/config", "pkg/intercept", "manifests"}, tests: []string{"pkg/policy", "pkg/webhook"}},
 	"pkg/canary":     {imports: []string{"apis/v1alpha1"}, tests: []string{"pkg/engine", "pkg/exempt", "pkg/install", "pkg/webhook"}},

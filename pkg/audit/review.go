@@ -5,13 +5,13 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"unicode/utf8"
 	"unique"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 // maxMessage is how long a message in a status may be, in bytes
@@ -184,16 +184,5 @@ func (k objectKey) clone() objectKey {
 	return objectKey{namespace: strings.Clone(k.namespace), name: strings.Clone(k.name)}
 }
 
-// cut shortens a message to maxMessage bytes of valid UTF-8.
-func cut(message string) string {
-	const mark = "..."
-	message = strings.ToValidUTF8(message, "\uFFFD")
-	if len(message) <= maxMessage {
-		return strings.Clone(message)
-	}
-	end := maxMessage - len(mark)
-	for !utf8.RuneStart(message[end]) {
-		end--
-	}
-	return message[:end] + mark
-}
+// cut makes a message printable and shortens it to maxMessage bytes.
+func cut(message string) string { return printable.TextMax(message, maxMessage) }

@@ -254,7 +254,7 @@ func current(j judged) bool {
 func (e *Enforcement) writeOne(ctx context.Context, j judged, announce bool) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	if err := status.Enforced(ctx, e.client, j.object, j.condition); err != nil {
+	if err := status.Condition(ctx, e.client, j.object, j.condition); err != nil {
 		return err
 	}
 	before := apimeta.FindStatusCondition(status.Conditions(j.object), v1alpha1.ConditionEnforced)

@@ -2,7 +2,6 @@ package intercept
 
 import (
 	"maps"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,6 +13,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 // attributes are the request as the API server's matchers see it.
@@ -30,13 +30,11 @@ func (r Request) attributes() admission.Attributes {
 		}
 		who = &user.DefaultInfo{Name: r.User.Username, UID: r.User.UID, Groups: r.User.Groups, Extra: extra}
 	}
+	// The metrics that the API server's matcher counts in panic at labels that are not
+	// UTF-8.
 	return admission.NewAttributesRecord(object, r.runtimeObject(r.OldObject), r.Kind, r.namespace(), r.Name,
-		r.Resource, r.SubResource, admission.Operation(printable(string(r.Operation))), nil, false, who)
+		r.Resource, r.SubResource, admission.Operation(printable.Line(string(r.Operation))), nil, false, who)
 }
-
-// printable keeps the metrics that the API server's matcher counts in, whose
-// labels these become, from panicking.
-func printable(s string) string { return strings.ToValidUTF8(s, "?") }
 
 // runtimeObject is nil when there is none. What a CONNECT brings has no
 // metadata that an objectSelector could read.

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/cel/environment"
+
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 // celCompiler compiles as the API server does for webhooks (k8s.io/apiserver
@@ -60,7 +62,7 @@ func (c conditions) stop(ctx context.Context, a *admission.VersionedAttributes) 
 		return outOfTime(whole, err), false
 	}
 	seen, asked := &recorder{ConditionEvaluator: c.evaluator}, &nobody{}
-	result := matchconditions.NewMatcher(seen, c.policy, "webhook", "validating", printable(c.entry)).Match(ctx, a, nil, asked)
+	result := matchconditions.NewMatcher(seen, c.policy, "webhook", "validating", printable.Line(c.entry)).Match(ctx, a, nil, asked)
 	if result.Matches && !asked.ever.Load() {
 		return nil, true
 	}

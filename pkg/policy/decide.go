@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
 )
 
 // ErrNothingJudged is wrapped by the error of a Decision that had constraints
@@ -14,7 +13,8 @@ var ErrNothingJudged = errors.New("no constraint could be judged")
 // Decision is what an admission request is answered with.
 type Decision struct {
 	Allowed bool
-	// Message is the text of a denial: a line for each violation.
+	// Message is the text of a denial: a line for each violation, or as many as its
+	// message has. Neither it nor Warnings are printable yet: they quote objects.
 	Message string
 	// Warnings are shown to the user whether or not the request is allowed.
 	Warnings []string
@@ -68,7 +68,7 @@ func Decide(r Result) Decision {
 	return Decision{
 		Allowed:  len(denials) == 0,
 		Message:  strings.Join(denials, "\n"),
-		Warnings: oneLineEach(warnings),
+		Warnings: warnings,
 	}
 }
 
@@ -81,17 +81,6 @@ func (f Fault) silent() bool {
 
 func (f Fault) denies() bool {
 	return f.Cause == CauseInput && f.Constraint.Has(Deny) && f.Constraint.OnFault != OnFaultAllow
-}
-
-// oneLineEach makes of messages of several lines such as can be warnings. The
-// API server drops a warning that holds control characters
-// (k8s.io/apimachinery/pkg/util/net, NewWarningHeader), and a warning that
-// nobody sees is a violation lost.
-func oneLineEach(messages []string) []string {
-	for i, m := range messages {
-		messages[i] = strings.Join(strings.FieldsFunc(m, unicode.IsControl), " ")
-	}
-	return messages
 }
 
 // Line is a finding as users see it: the constraint's name in brackets and

@@ -77,12 +77,12 @@ func TestDecideViolations(t *testing.T) {
 			want: policy.Decision{Message: "[a] no", Warnings: []string{"[c] hm"}},
 		},
 		"SeveralLines": {
-			reason: "a denial keeps its lines; the API server would drop a warning that has several",
+			reason: "lines are kept: who answers knows what can have them",
 			in: []policy.Violation{
 				violation(constraint("a", policy.Deny), "one\ntwo"),
 				violation(constraint("b", policy.Warn), "one\n\ttwo\r\n"),
 			},
-			want: policy.Decision{Message: "[a] one\ntwo", Warnings: []string{"[b] one two"}},
+			want: policy.Decision{Message: "[a] one\ntwo", Warnings: []string{"[b] one\n\ttwo\r\n"}},
 		},
 		"ScopedDenyAndWarn": {
 			reason: "a scoped constraint may ask for both at one point",

@@ -11,6 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/printable"
 	"github.com/fusegate/fusegate/pkg/rego/exec"
 )
 
@@ -162,17 +163,11 @@ func brief(err error) string {
 const maxErrorText = 512
 
 // evalError words an error of an evaluation on one line of bounded length: OPA
-// quotes the values that an object brought about, over several lines, and the
-// API server drops warnings of more than one line (NewWarningHeader in
-// k8s.io/apimachinery pkg/util/net/http.go).
+// quotes the values that an object brought about, over several lines.
 type evalError struct{ err error }
 
 func (e evalError) Error() string {
-	text := strings.Join(strings.Fields(e.err.Error()), " ")
-	if len(text) <= maxErrorText {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxErrorText], "") + "..."
+	return printable.LineMax(strings.Join(strings.Fields(e.err.Error()), " "), maxErrorText)
 }
 
 func (e evalError) Unwrap() error { return e.err }

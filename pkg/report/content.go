@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/fusegate/fusegate/pkg/audit"
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 const (
@@ -99,7 +100,9 @@ func (a api) build(o *audit.Object, results []map[string]any) *unstructured.Unst
 	u.SetNamespace(o.Namespace)
 	u.SetLabels(map[string]string{managedBy: source})
 	apiVersion := o.Kind.GroupVersion().String()
-	u.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: apiVersion, Kind: o.Kind.Kind, Name: o.Name, UID: o.UID}})
+	if printable.Line(o.Name) == o.Name {
+		u.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: apiVersion, Kind: o.Kind.Kind, Name: o.Name, UID: o.UID}})
+	} // else the owner would be another name, which is not there: the report is deleted when audit sees the object gone
 	scope := map[string]any{"apiVersion": apiVersion, "kind": o.Kind.Kind, "name": o.Name, "uid": string(o.UID)}
 	if o.Namespace != "" {
 		scope["namespace"] = o.Namespace
@@ -118,6 +121,7 @@ func (a api) build(o *audit.Object, results []map[string]any) *unstructured.Unst
 		list[i] = result
 	}
 	u.Object["results"] = list
+	u.Object = printable.Fields(u.Object) // it is applied, which is read as YAML without control characters
 	return u
 }
 

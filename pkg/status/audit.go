@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"slices"
 	"time"
 
@@ -15,9 +14,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
-// auditor is the field manager of what audit writes.
+// auditor is the field manager of the audit's report.
 const auditor = client.FieldOwner("fusegate/audit")
 
 // maxList bounds a list of violations, in bytes of JSON: an object has to fit
@@ -46,7 +46,7 @@ type Audit struct {
 	Condition metav1.Condition
 }
 
-// fields are those of the status, but for the time and the condition.
+// fields are those of the status, but for the time.
 func (a Audit) fields() (map[string]any, error) {
 	if a.Uncounted {
 		return nil, nil
@@ -63,11 +63,11 @@ func (a Audit) fields() (map[string]any, error) {
 	if len(exempt) > 0 {
 		apart["list"] = exempt
 	}
-	out := map[string]any{fieldTotal: a.Total, fieldExempt: apart}
+	out := map[string]any{fieldTotal: a.Total, fieldExempt: apart, fieldList: nil}
 	if len(list) > 0 {
 		out[fieldList] = list
 	}
-	return out, nil
+	return printable.Fields(out), nil
 }
 
 // entriesOf are as many of the violations as fit.
@@ -95,40 +95,36 @@ func entriesOf(violations []v1alpha1.Violation) ([]any, error) {
 // and its time is not older by fresh than the last read. It returns whether it
 // has written.
 func Audited(ctx context.Context, c client.Client, constraint *unstructured.Unstructured, a Audit, fresh time.Duration) (bool, error) {
-	now, err := a.fields()
+	fields, err := a.fields()
 	if err != nil {
 		return false, err
 	}
-	a.Condition.ObservedGeneration = constraint.GetGeneration()
-	conditions := Conditions(constraint)
-	changed := apimeta.SetStatusCondition(&conditions, a.Condition)
-	at := a.At
-	if !changed && a.Uncounted {
-		return false, nil // it has no time to be old
-	}
-	if !changed && audited(constraint, now) {
-		if at = a.Read; !Stale(constraint, at, fresh) {
-			return false, nil
-		}
-	}
-	condition, err := runtime.DefaultUnstructuredConverter.ToUnstructured(apimeta.FindStatusCondition(conditions, a.Condition.Type))
-	if err != nil {
-		return false, fmt.Errorf("converting a condition: %w", err)
-	}
 	if !a.Uncounted {
-		now[fieldTimestamp] = at.UTC().Format(time.RFC3339)
+		at, err := a.time(constraint, fields, fresh)
+		if err != nil {
+			return false, err
+		}
+		fields[fieldTimestamp] = at
 	}
-	patch := skeleton(constraint)
-	patch.Object["status"] = withField(now, "conditions", []any{condition})
-	err = applyStatus(ctx, c, patch, auditor)
-	if unmergeable(err) {
-		return true, overwriteAudit(ctx, c, constraint, withField(now, "conditions", conditions))
+	return writeCondition(ctx, c, constraint, a.Condition, fields)
+}
+
+// time is what the status is to say of when this was found: as it does, if it says all
+// else too and is not stale.
+func (a Audit) time(constraint *unstructured.Unstructured, fields map[string]any, fresh time.Duration) (any, error) {
+	condition, err := conditionEntry(constraint, a.Condition)
+	if err != nil {
+		return nil, err
 	}
-	if err != nil || a.Uncounted || audited(patch, now) {
-		return true, err
+	known := share{list: "conditions", key: "type", entry: condition, fields: fields, same: sameCondition}
+	if !known.storedIn(constraint) {
+		return a.At.UTC().Format(time.RFC3339), nil
 	}
-	// A field that somebody else has written does not go by an apply without it.
-	return true, overwriteAudit(ctx, c, patch, now)
+	if Stale(constraint, a.Read, fresh) {
+		return a.Read.UTC().Format(time.RFC3339), nil
+	}
+	before, _, _ := unstructured.NestedFieldCopy(constraint.Object, "status", fieldTimestamp)
+	return before, nil
 }
 
 // AuditOf returns what the status of a constraint says that audit found by it. It
@@ -163,26 +159,6 @@ func Stale(constraint *unstructured.Unstructured, read time.Time, fresh time.Dur
 	return read.Sub(auditTime(constraint)) >= fresh
 }
 
-func withField(fields map[string]any, key string, value any) map[string]any {
-	out := map[string]any{key: value}
-	for k, v := range fields {
-		out[k] = v
-	}
-	return out
-}
-
-// audited tells whether the object's status has these fields, and no others of
-// audit's but the time.
-func audited(object *unstructured.Unstructured, want map[string]any) bool {
-	status, _, _ := unstructured.NestedMap(object.Object, "status")
-	for _, field := range []string{fieldTotal, fieldList, fieldExempt} {
-		if !reflect.DeepEqual(status[field], want[field]) {
-			return false
-		}
-	}
-	return true
-}
-
 func auditTime(object *unstructured.Unstructured) time.Time {
 	text, _, _ := unstructured.NestedString(object.Object, "status", fieldTimestamp)
 	t, err := time.Parse(time.RFC3339, text)
@@ -190,22 +166,6 @@ func auditTime(object *unstructured.Unstructured) time.Time {
 		return time.Time{}
 	}
 	return t
-}
-
-// overwriteAudit puts fields in the place of what is there; a list that is not
-// among them is removed.
-func overwriteAudit(ctx context.Context, c client.Client, object *unstructured.Unstructured, fields map[string]any) error {
-	if _, counted := fields[fieldTotal]; !counted {
-		return mergePatch(ctx, c, object, fields, auditor)
-	}
-	if _, ok := fields[fieldList]; !ok {
-		fields = withField(fields, fieldList, nil)
-	}
-	exempt, _ := fields[fieldExempt].(map[string]any)
-	if _, ok := exempt["list"]; !ok {
-		fields[fieldExempt] = withField(exempt, "list", nil)
-	}
-	return mergePatch(ctx, c, object, fields, auditor)
 }
 
 // Reported records the audit's report, creating the object if it is not there,

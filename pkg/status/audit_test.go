@@ -3,10 +3,12 @@ package status_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
@@ -22,77 +25,72 @@ import (
 	"github.com/fusegate/fusegate/test/controlplane"
 )
 
-// definition is what the engine generates for a kind of constraint, as far as
-// its status goes.
-const definition = `
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: wants.constraints.gatekeeper.sh}
-spec:
-  group: constraints.gatekeeper.sh
-  scope: Cluster
-  names: {kind: Wants, plural: wants}
-  versions:
-  - name: v1beta1
-    served: true
-    storage: true
-    subresources: {status: {}}
-    schema:
-      openAPIV3Schema:
-        type: object
-        properties:
-          spec: {type: object, x-kubernetes-preserve-unknown-fields: true}
-          status:
-            type: object
-            x-kubernetes-preserve-unknown-fields: true
-            properties:
-              conditions:
-                type: array
-                x-kubernetes-list-type: map
-                x-kubernetes-list-map-keys: [type]
-                items: {type: object, x-kubernetes-preserve-unknown-fields: true, required: [type], properties: {type: {type: string}}}
-`
+// plane is shared by all tests of the package.
+var plane *controlplane.ControlPlane
 
-func newClient(t *testing.T) client.Client {
-	t.Helper()
-	cp, err := controlplane.Start(t.Context(), controlplane.Options{})
-	if err != nil {
-		t.Fatal(err)
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	log.SetLogger(logr.Discard())
+	var err error
+	if plane, err = controlplane.Start(context.Background(), controlplane.Options{}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
-	t.Cleanup(func() {
-		if err := cp.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	code := m.Run()
+	if err := plane.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+func newScheme(t *testing.T) *runtime.Scheme {
+	t.Helper()
 	scheme := runtime.NewScheme()
 	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	c, err := client.New(cp.Config(controlplane.Admin), client.Options{Scheme: scheme})
+	return scheme
+}
+
+func newClient(t *testing.T) client.WithWatch {
+	t.Helper()
+	c, err := client.NewWithWatch(plane.Config(controlplane.Admin), client.Options{Scheme: newScheme(t)})
 	if err != nil {
-		t.Fatal(err)
-	}
-	crd := &apiextensionsv1.CustomResourceDefinition{}
-	if err := yaml.Unmarshal([]byte(definition), crd); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Create(t.Context(), crd); err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-func newConstraint(t *testing.T, c client.Client, name string) *unstructured.Unstructured {
+// create creates what a document says.
+func create(t *testing.T, c client.Client, document string) {
+	t.Helper()
+	u := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(document), &u.Object); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Create(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newObject creates a constraint of a kind that was just defined.
+func newObject(t *testing.T, c client.Client, kind, name string) *unstructured.Unstructured {
 	t.Helper()
 	u := &unstructured.Unstructured{}
 	u.SetAPIVersion("constraints.gatekeeper.sh/v1beta1")
-	u.SetKind("Wants")
+	u.SetKind(kind)
 	u.SetName(name)
+	var last error
 	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-		return c.Create(ctx, u) == nil, nil
+		last = c.Create(ctx, u)
+		return last == nil, nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatal(err, last)
 	}
 	return u
 }
@@ -111,7 +109,8 @@ func TestAudited(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	a := status.Audit{Total: 2, Exempt: 1, Violations: violations(2, "no"), ExemptViolations: violations(1, "no"), At: at, Read: at,
 		Condition: metav1.Condition{Type: v1alpha1.ConditionAudited, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAudited, Message: "all"}}
-	u := newConstraint(t, c, "audited")
+	define(t, c, "Wants", schemas["Map"].schema)
+	u := newObject(t, c, "Wants", "audited")
 	write := func(want bool, a status.Audit) {
 		t.Helper()
 		wrote, err := status.Audited(t.Context(), c, u, a, time.Hour)

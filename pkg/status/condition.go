@@ -4,58 +4,87 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"time"
 
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
-// leader is the field manager of what only the leader writes. No process can
-// have it as its own, whatever it is named: see manager.
-const leader = client.FieldOwner("fusegate/leader")
+// maxConditionMessage is how long a message may be (metav1.Condition), in bytes.
+const maxConditionMessage = 32 << 10
 
-// Published records the leader's view of a ConstraintTemplate: whether its CRD
-// was ever created, and its condition. condition.Type must not be empty; its
-// transition time is taken from the object where the status has not changed.
-func Published(ctx context.Context, c client.Client, template *unstructured.Unstructured, created bool, condition metav1.Condition) error {
-	condition.ObservedGeneration = template.GetGeneration()
-	conditions := Conditions(template)
-	before, _, _ := unstructured.NestedBool(template.Object, "status", "created")
-	created = created || before
-	if !apimeta.SetStatusCondition(&conditions, condition) && before == created {
-		return nil
-	}
-	ours, err := runtime.DefaultUnstructuredConverter.ToUnstructured(apimeta.FindStatusCondition(conditions, condition.Type))
-	if err != nil {
-		return fmt.Errorf("converting a condition: %w", err)
-	}
-	patch := skeleton(template)
-	patch.Object["status"] = map[string]any{"created": created, "conditions": []any{ours}}
-	return applyStatus(ctx, c, patch, leader)
+// conditionOwner is the field manager of a type of condition. Each type has its own:
+// what a manager applies takes the place of all that it applied before, so that two
+// conditions under one manager would delete each other.
+func conditionOwner(conditionType string) client.FieldOwner {
+	return client.FieldOwner("fusegate/condition-" + conditionType)
 }
 
-// Enforced records the leader's view of a constraint. condition.Type must not
-// be empty; its transition time is taken from the object where the status has
-// not changed, and nothing is written if nothing has.
-func Enforced(ctx context.Context, c client.Client, constraint *unstructured.Unstructured, condition metav1.Condition) error {
-	condition.ObservedGeneration = constraint.GetGeneration()
-	conditions := Conditions(constraint)
-	if !apimeta.SetStatusCondition(&conditions, condition) {
-		return nil
-	}
-	ours, err := runtime.DefaultUnstructuredConverter.ToUnstructured(apimeta.FindStatusCondition(conditions, condition.Type))
-	if err != nil {
-		return fmt.Errorf("converting a condition: %w", err)
-	}
-	patch := skeleton(constraint)
-	patch.Object["status"] = map[string]any{"conditions": []any{ours}}
-	err = applyStatus(ctx, c, patch, leader)
-	if unmergeable(err) {
-		return mergePatch(ctx, c, constraint, map[string]any{"conditions": conditions}, leader)
-	}
+// Condition writes a condition of an object, whose type must not be empty, unless
+// object, as last read, has it. The generation is the object's, and the time of the
+// transition is now or, where the status has not changed, what the object says.
+//
+// No writer of another type is disturbed, whatever the CRD's schema makes of the list
+// of conditions: see share.
+func Condition(ctx context.Context, c client.Client, object *unstructured.Unstructured, condition metav1.Condition) error {
+	_, err := writeCondition(ctx, c, object, condition, nil)
 	return err
+}
+
+// Published records the leader's view of a ConstraintTemplate: whether its CRD was
+// ever created, and a condition as Condition writes it.
+func Published(ctx context.Context, c client.Client, template *unstructured.Unstructured, created bool, condition metav1.Condition) error {
+	before, _, _ := unstructured.NestedBool(template.Object, "status", "created")
+	_, err := writeCondition(ctx, c, template, condition, map[string]any{"created": created || before})
+	return err
+}
+
+// writeCondition writes a condition, and fields of the status that always go with it.
+// It returns whether it has written.
+func writeCondition(ctx context.Context, c client.Client, object *unstructured.Unstructured, condition metav1.Condition, fields map[string]any) (bool, error) {
+	entry, err := conditionEntry(object, condition)
+	if err != nil {
+		return false, err
+	}
+	return share{
+		owner: conditionOwner(condition.Type), list: "conditions", key: "type", entry: entry, fields: fields, same: sameCondition,
+	}.write(ctx, c, object)
+}
+
+// conditionEntry is the condition as it is to be in the object's status.
+func conditionEntry(object *unstructured.Unstructured, condition metav1.Condition) (map[string]any, error) {
+	condition.ObservedGeneration = object.GetGeneration()
+	condition.Message = printable.TextMax(condition.Message, maxConditionMessage)
+	condition.LastTransitionTime = metav1.Now()
+	entry, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&condition)
+	if err != nil {
+		return nil, fmt.Errorf("converting a condition: %w", err)
+	}
+	before := entriesBy(object, "conditions", "type")[condition.Type]
+	if at, _ := before["lastTransitionTime"].(string); isTime(at) && before["status"] == entry["status"] {
+		entry["lastTransitionTime"] = at
+	}
+	return entry, nil
+}
+
+func isTime(text string) bool {
+	_, err := time.Parse(time.RFC3339, text)
+	return err == nil
+}
+
+// sameCondition compares all but the time of the transition, which is not worth a
+// write: who rewrites it would be answered forever.
+func sameCondition(a, b map[string]any) bool {
+	for _, field := range []string{"status", "reason", "message", "observedGeneration"} {
+		if a[field] != b[field] {
+			return false
+		}
+	}
+	return true
 }
 
 // Conditions returns a copy of an object's status.conditions. What is not a

@@ -1,6 +1,8 @@
 // Package status is the only writer of any .status. Every process owns its own
-// entry of status.byPod by server-side apply under a field manager of its own,
-// and the leader owns the conditions, so no two writers ever share a field.
+// entry of status.byPod by server-side apply under a field manager of its own, and
+// so does every type of condition, so no two writers ever share a field.
+//
+// What is written is made printable on its way, and so are Events: see Recorder.
 package status
 
 import (
@@ -14,6 +16,14 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/pkg/printable"
+)
+
+const (
+	// maxName is how long a name in a status may be, in bytes, and maxError an error.
+	maxName  = 512
+	maxError = 8 << 10
 )
 
 // Error is one entry of the errors in status.byPod.
@@ -93,12 +103,12 @@ type Fault struct {
 }
 
 func (f Faults) fields() map[string]any {
-	last := map[string]any{"time": f.Last.Time.UTC().Format(time.RFC3339), "cause": f.Last.Cause, "message": f.Last.Message}
+	last := map[string]any{"time": f.Last.Time.UTC().Format(time.RFC3339), "cause": f.Last.Cause, "message": printable.TextMax(f.Last.Message, maxError)}
 	for key, value := range map[string]string{
 		"operation": f.Last.Operation, "kind": f.Last.Kind, "namespace": f.Last.Namespace, "name": f.Last.Name, "user": f.Last.User,
 	} {
 		if value != "" {
-			last[key] = value
+			last[key] = printable.LineMax(value, maxName) // whoever reaches the port can send anything
 		}
 	}
 	return map[string]any{"count": f.Count, "last": last}
@@ -137,7 +147,7 @@ func (w *Writer) entry(object *unstructured.Unstructured, errs []Error) map[stri
 func errorList(errs []Error) []any {
 	out := make([]any, len(errs))
 	for i, e := range errs {
-		m := map[string]any{"code": e.Code, "message": e.Message}
+		m := map[string]any{"code": e.Code, "message": printable.TextMax(e.Message, maxError)}
 		if e.Location != "" {
 			m["location"] = e.Location
 		}
@@ -148,21 +158,11 @@ func errorList(errs []Error) []any {
 
 // apply writes the entry unless object, as last read, has it already.
 func (w *Writer) apply(ctx context.Context, object *unstructured.Unstructured, entry map[string]any) error {
-	if reflect.DeepEqual(Entries(object)[w.pod], entry) {
-		return nil
-	}
-	patch := skeleton(object)
-	patch.Object["status"] = map[string]any{"byPod": []any{entry}}
-	err := applyStatus(ctx, w.client, patch, manager(w.pod))
-	if unmergeable(err) {
-		return overwrite(ctx, w.client, object, append(others(object, w.pod), entry), w.pod)
-	}
-	if err != nil || reflect.DeepEqual(Entries(patch)[w.pod], entry) {
-		return err
-	}
-	// A field that an overwrite left does not go by an apply without it.
-	return overwrite(ctx, w.client, patch, append(others(patch, w.pod), entry), w.pod)
+	_, err := share{owner: manager(w.pod), list: "byPod", key: "id", entry: entry, same: sameEntry}.write(ctx, w.client, object)
+	return err
 }
+
+func sameEntry(a, b map[string]any) bool { return reflect.DeepEqual(a, b) }
 
 // skeleton identifies object and nothing else. The UID makes the apply fail
 // when the object has been replaced by another of its name.
@@ -177,6 +177,7 @@ func skeleton(object *unstructured.Unstructured) *unstructured.Unstructured {
 // applyStatus applies patch, which then is the object as it has become.
 func applyStatus(ctx context.Context, c client.Client, patch *unstructured.Unstructured, owner client.FieldOwner) error {
 	ref := patch.GetKind() + "/" + patch.GetName()
+	patch.Object = printable.Fields(patch.Object) // it is read as YAML, which has no control characters
 	err := c.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(patch), owner, client.ForceOwnership)
 	if err != nil {
 		return fmt.Errorf("writing the status of %s: %w", ref, err)
@@ -187,16 +188,7 @@ func applyStatus(ctx context.Context, c client.Client, patch *unstructured.Unstr
 // Entries returns an object's status.byPod by id. The entries are the object's
 // own and must not be modified.
 func Entries(object *unstructured.Unstructured) map[string]map[string]any {
-	list, _, _ := unstructured.NestedFieldNoCopy(object.Object, "status", "byPod")
-	items, _ := list.([]any)
-	out := make(map[string]map[string]any, len(items))
-	for _, item := range items {
-		entry, _ := item.(map[string]any)
-		if id, _ := entry["id"].(string); id != "" {
-			out[id] = entry
-		}
-	}
-	return out
+	return entriesBy(object, "byPod", "id")
 }
 
 // Owns tells whether the process named pod has written to the object's status
@@ -217,11 +209,19 @@ func Forget(ctx context.Context, c client.Client, object *unstructured.Unstructu
 		after := skeleton(object)
 		err := applyStatus(ctx, c, after, manager(pod))
 		if err == nil && Entries(after)[pod] != nil {
-			return overwrite(ctx, c, after, others(after, pod), pod)
+			return removeEntry(ctx, c, after, pod)
 		}
 		if !unmergeable(err) {
 			return err
 		}
 	}
-	return overwrite(ctx, c, object, others(object, pod), pod)
+	return removeEntry(ctx, c, object, pod)
+}
+
+// removeEntry writes status.byPod without the entry of pod, if object is the latest. No
+// other entry is lost: each process makes its own again when it sees it missing.
+func removeEntry(ctx context.Context, c client.Client, object *unstructured.Unstructured, pod string) error {
+	fields := map[string]any{"byPod": entriesBut(object, "byPod", "id", pod)}
+	_, err := mergePatch(ctx, c, object, fields, manager(pod))
+	return err
 }

@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 // unmergeable tells whether err may say that the API server cannot apply
@@ -24,39 +26,19 @@ func unmergeable(err error) bool {
 	return errors.As(err, &status) && status.Status().Code == http.StatusInternalServerError
 }
 
-// others are the entries of status.byPod but that of pod.
-func others(object *unstructured.Unstructured, pod string) []any {
-	list, _, _ := unstructured.NestedFieldNoCopy(object.Object, "status", "byPod")
-	items, _ := list.([]any)
-	out := make([]any, 0, len(items)+1)
-	for _, item := range items {
-		if entry, _ := item.(map[string]any); entry["id"] != pod {
-			out = append(out, item)
-		}
-	}
-	return out
-}
-
-// overwrite puts entries in the place of status.byPod, if object is the latest.
-// No entry is lost: each process makes its own again when it sees it missing,
-// and conflicts when it has not seen the others'.
-func overwrite(ctx context.Context, c client.Client, object *unstructured.Unstructured, entries []any, pod string) error {
-	return mergePatch(ctx, c, object, map[string]any{"byPod": entries}, manager(pod))
-}
-
 // mergePatch puts fields in the place of those in the object's status, if
-// object is the latest.
-func mergePatch(ctx context.Context, c client.Client, object *unstructured.Unstructured, fields map[string]any, owner client.FieldOwner) error {
+// object is the latest, and returns the object as it has become.
+func mergePatch(ctx context.Context, c client.Client, object *unstructured.Unstructured, fields map[string]any, owner client.FieldOwner) (*unstructured.Unstructured, error) {
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": object.GetUID(), "resourceVersion": object.GetResourceVersion()},
-		"status":   fields,
+		"status":   printable.Fields(fields),
 	})
 	if err != nil {
-		return fmt.Errorf("encoding the status of %s/%s: %w", object.GetKind(), object.GetName(), err)
+		return nil, fmt.Errorf("encoding the status of %s/%s: %w", object.GetKind(), object.GetName(), err)
 	}
-	err = c.Status().Patch(ctx, object.DeepCopy(), client.RawPatch(types.MergePatchType, patch), owner)
-	if err != nil {
-		return fmt.Errorf("writing the status of %s/%s: %w", object.GetKind(), object.GetName(), err)
+	after := object.DeepCopy()
+	if err := c.Status().Patch(ctx, after, client.RawPatch(types.MergePatchType, patch), owner); err != nil {
+		return nil, fmt.Errorf("writing the status of %s/%s: %w", object.GetKind(), object.GetName(), err)
 	}
-	return nil
+	return after, nil
 }

@@ -52,6 +52,14 @@ func TestAnswers(t *testing.T) {
 			want:     `"allowed":true,"status":{"metadata":{},"code":299},"warnings":["[a] one","[b] two"]`,
 			decision: "warn",
 		},
+		"Unprintable": {
+			reason: "what nobody sees is shown, and a warning is one line: the API server drops others",
+			result: policy.Result{Evaluated: 2, Violations: []policy.Violation{
+				violation(constraint("a", policy.Deny), "one\n\u009b31m\xff"), violation(constraint("b", policy.Warn), "one\n\ttwo\u202e\x7f\r\n"),
+			}},
+			want:     `"allowed":false,"status":{"metadata":{},"message":"[a] one\n\\u009b31m` + "\ufffd" + `","reason":"Forbidden","code":403},"warnings":["[b] one / two\\u202e\\u007f"]`,
+			decision: "deny",
+		},
 		"DenyAndWarn": {
 			reason: "denied with 403, and the warnings beside",
 			result: policy.Result{Evaluated: 2, Violations: []policy.Violation{

@@ -23,6 +23,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 // Path is where the handler is served.
@@ -136,7 +137,7 @@ func (h *Handler) fail(w http.ResponseWriter, err error) {
 	if errors.As(err, &he) {
 		code = he.code
 	}
-	http.Error(w, err.Error(), code)
+	http.Error(w, printable.Text(err.Error()), code)
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (*admissionv1.AdmissionResponse, string, error) {

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 // codeAllowedWithWarnings is what Gatekeeper answers when it only warns.
@@ -45,9 +46,23 @@ func refuse(uid string, err error) *admissionv1.AdmissionResponse {
 	}
 }
 
+// clean makes what people read of a response printable: messages of policies quote
+// objects. A warning is one line, since it becomes an HTTP header: the API server drops
+// one that holds control characters (k8s.io/apimachinery pkg/util/net,
+// NewWarningHeader), and a warning that nobody sees is a violation lost.
+func clean(resp *admissionv1.AdmissionResponse) {
+	if resp.Result != nil {
+		resp.Result.Message = printable.Text(resp.Result.Message)
+	}
+	for i, warning := range resp.Warnings {
+		resp.Warnings[i] = printable.Line(warning)
+	}
+}
+
 // write sends the response; marshalling happens before the header is sent, so
 // that an error can still be answered as one.
 func write(w http.ResponseWriter, resp *admissionv1.AdmissionResponse) error {
+	clean(resp)
 	body, err := json.Marshal(admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
 		Response: resp,

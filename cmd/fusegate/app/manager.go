@@ -107,7 +107,7 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating the manager: %w", err)
 	}
-	return mgr, nil
+	return status.Recording(mgr), nil
 }
 
 // cacheOptions keep out of memory what nobody reads. pack is for processes in

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/fusegate/fusegate/pkg/install"
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 // The exit codes.
@@ -51,7 +52,7 @@ func run(ctx context.Context, args []string) int {
 	root.SetArgs(goFlags(args))
 	if err := root.ExecuteContext(ctx); err != nil {
 		if err.Error() != "" {
-			fmt.Fprintln(os.Stderr, "Error:", err)
+			fmt.Fprintln(os.Stderr, "Error:", printable.Text(err.Error()))
 		}
 		return exitCode(err)
 	}

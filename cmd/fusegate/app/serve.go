@@ -80,10 +80,11 @@ func serve(ctx context.Context, s settings, logs io.Writer) error {
 func logger(s settings, out io.Writer) logr.Logger {
 	level := map[string]zapcore.Level{"error": zapcore.ErrorLevel, "debug": zapcore.DebugLevel}[s.LogLevel] // else info, which is zero
 	opts := []zap.Opts{zap.Level(level), zap.WriteTo(out), zap.StacktraceLevel(zapcore.PanicLevel)}
+	encoder := zap.JSONEncoder(func(c *zapcore.EncoderConfig) { c.EncodeTime = zapcore.RFC3339NanoTimeEncoder })
 	if s.LogFormat == "console" {
-		return zap.New(append(opts, zap.ConsoleEncoder(func(c *zapcore.EncoderConfig) { c.EncodeTime = zapcore.ISO8601TimeEncoder }))...)
+		encoder = zap.ConsoleEncoder(func(c *zapcore.EncoderConfig) { c.EncodeTime = zapcore.ISO8601TimeEncoder })
 	}
-	return zap.New(append(opts, zap.JSONEncoder(func(c *zapcore.EncoderConfig) { c.EncodeTime = zapcore.RFC3339NanoTimeEncoder }))...)
+	return zap.New(append(opts, encoder, printableLog)...)
 }
 
 // podName is for processes outside the cluster, which have no pod.
