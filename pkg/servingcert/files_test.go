@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/fusegate/fusegate/pkg/servingcert"
+	"github.com/fusegate/fusegate/test/env"
 )
 
 // files are those of a certificate's folder, by name.
@@ -147,7 +148,7 @@ func TestFiles(t *testing.T) {
 	want := func(what string, f files) {
 		t.Helper()
 		var last error
-		err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, env.Patience, true, func(ctx context.Context) (bool, error) {
 			var got *x509.Certificate
 			got, last = handshake(ctx, address, f["ca.crt"])
 			return last == nil && got.Equal(f.leaf(t)), nil

@@ -15,7 +15,6 @@ import (
 	"math/big"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -31,38 +30,23 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/fusegate/fusegate/pkg/servingcert"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 )
 
 const (
-	host     = "fusegate-webhook.fusegate-system.svc"
-	patience = time.Minute
-	year     = 365 * 24 * time.Hour
+	host = "fusegate-webhook.fusegate-system.svc"
+	year = 365 * 24 * time.Hour
 )
 
 var names = []string{host, host + ".cluster.local"}
 
-// shared is the API server of all tests, started by the first that needs it.
-var shared struct {
-	once sync.Once
-	cp   *controlplane.ControlPlane
-	err  error
-}
+// shared is the API server of all tests.
+var shared env.Shared
 
-func TestMain(m *testing.M) {
-	log.SetLogger(logr.Discard())
-	code := m.Run()
-	if shared.cp != nil {
-		if err := shared.cp.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "stopping the control plane:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(env.Run(m, &shared)) }
 
 // world is an installation whose rotation runs by hand, at times of the test's
 // choice. After each of its writes it is checked that API servers trust what is
@@ -83,13 +67,7 @@ var errDown = errors.New("the API server is down")
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	shared.once.Do(func() {
-		shared.cp, shared.err = controlplane.Start(context.Background(), controlplane.Options{})
-	})
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
-	c, err := client.New(shared.cp.Config(controlplane.Admin), client.Options{Scheme: scheme.Scheme})
+	c, err := client.New(shared.Get(t).Config(controlplane.Admin), client.Options{Scheme: scheme.Scheme})
 	if err != nil {
 		t.Fatal(err)
 	}

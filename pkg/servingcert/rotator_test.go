@@ -15,6 +15,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/servingcert"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 )
 
 // TestFirst starts with what is installed: empty Secrets and no caBundle.
@@ -395,7 +396,7 @@ func TestFight(t *testing.T) {
 // TestForbidden runs without the rights: nothing changes, and one Event says so.
 func TestForbidden(t *testing.T) {
 	w := newWorld(t)
-	c, err := client.New(shared.cp.Config(controlplane.Tenant), client.Options{Scheme: scheme.Scheme})
+	c, err := client.New(shared.Get(t).Config(controlplane.Tenant), client.Options{Scheme: scheme.Scheme})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -429,7 +430,7 @@ func TestStart(t *testing.T) {
 	})
 	until := func(reason string) (others int) {
 		t.Helper()
-		deadline, cancel := context.WithTimeout(t.Context(), patience)
+		deadline, cancel := context.WithTimeout(t.Context(), env.Patience)
 		defer cancel()
 		for {
 			select {
