@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -284,6 +285,13 @@ func TestRepair(t *testing.T) {
 			reason: "API servers would trust public authorities only", event: "CABundleUpdated",
 			breaks: func(w *world) { w.tamper(nil) },
 		},
+		"authority and caBundle emptied": {
+			reason: "of the authority before, the pods' Secret knows", event: "AuthorityReplaced",
+			breaks: func(w *world) {
+				w.put(w.o.Authority, map[string][]byte{"ca.crt": nil, "ca.key": nil})
+				w.tamper(nil)
+			},
+		},
 		"both Secrets new, authorities unknown but to the caBundle": {
 			reason: "somebody deleted the namespace's Secrets and ran install again", event: "AuthorityReplaced",
 			breaks: func(w *world) {
@@ -297,9 +305,9 @@ func TestRepair(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.reconcile()
-			w.remain()
+			before := w.remain()
 			w.clock.Step(10 * time.Minute)
-			w.events, w.writes = nil, 1
+			w.events = nil
 			tc.breaks(w)
 			w.reconcile()
 			w.clock.Step(time.Minute)
@@ -307,6 +315,11 @@ func TestRepair(t *testing.T) {
 			w.inOrder()
 			if tc.event != "" && !w.announced(tc.event) {
 				t.Errorf("%s: got the Events %q, want one with %q", tc.reason, w.events, tc.event)
+			}
+			if last := before.NotAfter.Add(-time.Second); w.clock.Now().Before(last) {
+				w.clock.SetTime(last)
+				w.reconcile()
+				w.check()
 			}
 		})
 	}
@@ -410,12 +423,24 @@ func TestForbidden(t *testing.T) {
 	}
 }
 
+// counting counts what is read.
+type counting struct {
+	client.Reader
+	n atomic.Int64
+}
+
+func (c *counting) Get(ctx context.Context, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+	c.n.Add(1)
+	return c.Reader.Get(ctx, key, o, opts...)
+}
+
 // TestStart runs the loop: it starts by itself, says a problem once and tries
 // again, and is told of changes.
 func TestStart(t *testing.T) {
 	w := newWorld(t)
 	touched, told := make(chan struct{}, 1), make(chan string, 100)
-	w.o.Client, w.o.Clock, w.o.Touched = w.Client, nil, touched
+	reads := &counting{Reader: w.Client}
+	w.o.Client, w.o.Live, w.o.Clock, w.o.Touched = w.Client, reads, nil, touched
 	w.o.Announce = func(_ bool, reason, _ string) { told <- reason }
 	w.delete(w.o.Authority)
 	w.succeed()
@@ -445,6 +470,13 @@ func TestStart(t *testing.T) {
 		}
 	}
 	until("CertificateError")
+	seen := reads.n.Load()
+	env.Await(t, "it to try again", func() error {
+		if reads.n.Load() < seen+4 { // more than what one try reads
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	w.create(w.o.Authority)
 	if n := until("AuthorityReplaced"); n > 0 {
 		t.Errorf("the same problem was told %d times more", n)
