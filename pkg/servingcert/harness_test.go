@@ -62,7 +62,7 @@ type world struct {
 	events    []string
 	writes    int
 	emptied   bool // the caBundle, by somebody else
-	failAt    int // the write, counted from 1, that fails
+	failAt    int  // the write, counted from 1, that fails
 }
 
 var errDown = errors.New("the API server is down")
