@@ -2,6 +2,8 @@ package env
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -51,6 +53,16 @@ func Parse(t testing.TB, text string) *unstructured.Unstructured {
 		t.Fatalf("%v: %s", err, text)
 	}
 	return u
+}
+
+// Read reads a file.
+func Read(t testing.TB, path ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(path...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // Log is what a process prints, and can be read while it does.
