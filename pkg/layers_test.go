@@ -95,6 +95,10 @@ var layers = map[string]row{
 	// A real control plane. Only tests and hack stand on it.
 	"test/controlplane": {},
 	"test/env":          {imports: []string{"test/controlplane"}},
+	"test/e2e":          {tests: []string{"templates", "pkg/engine", "pkg/policy", "test/env/fusegate"}},
+	"test/install":      {tests: []string{"pkg/exempt", "pkg/install", "test/env/fusegate"}},
+	"test/perimeter":    {tests: []string{"pkg/exempt", "pkg/install", "test/env/fusegate"}},
+	"test/faults":       {tests: []string{"pkg/install", "test/env/fusegate"}},
 	"test/env/fusegate": {imports: []string{"cmd/fusegate/app", "pkg/engine", "pkg/webhook", "test/controlplane", "test/env"}},
 
 	"cmd/fusegate":     {imports: []string{"cmd/fusegate/app"}},

@@ -1,4 +1,4 @@
-package app
+package e2e_test
 
 import (
 	"cmp"
@@ -25,6 +25,8 @@ import (
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/templates"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 const (
@@ -54,20 +56,20 @@ func TestAgreement(t *testing.T) {
 	a := newAgreement(t, c)
 	a.policies(t)
 	// With no webhook there all of them get in.
-	if err := c.manager.end(syscall.SIGTERM); err != nil {
+	if err := c.Manager.End(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	a.write(t)
-	c.manager = c.serve(t, "agreement", "--kubeconfig", c.cp.Kubeconfig(controlplane.Admin), "--audit-limit", "500",
-		"--listen", fmt.Sprintf("127.0.0.1:%d", c.port), "--cert-dir", c.dir)
-	c.manager.awaitReady(t)
+	c.Manager = fusegate.Serve(t, "agreement", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin), "--audit-limit", "500",
+		"--listen", fmt.Sprintf("127.0.0.1:%d", c.Port), "--cert-dir", c.Dir)
+	c.Manager.AwaitReady(t)
 	want := a.judged(t)
 	var kinds []string
 	for _, u := range a.constraints {
 		kinds = append(kinds, strings.ToLower(u.GetKind())+"."+engine.ConstraintGroup)
 	}
-	c.must(t, "", "wait", "--for=condition=Enforced", strings.Join(kinds, ","), "--all", "--timeout="+patience.String())
-	await(t, "the audit to say what the engine says", func() error {
+	c.Must(t, "", "wait", "--for=condition=Enforced", strings.Join(kinds, ","), "--all", "--timeout="+env.Patience.String())
+	env.Await(t, "the audit to say what the engine says", func() error {
 		if diff := gocmp.Diff(want, a.audited(t)); diff != "" {
 			return fmt.Errorf("(-engine +audit):\n%s", diff)
 		}
@@ -92,16 +94,16 @@ func newAgreement(t *testing.T, c *testCluster) *agreement {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := c.cp.Config(controlplane.Admin)
+	cfg := c.CP.Config(controlplane.Admin)
 	cfg.QPS, cfg.Burst, cfg.WarningHandler = 200, 400, rest.NoWarnings{}
 	cl, err := client.New(cfg, client.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	a := &agreement{testCluster: c, client: cl, engine: e, names: map[string]bool{}}
-	c.must(t, "", "create", "namespace", agreementNamespace)
-	await(t, "the service account", func() error {
-		if _, stderr, ok := c.kubectl(t, controlplane.Admin, "", "get", "-n", agreementNamespace, "serviceaccount", "default"); !ok {
+	c.Must(t, "", "create", "namespace", agreementNamespace)
+	env.Await(t, "the service account", func() error {
+		if _, stderr, ok := c.Kubectl(t, controlplane.Admin, "", "get", "-n", agreementNamespace, "serviceaccount", "default"); !ok {
 			return fmt.Errorf("got %s", stderr)
 		}
 		return nil
@@ -152,9 +154,9 @@ func (a *agreement) policies(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		args := append([]string{"delete", "--wait=false", "constrainttemplate"}, ready...)
-		_, _, _ = a.cp.Kubectl(context.WithoutCancel(t.Context()), controlplane.Admin, "", args...)
+		_, _, _ = a.CP.Kubectl(context.WithoutCancel(t.Context()), controlplane.Admin, "", args...)
 	})
-	a.must(t, strings.Join(texts, "---\n"), "apply", "-f", "-")
+	a.Must(t, strings.Join(texts, "---\n"), "apply", "-f", "-")
 	texts = nil
 	for i, u := range a.constraints {
 		u.SetName("agree-" + u.GetName())
@@ -169,10 +171,10 @@ func (a *agreement) policies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.awaitTemplate(t, ready[i])
+		a.AwaitTemplate(t, ready[i])
 		texts = append(texts, marshal(t, u))
 	}
-	a.must(t, strings.Join(texts, "---\n"), "apply", "-f", "-")
+	a.Must(t, strings.Join(texts, "---\n"), "apply", "-f", "-")
 }
 
 func marshal(t *testing.T, u *unstructured.Unstructured) string {
@@ -187,7 +189,7 @@ func marshal(t *testing.T, u *unstructured.Unstructured) string {
 // write creates samples and variations. What the API server itself refuses is
 // left out.
 func (a *agreement) write(t *testing.T) {
-	disco, err := discovery.NewDiscoveryClientForConfig(a.cp.Config(controlplane.Admin))
+	disco, err := discovery.NewDiscoveryClientForConfig(a.CP.Config(controlplane.Admin))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package app
+package e2e_test
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 const keptMatch = `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-kept], name: "k-*"}`
@@ -26,7 +28,7 @@ func keptStatus(audited string, names ...string) auditStatus {
 // awaitReport waits until the report is Complete, or has just these gaps.
 func (c *testCluster) awaitReport(t *testing.T, what string, gaps ...string) {
 	t.Helper()
-	await(t, what, func() error {
+	env.Await(t, what, func() error {
 		u := c.get(t, "ar", "cluster")
 		list, _, _ := unstructured.NestedSlice(u.Object, "status", "gaps")
 		var got []string
@@ -34,7 +36,7 @@ func (c *testCluster) awaitReport(t *testing.T, what string, gaps ...string) {
 			g, _ := item.(map[string]any)
 			got = append(got, fmt.Sprintf("%v %v", g["constraint"], g["reason"]))
 		}
-		complete := c.must(t, "", "get", "ar", "cluster", "-o", `jsonpath={.status.conditions[?(@.type=="Complete")].status}`)
+		complete := c.Must(t, "", "get", "ar", "cluster", "-o", `jsonpath={.status.conditions[?(@.type=="Complete")].status}`)
 		if strings.Join(got, ", ") != strings.Join(gaps, ", ") || (complete == "True") != (len(gaps) == 0) {
 			return fmt.Errorf("Complete=%s with gaps %q", complete, got)
 		}
@@ -47,21 +49,21 @@ func (c *testCluster) awaitReport(t *testing.T, what string, gaps ...string) {
 // cannot be written keeps nothing else from being told.
 func TestAuditKept(t *testing.T) {
 	c := start(t)
-	c.must(t, "", "create", "namespace", "audit-kept")
-	c.must(t, configMap("audit-kept", "k-1"), "create", "-f", "-")
-	c.must(t, labelTemplate("AuditKept", "missing"), "apply", "-f", "-")
-	c.awaitTemplate(t, "auditkept")
+	c.Must(t, "", "create", "namespace", "audit-kept")
+	c.Must(t, fusegate.ConfigMap("audit-kept", "k-1"), "create", "-f", "-")
+	c.Must(t, fusegate.LabelTemplate("AuditKept", "missing"), "apply", "-f", "-")
+	c.AwaitTemplate(t, "auditkept")
 	t.Cleanup(func() {
-		_, _, _ = c.cp.Kubectl(context.WithoutCancel(t.Context()), controlplane.Admin, "", "delete", "constrainttemplate", "auditkept", "--wait=false")
+		_, _, _ = c.CP.Kubectl(context.WithoutCancel(t.Context()), controlplane.Admin, "", "delete", "constrainttemplate", "auditkept", "--wait=false")
 	})
 	apply := func(name, action string) {
 		t.Helper()
-		c.must(t, constraint("AuditKept", name, action, "owner", keptMatch), "apply", "-f", "-")
+		c.Must(t, fusegate.Constraint("AuditKept", name, action, "owner", keptMatch), "apply", "-f", "-")
 	}
 	apply("kept", "dryrun")
 	c.awaitAudit(t, "auditkept/kept", keptStatus(auditKnown, "k-1"))
-	leader := c.split(t)("kept-leader")
-	if err := c.manager.end(syscall.SIGKILL); err != nil { // which would refuse what follows
+	leader := c.Split(t)("kept-leader")
+	if err := c.Manager.End(syscall.SIGKILL); err != nil { // which would refuse what follows
 		t.Fatal(err)
 	}
 	c.awaitReport(t, "a report without gaps")
@@ -72,22 +74,22 @@ func TestAuditKept(t *testing.T) {
 	c.awaitReport(t, "a gap", "AuditKept/new NotInForce")
 	apply("kept", "bogus")
 	c.awaitAudit(t, "auditkept/kept", keptStatus(absent, "k-1"))
-	c.must(t, configMap("audit-kept", "k-2"), "create", "-f", "-")
+	c.Must(t, fusegate.ConfigMap("audit-kept", "k-2"), "create", "-f", "-")
 	c.awaitAudit(t, "auditkept/kept", keptStatus(absent, "k-1", "k-2"))
 	apply("kept", "dryrun")
-	c.must(t, "", "delete", "auditkept", "new")
+	c.Must(t, "", "delete", "auditkept", "new")
 	c.awaitAudit(t, "auditkept/kept", keptStatus(auditKnown, "k-1", "k-2"))
 	c.awaitReport(t, "no gap")
 
 	t.Run("a status that cannot be written", func(t *testing.T) { c.unwritten(t, apply) })
-	c.must(t, labelTemplate("AuditKept", `bad"`), "apply", "-f", "-")
+	c.Must(t, fusegate.LabelTemplate("AuditKept", `bad"`), "apply", "-f", "-")
 	c.awaitAudit(t, "auditkept/kept", keptStatus(absent, "k-1", "k-2"))
-	if err := leader.end(syscall.SIGKILL); err != nil {
+	if err := leader.End(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	c.manager = c.run(t, "kept-together", c.port)
-	c.manager.awaitReady(t)
-	await(t, "another leader to say why", func() error {
+	c.Manager = c.Run(t, "kept-together", c.Port)
+	c.Manager.AwaitReady(t)
+	env.Await(t, "another leader to say why", func() error {
 		u := c.get(t, "auditkept/kept")
 		if text := fmt.Sprint(u.Object["status"]); !strings.Contains(text, "judged by as it is: not enforced: ConstraintTemplate") {
 			return fmt.Errorf("got %s", text)
@@ -96,15 +98,15 @@ func TestAuditKept(t *testing.T) {
 	})
 	c.awaitAudit(t, "auditkept/kept", keptStatus(absent, "k-1", "k-2"))
 	c.awaitReport(t, "another leader's gap", "AuditKept/kept NotInForce")
-	c.awaitCondition(t, "auditkept/kept", "False", "Rejected")
-	c.must(t, labelTemplate("AuditKept", "missing"), "apply", "-f", "-")
+	c.AwaitCondition(t, "auditkept/kept", "False", "Rejected")
+	c.Must(t, fusegate.LabelTemplate("AuditKept", "missing"), "apply", "-f", "-")
 	c.awaitAudit(t, "auditkept/kept", keptStatus(auditKnown, "k-1", "k-2"))
 	c.awaitReport(t, "nothing amiss")
 }
 
 // unwritten has the API server refuse the status of one constraint.
 func (c *testCluster) unwritten(t *testing.T, apply func(name, action string)) {
-	c.must(t, `
+	c.Must(t, `
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
 metadata: {name: audit-kept}
@@ -119,20 +121,20 @@ metadata: {name: audit-kept}
 spec: {policyName: audit-kept, validationActions: [Deny]}
 `, "apply", "-f", "-")
 	apply("a-stuck", "dryrun")
-	await(t, "the status to be refused", func() error {
-		_, stderr, _ := c.kubectl(t, controlplane.Admin, "", "patch", "auditkept", "a-stuck", "--subresource=status", "--type=merge", "--dry-run=server", "-p", `{"status":{"probe":"x"}}`)
+	env.Await(t, "the status to be refused", func() error {
+		_, stderr, _ := c.Kubectl(t, controlplane.Admin, "", "patch", "auditkept", "a-stuck", "--subresource=status", "--type=merge", "--dry-run=server", "-p", `{"status":{"probe":"x"}}`)
 		if !strings.Contains(stderr, "audit-kept") {
 			return fmt.Errorf("got %s", stderr)
 		}
 		return nil
 	})
-	c.must(t, configMap("audit-kept", "k-3"), "create", "-f", "-")
+	c.Must(t, fusegate.ConfigMap("audit-kept", "k-3"), "create", "-f", "-")
 	c.awaitAudit(t, "auditkept/kept", keptStatus(auditKnown, "k-1", "k-2", "k-3"))
 	c.awaitReport(t, "a gap for what cannot be written", "AuditKept/a-stuck NotWritten")
-	c.must(t, "", "delete", "validatingadmissionpolicybinding/audit-kept", "validatingadmissionpolicy/audit-kept")
+	c.Must(t, "", "delete", "validatingadmissionpolicybinding/audit-kept", "validatingadmissionpolicy/audit-kept")
 	c.awaitAudit(t, "auditkept/a-stuck", keptStatus(auditKnown, "k-1", "k-2", "k-3"))
-	c.must(t, "", "delete", "auditkept", "a-stuck")
-	c.must(t, "", "delete", "configmap", "-n", "audit-kept", "k-3")
+	c.Must(t, "", "delete", "auditkept", "a-stuck")
+	c.Must(t, "", "delete", "configmap", "-n", "audit-kept", "k-3")
 	c.awaitAudit(t, "auditkept/kept", keptStatus(auditKnown, "k-1", "k-2"))
 	c.awaitReport(t, "no gap any more")
 }

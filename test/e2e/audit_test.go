@@ -1,4 +1,4 @@
-package app
+package e2e_test
 
 import (
 	"context"
@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,6 +17,8 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // within is how soon a change must show in the status of constraints.
@@ -39,7 +39,7 @@ type auditStatus struct {
 func (c *testCluster) get(t *testing.T, args ...string) *unstructured.Unstructured {
 	t.Helper()
 	u := &unstructured.Unstructured{}
-	if err := u.UnmarshalJSON([]byte(c.must(t, "", append([]string{"get", "-o", "json"}, args...)...))); err != nil {
+	if err := u.UnmarshalJSON([]byte(c.Must(t, "", append([]string{"get", "-o", "json"}, args...)...))); err != nil {
 		t.Fatal(err)
 	}
 	return u
@@ -73,7 +73,7 @@ func auditLines(u *unstructured.Unstructured, path ...string) (lines []string) {
 
 func (c *testCluster) awaitAudit(t *testing.T, constraint string, want auditStatus) {
 	t.Helper()
-	await(t, "the audit of "+constraint, func() error {
+	env.Await(t, "the audit of "+constraint, func() error {
 		if diff := cmp.Diff(want, c.auditStatus(t, constraint)); diff != "" {
 			return fmt.Errorf("(-want +got):\n%s", diff)
 		}
@@ -81,40 +81,23 @@ func (c *testCluster) awaitAudit(t *testing.T, constraint string, want auditStat
 	})
 }
 
-// split runs Fusegate as two processes: the leader, and the webhook.
-func (c *testCluster) split(t *testing.T) (leader func(name string, args ...string) *testManager) {
-	t.Helper()
-	if err := c.manager.end(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	kubeconfig := c.cp.Kubeconfig(controlplane.Admin)
-	c.manager = c.serve(t, "webhook", "--roles=webhook", "--kubeconfig", kubeconfig,
-		"--listen", fmt.Sprintf("127.0.0.1:%d", c.port), "--cert-dir", c.dir)
-	c.manager.awaitReady(t)
-	return func(name string, args ...string) *testManager {
-		m := c.serve(t, name, append(args, "--roles=controller", "--kubeconfig", kubeconfig)...)
-		m.awaitReady(t)
-		return m
-	}
-}
-
 // TestAudit follows the status of constraints through the life of objects, of
 // constraints and of Fusegate itself.
 func TestAudit(t *testing.T) {
 	c := start(t)
-	c.must(t, "", "create", "namespace", "audited")
-	c.must(t, configMap("audited", "bare"), "create", "-f", "-")
-	c.must(t, configMap("audited", "owned", "owner: me"), "create", "-f", "-")
-	c.must(t, labelTemplate("AuditLabels", "missing"), "apply", "-f", "-")
-	c.awaitTemplate(t, "auditlabels")
+	c.Must(t, "", "create", "namespace", "audited")
+	c.Must(t, fusegate.ConfigMap("audited", "bare"), "create", "-f", "-")
+	c.Must(t, fusegate.ConfigMap("audited", "owned", "owner: me"), "create", "-f", "-")
+	c.Must(t, fusegate.LabelTemplate("AuditLabels", "missing"), "apply", "-f", "-")
+	c.AwaitTemplate(t, "auditlabels")
 	t.Cleanup(func() {
-		_, _, _ = c.cp.Kubectl(context.WithoutCancel(t.Context()), controlplane.Admin, "", "delete", "constrainttemplate", "auditlabels", "--wait=false")
+		_, _, _ = c.CP.Kubectl(context.WithoutCancel(t.Context()), controlplane.Admin, "", "delete", "constrainttemplate", "auditlabels", "--wait=false")
 	})
 	const match = `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], labelSelector: {matchExpressions: [{key: kind, operator: DoesNotExist}]}, name: "*e*", namespaces: [audited, kube-public]}`
 	// The controller manager puts kube-root-ca.crt into every namespace.
 	c.awaitRoots(t, "audited", "kube-public")
 	apply := func(action, label string) {
-		c.must(t, constraint("AuditLabels", "owners", action, label, match), "apply", "-f", "-")
+		c.Must(t, fusegate.Constraint("AuditLabels", "owners", action, label, match), "apply", "-f", "-")
 	}
 	line := func(name, label, action string) string {
 		return fmt.Sprintf("ConfigMap audited/%s: missing label %s (%s)", name, label, action)
@@ -128,22 +111,22 @@ func TestAudit(t *testing.T) {
 		}
 		c.awaitAudit(t, "auditlabels/owners", want)
 	}
-	c.must(t, "", "label", "-n", "audited", "configmap", "kube-root-ca.crt", "owner=x", "area=x")
+	c.Must(t, "", "label", "-n", "audited", "configmap", "kube-root-ca.crt", "owner=x", "area=x")
 
 	apply("dryrun", "owner")
 	expect("owner", "dryrun", "bare")
 	apply("deny", "area")
 	expect("area", "deny", "bare", "owned")
-	c.must(t, "", "label", "-n", "audited", "configmap", "owned", "area=a")
+	c.Must(t, "", "label", "-n", "audited", "configmap", "owned", "area=a")
 	expect("area", "deny", "bare")
-	c.must(t, "", "delete", "-n", "audited", "configmap", "bare")
+	c.Must(t, "", "delete", "-n", "audited", "configmap", "bare")
 	expect("area", "deny")
 
 	t.Run("written while the webhook is away", func(t *testing.T) { c.whileAway(t, expect) })
 	t.Run("the leader dies in the middle of a pass", c.takeover)
 	t.Run("events", func(t *testing.T) {
-		await(t, "an Event about violations", func() error {
-			got := c.must(t, "", "get", "events.events.k8s.io", "-A", "-o", `jsonpath={range .items[*]}{.reason} {.regarding.kind}/{.regarding.name}: {.note}{"\n"}{end}`)
+		env.Await(t, "an Event about violations", func() error {
+			got := c.Must(t, "", "get", "events.events.k8s.io", "-A", "-o", `jsonpath={range .items[*]}{.reason} {.regarding.kind}/{.regarding.name}: {.note}{"\n"}{end}`)
 			if !strings.Contains(got, "Violated AuditLabels/owners: ") {
 				return fmt.Errorf("got %s", got)
 			}
@@ -151,8 +134,8 @@ func TestAudit(t *testing.T) {
 		})
 	})
 	t.Run("the report", func(t *testing.T) {
-		c.must(t, "", "wait", "--for=condition=Complete", "ar/cluster", "--timeout=30s")
-		c.must(t, "", "wait", "--for=condition=Current", "ar/cluster", "--timeout=30s")
+		c.Must(t, "", "wait", "--for=condition=Complete", "ar/cluster", "--timeout=30s")
+		c.Must(t, "", "wait", "--for=condition=Current", "ar/cluster", "--timeout=30s")
 		u := c.get(t, "ar", "cluster")
 		uid, _, _ := unstructured.NestedString(u.Object, "status", "clusterUID")
 		if want := c.get(t, "namespace", "kube-system").GetUID(); uid != string(want) {
@@ -164,8 +147,8 @@ func TestAudit(t *testing.T) {
 func (c *testCluster) awaitRoots(t *testing.T, namespaces ...string) {
 	t.Helper()
 	for _, ns := range namespaces {
-		await(t, "kube-root-ca.crt in "+ns, func() error {
-			if _, stderr, ok := c.kubectl(t, controlplane.Admin, "", "get", "-n", ns, "configmap", "kube-root-ca.crt"); !ok {
+		env.Await(t, "kube-root-ca.crt in "+ns, func() error {
+			if _, stderr, ok := c.Kubectl(t, controlplane.Admin, "", "get", "-n", ns, "configmap", "kube-root-ca.crt"); !ok {
 				return fmt.Errorf("got %s", stderr)
 			}
 			return nil
@@ -176,16 +159,16 @@ func (c *testCluster) awaitRoots(t *testing.T, namespaces ...string) {
 // whileAway writes what the webhook would have denied while it does not
 // answer, and has the leader die after that.
 func (c *testCluster) whileAway(t *testing.T, expect func(string, string, ...string)) {
-	lead := c.split(t)
+	lead := c.Split(t)
 	leader := lead("leader")
-	c.must(t, "", "wait", "--for=condition=Enforced", "auditlabels/owners", "--timeout=60s")
-	if got := c.dryCreate(t, configMap("audited", "let-in-free")); !strings.Contains(got, "missing label area") {
+	c.Must(t, "", "wait", "--for=condition=Enforced", "auditlabels/owners", "--timeout=60s")
+	if got := c.DryCreate(t, fusegate.ConfigMap("audited", "let-in-free")); !strings.Contains(got, "missing label area") {
 		t.Fatalf("with the webhook there: got %q, want a denial", got)
 	}
-	if err := c.manager.end(syscall.SIGKILL); err != nil {
+	if err := c.Manager.End(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	c.must(t, configMap("audited", "let-in-free"), "create", "-f", "-")
+	c.Must(t, fusegate.ConfigMap("audited", "let-in-free"), "create", "-f", "-")
 	began := time.Now()
 	expect("area", "deny", "let-in-free")
 	if took := time.Since(began); took > within {
@@ -193,13 +176,13 @@ func (c *testCluster) whileAway(t *testing.T, expect func(string, string, ...str
 	}
 
 	before := c.get(t, "auditlabels/owners", "--show-managed-fields")
-	if err := leader.end(syscall.SIGKILL); err != nil {
+	if err := leader.End(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	leader = lead("next-leader")
-	c.must(t, configMap("audited", "other-free", "kind: other"), "create", "-f", "-")
-	c.must(t, configMap("audited", "more-free"), "create", "-f", "-")
-	await(t, "the new leader", func() error {
+	c.Must(t, fusegate.ConfigMap("audited", "other-free", "kind: other"), "create", "-f", "-")
+	c.Must(t, fusegate.ConfigMap("audited", "more-free"), "create", "-f", "-")
+	env.Await(t, "the new leader", func() error {
 		now := c.auditStatus(t, "auditlabels/owners")
 		if now.Total < 1 || int(now.Total) != len(now.Violations) {
 			t.Fatalf("with a new leader: got %+v in between", now)
@@ -213,11 +196,11 @@ func (c *testCluster) whileAway(t *testing.T, expect func(string, string, ...str
 	if got, want := auditTimes(c.get(t, "auditlabels/owners")), auditTimes(before); got < want {
 		t.Errorf("the time of the audit went from %s back to %s", want, got)
 	}
-	if err := leader.end(syscall.SIGTERM); err != nil {
+	if err := leader.End(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
-	c.manager = c.run(t, "together", c.port)
-	c.manager.awaitReady(t)
+	c.Manager = c.Run(t, "together", c.Port)
+	c.Manager.AwaitReady(t)
 }
 
 func auditTimes(u *unstructured.Unstructured) string {
@@ -229,11 +212,11 @@ func auditTimes(u *unstructured.Unstructured) string {
 // come and go while there is none.
 func (c *testCluster) takeover(t *testing.T) {
 	const many, lost, added = 200, 10, 5
-	cl, err := client.NewWithWatch(c.cp.Config(controlplane.Admin), client.Options{})
+	cl, err := client.NewWithWatch(c.CP.Config(controlplane.Admin), client.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.must(t, "", "create", "namespace", "audit-many")
+	c.Must(t, "", "create", "namespace", "audit-many")
 	c.awaitRoots(t, "audit-many")
 	object := func(i int) *corev1.ConfigMap {
 		return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "audit-many", Name: fmt.Sprintf("m-%03d", i)}}
@@ -243,13 +226,13 @@ func (c *testCluster) takeover(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.must(t, constraint("AuditLabels", "many", "dryrun", "area",
+	c.Must(t, fusegate.Constraint("AuditLabels", "many", "dryrun", "area",
 		`{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-many], name: "m-*"}`), "apply", "-f", "-")
-	lead := c.split(t)
+	lead := c.Split(t)
 	leader := lead("first-of-two", "--audit-resync", "1s")
 	awaitTotal := func(want int64) {
 		t.Helper()
-		await(t, fmt.Sprintf("a total of %d", want), func() error {
+		env.Await(t, fmt.Sprintf("a total of %d", want), func() error {
 			if got := c.auditStatus(t, "auditlabels/many"); got.Total != want || got.Audited != auditKnown {
 				return fmt.Errorf("got %d (%s)", got.Total, got.Audited)
 			}
@@ -259,14 +242,14 @@ func (c *testCluster) takeover(t *testing.T) {
 	awaitTotal(many)
 	second := lead("second-of-two")
 	totals := watchTotals(t, cl, "AuditLabels", "many")
-	reviewed := leader.counter(t, "fusegate_audit_objects_reviewed_total")
-	await(t, "a pass to begin", func() error {
-		if now := leader.counter(t, "fusegate_audit_objects_reviewed_total"); now == reviewed {
+	reviewed := leader.Counter(t, "fusegate_audit_objects_reviewed_total")
+	env.Await(t, "a pass to begin", func() error {
+		if now := leader.Counter(t, "fusegate_audit_objects_reviewed_total"); now == reviewed {
 			return fmt.Errorf("%v reviews as before", now)
 		}
 		return nil
 	})
-	if err := leader.end(syscall.SIGKILL); err != nil {
+	if err := leader.End(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	for i := range lost {
@@ -283,14 +266,14 @@ func (c *testCluster) takeover(t *testing.T) {
 	if seen := totals(); len(seen) == 0 || slices.Min(seen) < many-lost {
 		t.Errorf("the totals in between were %v, want none below %d", seen, many-lost)
 	}
-	if err := second.end(syscall.SIGTERM); err != nil {
+	if err := second.End(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
-	if err := c.manager.end(syscall.SIGTERM); err != nil {
+	if err := c.Manager.End(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
-	c.manager = c.run(t, "together-again", c.port)
-	c.manager.awaitReady(t)
+	c.Manager = c.Run(t, "together-again", c.Port)
+	c.Manager.AwaitReady(t)
 }
 
 // watchTotals follows the total of a constraint; what it returns ends that and
@@ -321,22 +304,4 @@ func watchTotals(t *testing.T, cl client.WithWatch, kind, name string) func() []
 		}
 	}()
 	return func() []int64 { w.Stop(); <-done; return totals }
-}
-
-// counter adds up the samples of a metric.
-func (m *testManager) counter(t *testing.T, name string) (total float64) {
-	t.Helper()
-	_, body, err := fetch("http://" + m.metrics + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(body + "\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, metric := range families[name].GetMetric() {
-		total += metric.GetCounter().GetValue()
-	}
-	return total
 }

@@ -1,4 +1,4 @@
-package app
+package e2e_test
 
 import (
 	"encoding/json"
@@ -11,8 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 const referentialTemplate = `
@@ -62,11 +62,15 @@ func (c *testCluster) auditOnce(t *testing.T, policies string, args ...string) (
 	if err := os.WriteFile(file, []byte(policies), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args = append([]string{"audit", "--kubeconfig", c.cp.Kubeconfig(controlplane.Admin), "-o", "json", "-f", file}, args...)
-	stdout, stderr, code := fusegate(t, "", args...)
+	args = append([]string{"audit", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin), "-o", "json", "-f", file}, args...)
+	stdout, stderr, code := fusegate.Run(t, "", args...)
+	type violation struct{ Kind, Namespace, Name, Message string }
 	var d struct {
-		Constraints []struct{ Violations, ExemptViolations []v1alpha1.Violation }
-		Report      v1alpha1.AuditReportStatus
+		Constraints []struct{ Violations, ExemptViolations []violation }
+		Report      struct {
+			Gaps         []struct{ Kind, Reason string }
+			NotAuditable []struct{ Constraint string }
+		}
 	}
 	if err := json.Unmarshal([]byte(stdout), &d); err != nil {
 		return nil, stderr, code
@@ -93,16 +97,16 @@ func (c *testCluster) auditOnce(t *testing.T, policies string, args ...string) (
 func TestAuditOnce(t *testing.T) {
 	c := start(t)
 	for _, ns := range []string{"once-a", "once-b"} {
-		c.must(t, "", "create", "namespace", ns)
-		c.must(t, "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: "+ns+"}\nspec: {type: ExternalName, externalName: example.com}\n", "create", "-f", "-")
+		c.Must(t, "", "create", "namespace", ns)
+		c.Must(t, "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: "+ns+"}\nspec: {type: ExternalName, externalName: example.com}\n", "create", "-f", "-")
 	}
-	c.must(t, configMap("once-a", "bare")+"---\n"+configMap("once-a", "owned", "owner: x")+"---\n"+configMap("kube-public", "once", "once: yy"), "create", "-f", "-")
-	c.must(t, "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: once}\nrules:\n- apiGroups: ['']\n  resources: [namespaces, services]\n  verbs: [list, watch]\n", "create", "-f", "-")
-	c.must(t, "", "create", "clusterrolebinding", "once", "--clusterrole=once", "--user=once")
+	c.Must(t, fusegate.ConfigMap("once-a", "bare")+"---\n"+fusegate.ConfigMap("once-a", "owned", "owner: x")+"---\n"+fusegate.ConfigMap("kube-public", "once", "once: yy"), "create", "-f", "-")
+	c.Must(t, "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: once}\nrules:\n- apiGroups: ['']\n  resources: [namespaces, services]\n  verbs: [list, watch]\n", "create", "-f", "-")
+	c.Must(t, "", "create", "clusterrolebinding", "once", "--clusterrole=once", "--user=once")
 
-	labels := labelTemplate("OnceLabels", "missing")
-	maps := constraint("OnceLabels", "owner", "deny", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [once-*], name: bare}`)
-	exempt := constraint("OnceLabels", "exempt", "deny", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], labelSelector: {matchLabels: {once: yy}}}`)
+	labels := fusegate.LabelTemplate("OnceLabels", "missing")
+	maps := fusegate.Constraint("OnceLabels", "owner", "deny", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [once-*], name: bare}`)
+	exempt := fusegate.Constraint("OnceLabels", "exempt", "deny", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], labelSelector: {matchLabels: {once: yy}}}`)
 	unique := referentialTemplate + "---" + onceServices("OnceUnique", "hosts")
 	requester := requesterTemplate + "---" + onceServices("OnceRequester", "eve")
 	same := []string{"Service once-a/s: the same as once-b/s", "Service once-b/s: the same as once-a/s"}
@@ -134,13 +138,13 @@ func TestAuditOnce(t *testing.T) {
 	}
 
 	t.Run("Applied", func(t *testing.T) {
-		c.must(t, labels, "apply", "-f", "-")
-		c.awaitTemplate(t, "oncelabels")
-		c.must(t, maps, "apply", "-f", "-")
-		stdout, stderr, _ := fusegate(t, "", "audit", "--kubeconfig", c.cp.Kubeconfig(controlplane.Admin))
+		c.Must(t, labels, "apply", "-f", "-")
+		c.AwaitTemplate(t, "oncelabels")
+		c.Must(t, maps, "apply", "-f", "-")
+		stdout, stderr, _ := fusegate.Run(t, "", "audit", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin))
 		if !strings.Contains(stdout, "ConfigMap once-a/bare") || !strings.Contains(stdout, "OnceLabels/owner") {
 			t.Errorf("what is applied is not judged by:\n%s\n%s", stdout, stderr)
 		}
-		c.must(t, "", "delete", "constrainttemplate", "oncelabels")
+		c.Must(t, "", "delete", "constrainttemplate", "oncelabels")
 	})
 }

@@ -1,4 +1,4 @@
-package app
+package e2e_test
 
 import (
 	"fmt"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 const (
@@ -30,18 +32,18 @@ func podTemplate(name, label, fill string, size int) string {
 
 func podTemplateOf(name, label, container string) string {
 	return fmt.Sprintf(`{"apiVersion":"v1","kind":"PodTemplate","metadata":{"name":%q,"namespace":"big","labels":{%q:"x"}},`+
-		`"template":{"spec":{"containers":[{"name":"c","image":"registry.example.com/pause",%s}]}}}`, name, label, container)
+		`"template":{"spec":{"containers":[{"name":"c","image":"registry.example.com/fusegate.Pause",%s}]}}}`, name, label, container)
 }
 
 // TestBigObject takes objects of up to and over what the API server accepts
 // through admission: each that reaches Fusegate is judged.
 func TestBigObject(t *testing.T) {
 	c := start(t)
-	c.must(t, "", "create", "namespace", "big")
-	c.must(t, labelTemplate("BigLabels", "missing"), "apply", "-f", "-")
-	c.awaitTemplate(t, "biglabels")
-	c.must(t, constraint("BigLabels", "big", "deny", "owner", bigMatch), "apply", "-f", "-")
-	c.awaitCreate(t, podTemplate("small", "other", "x", 1000), denied+"[big] missing label owner")
+	c.Must(t, "", "create", "namespace", "big")
+	c.Must(t, fusegate.LabelTemplate("BigLabels", "missing"), "apply", "-f", "-")
+	c.AwaitTemplate(t, "biglabels")
+	c.Must(t, fusegate.Constraint("BigLabels", "big", "deny", "owner", bigMatch), "apply", "-f", "-")
+	c.AwaitCreate(t, podTemplate("small", "other", "x", 1000), fusegate.Denied+"[big] missing label owner")
 
 	for name, tc := range map[string]struct {
 		reason string
@@ -53,7 +55,7 @@ func TestBigObject(t *testing.T) {
 		"just under the limit": {
 			reason: "it is judged like any other",
 			object: podTemplate("big", "other", "x", bodyLimit-1000), args: []string{"create", "--dry-run=server"},
-			want: denied + "[big] missing label owner", judged: true,
+			want: fusegate.Denied + "[big] missing label owner", judged: true,
 		},
 		"server-side apply": {
 			reason: "it is judged like any other",
@@ -77,19 +79,19 @@ func TestBigObject(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := c.manager.reviews(t)
-			_, stderr, ok := c.kubectl(t, controlplane.Admin, tc.object, append(tc.args, "--validate=false", "-f", "-")...)
+			before := c.Manager.Reviews(t)
+			_, stderr, ok := c.Kubectl(t, controlplane.Admin, tc.object, append(tc.args, "--validate=false", "-f", "-")...)
 			if got := strings.TrimSpace(stderr); ok || !strings.HasPrefix(got, tc.want) {
 				t.Errorf("%s: got %q, want %q", tc.reason, got, tc.want)
 			}
-			if judged := c.manager.reviews(t) > before; judged != tc.judged {
+			if judged := c.Manager.Reviews(t) > before; judged != tc.judged {
 				t.Errorf("%s: judged %t, want %t", tc.reason, judged, tc.judged)
 			}
 		})
 	}
 	t.Run("largest review", c.largestReview)
 	t.Run("more than can be judged", c.neverDone)
-	c.must(t, "", "delete", "constrainttemplate", "biglabels")
+	c.Must(t, "", "delete", "constrainttemplate", "biglabels")
 }
 
 // largestReview updates an object to one that becomes six times its size in the
@@ -129,11 +131,11 @@ spec:
 // it. It comes to the limit of an evaluation, which is the same everywhere, and
 // so does not let the object in; the other policies are heard too.
 func (c *testCluster) neverDone(t *testing.T) {
-	c.must(t, bigPairs, "apply", "-f", "-")
-	c.awaitTemplate(t, "bigpairs")
-	pairs, _, _ := strings.Cut(constraint("BigPairs", "pairs", "deny", "x", bigMatch), "  parameters:")
-	c.must(t, pairs, "apply", "-f", "-")
-	c.awaitCreate(t, podTemplateOf("small", "owner", `"args":["a","b"]`), denied+"[pairs] pair")
+	c.Must(t, bigPairs, "apply", "-f", "-")
+	c.AwaitTemplate(t, "bigpairs")
+	pairs, _, _ := strings.Cut(fusegate.Constraint("BigPairs", "pairs", "deny", "x", bigMatch), "  parameters:")
+	c.Must(t, pairs, "apply", "-f", "-")
+	c.AwaitCreate(t, podTemplateOf("small", "owner", `"args":["a","b"]`), fusegate.Denied+"[pairs] pair")
 
 	sent := time.Now()
 	many := podTemplateOf("many", "owner", `"args":["c"`+strings.Repeat(`,"c"`, 500_000)+"]")
@@ -145,11 +147,11 @@ func (c *testCluster) neverDone(t *testing.T) {
 		t.Errorf("it took %v, want less than %v", took, slow)
 	}
 	const want = `"constraint_kind": "BigPairs", "constraint_name": "pairs", "cause": "Input"`
-	await(t, "the fault to be logged", func() error {
-		if log := c.manager.log.String(); !strings.Contains(log, want) {
+	env.Await(t, "the fault to be logged", func() error {
+		if log := c.Manager.Log.String(); !strings.Contains(log, want) {
 			return fmt.Errorf("got the log %s, want %s in it", log, want)
 		}
 		return nil
 	})
-	c.must(t, "", "delete", "constrainttemplate", "bigpairs")
+	c.Must(t, "", "delete", "constrainttemplate", "bigpairs")
 }

@@ -1,7 +1,8 @@
-package app
+package e2e_test
 
 import (
 	"fmt"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 	"strings"
 )
 
@@ -10,7 +11,7 @@ type badTemplate struct {
 	reason string
 	// text makes the template of a kind; the kind of a case is its name.
 	text func(kind string) string
-	want podError // NAME stands for the template's name
+	want fusegate.PodError // NAME stands for the template's name
 	// recorded is the message in status where it is not that of want.
 	recorded string
 	// inPlace is the message in status where it takes the place of a good
@@ -30,10 +31,10 @@ func (b badTemplate) refused(name string) string {
 }
 
 // status is what the template's status says.
-func (b badTemplate) status(name string) podError {
+func (b badTemplate) status(name string) fusegate.PodError {
 	e := b.want
 	if b.recorded != "" {
-		e = podError{Code: "create_error", Message: b.recorded}
+		e = fusegate.PodError{Code: "create_error", Message: b.recorded}
 	}
 	e.Message = strings.ReplaceAll(e.Message, "NAME", name)
 	return e
@@ -68,7 +69,7 @@ spec:
 
 // altered is a good template with something else in the place of old.
 func altered(old, now string) func(kind string) string {
-	return func(kind string) string { return strings.Replace(labelTemplate(kind, "missing"), old, now, 1) }
+	return func(kind string) string { return strings.Replace(fusegate.LabelTemplate(kind, "missing"), old, now, 1) }
 }
 
 // longKind is as long as a kind can be, and its list's kind longer.
@@ -78,22 +79,22 @@ var badTemplates = map[string]badTemplate{
 	"BadParse": {
 		reason: "Rego that does not parse, with the line",
 		text:   written("package p\n\nviolation[{\"msg\": msg}] {\n  msg := \"x\"\n  1 +\n}\n"),
-		want:   podError{Code: "rego_parse_error", Message: "unexpected } token", Location: "rego:6:1"},
+		want:   fusegate.PodError{Code: "rego_parse_error", Message: "unexpected } token", Location: "rego:6:1"},
 	},
 	"BadCompile": {
 		reason: "Rego that does not compile, with the line",
 		text:   written("package p\nviolation[{\"msg\": msg}] {\n  msg := other\n}\n"),
-		want:   podError{Code: "rego_unsafe_var_error", Message: "var other is unsafe", Location: "rego:3:3"},
+		want:   fusegate.PodError{Code: "rego_unsafe_var_error", Message: "var other is unsafe", Location: "rego:3:3"},
 	},
 	"BadCall": {
 		reason: "a builtin with too many arguments",
 		text:   written("package p\nviolation[{\"msg\": msg}] {\n  msg := upper(\"a\", \"b\", \"c\")\n}\n"),
-		want:   podError{Code: "rego_type_error", Message: "upper: arity mismatch", Location: "rego:3:10"},
+		want:   fusegate.PodError{Code: "rego_type_error", Message: "upper: arity mismatch", Location: "rego:3:10"},
 	},
 	"BadImport": {
 		reason: "an import from outside the template",
 		text:   written("package p\nimport data.kubernetes.pods\nviolation[{\"msg\": \"x\"}] { pods[_] }\n"),
-		want: podError{
+		want: fusegate.PodError{
 			Code: "rego_import_error", Location: "rego:2:1",
 			Message: "bad import data.kubernetes.pods: templates may import data.lib.* and future.keywords only",
 		},
@@ -101,7 +102,7 @@ var badTemplates = map[string]badTemplate{
 	"BadRef": {
 		reason: "a reference to outside the template",
 		text:   written("package p\nviolation[{\"msg\": \"x\"}] {\n  data.kubernetes.pods[_]\n}\n"),
-		want: podError{
+		want: fusegate.PodError{
 			Code: "rego_reference_error", Location: "rego:3:3",
 			Message: "disallowed ref data.kubernetes.pods[_]: templates may read data.lib.* and data.inventory only",
 		},
@@ -109,22 +110,22 @@ var badTemplates = map[string]badTemplate{
 	"BadSend": {
 		reason: "http.send is off",
 		text:   written("package p\nviolation[{\"msg\": \"x\"}] {\n  http.send({\"method\": \"get\", \"url\": \"http://127.0.0.1\"})\n}\n"),
-		want:   podError{Code: "rego_type_error", Message: "undefined function http.send", Location: "rego:3:3"},
+		want:   fusegate.PodError{Code: "rego_type_error", Message: "undefined function http.send", Location: "rego:3:3"},
 	},
 	"BadRuntime": {
 		reason: "and so is what reads the environment",
 		text:   written("package p\nviolation[{\"msg\": \"x\"}] { opa.runtime().env }\n"),
-		want:   podError{Code: "rego_type_error", Message: "undefined function opa.runtime", Location: "rego:2:27"},
+		want:   fusegate.PodError{Code: "rego_type_error", Message: "undefined function opa.runtime", Location: "rego:2:27"},
 	},
 	"BadLibrary": {
 		reason: "a library is no way around it; which one is said",
 		text:   written("package p\nimport data.lib.a\nviolation[{\"msg\": \"x\"}] { a.b }\n", "package lib.z\n\nc = 1\n", "package lib.a\n\nb { http.send({}) }\n"),
-		want:   podError{Code: "rego_type_error", Message: "undefined function http.send", Location: "libs[1]:3:5"},
+		want:   fusegate.PodError{Code: "rego_type_error", Message: "undefined function http.send", Location: "libs[1]:3:5"},
 	},
 	"BadEntry": {
 		reason: "a rule that nobody asks, so that nothing would ever be found",
 		text:   written("package p\ndeny[{\"msg\": \"x\"}] { true }\n"),
-		want: podError{
+		want: fusegate.PodError{
 			Code: "rego_entry_error", Location: "rego:1:1",
 			Message: `no rule named violation: a template's Rego reports through rules violation[{"msg": msg}]`,
 		},
@@ -132,7 +133,7 @@ var badTemplates = map[string]badTemplate{
 	"BadName": {
 		reason: "a template's name is its kind in lower case",
 		text:   altered("names: {kind: ", "names: {kind: Other"),
-		want: podError{
+		want: fusegate.PodError{
 			Code:    "create_error",
 			Message: `metadata.name: "NAME" is not the lowercase of spec.crd.spec.names.kind: use "otherNAME"`,
 		},
@@ -140,12 +141,12 @@ var badTemplates = map[string]badTemplate{
 	longKind: {
 		reason: "a kind whose list's kind would be over 63 characters",
 		text:   written("package p\nviolation[{\"msg\": \"x\"}] { true }\n"), alone: true,
-		want: podError{Code: "create_error", Message: "spec.crd.spec.names.kind: 63 characters long, at most 59 are allowed"},
+		want: fusegate.PodError{Code: "create_error", Message: "spec.crd.spec.names.kind: 63 characters long, at most 59 are allowed"},
 	},
 	"BadSchema": {
 		reason: "a schema of the parameters that is none",
 		text:   altered("type: string", "type: strnig"),
-		want: podError{
+		want: fusegate.PodError{
 			Code: "create_error",
 			Message: `invalid ConstraintTemplate: spec.crd.spec.validation.openAPIV3Schema.properties[label].type: Unsupported value: "strnig": ` +
 				`supported values: "array", "boolean", "integer", "number", "object", "string"`,
@@ -154,7 +155,7 @@ var badTemplates = map[string]badTemplate{
 	"BadTarget": {
 		reason: "a target that nobody handles",
 		text:   altered("target: admission.k8s.gatekeeper.sh", "target: admission.example.com"),
-		want: podError{
+		want: fusegate.PodError{
 			Code:    "create_error",
 			Message: `invalid ConstraintTemplate: target "admission.example.com" not recognized, known targets [admission.k8s.gatekeeper.sh]`,
 		},
@@ -166,7 +167,7 @@ var badTemplates = map[string]badTemplate{
 			text, _, _ := strings.Cut(written("")(kind), "    rego: |")
 			return text + "    code: [{engine: K8sNativeValidation, source: {validations: [{expression: 'true'}]}}]\n"
 		},
-		want: podError{
+		want: fusegate.PodError{
 			Code:    "rego_source_error",
 			Message: "spec.targets[0] has no Rego: set its field rego, or add an entry with engine Rego to its field code",
 		},

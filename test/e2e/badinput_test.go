@@ -1,4 +1,4 @@
-package app
+package e2e_test
 
 import (
 	"cmp"
@@ -17,6 +17,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 const (
@@ -34,22 +36,22 @@ const inBadNamespace = `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespa
 // same words in status and everything that was enforced before in force.
 func TestBadInput(t *testing.T) {
 	c := start(t)
-	c.must(t, "", "create", "namespace", badNamespace)
+	c.Must(t, "", "create", "namespace", badNamespace)
 	for _, kind := range []string{"BadLabels", "Keeper", "Lost"} {
-		c.must(t, labelTemplate(kind, "missing"), "apply", "-f", "-")
-		c.awaitTemplate(t, strings.ToLower(kind))
+		c.Must(t, fusegate.LabelTemplate(kind, "missing"), "apply", "-f", "-")
+		c.AwaitTemplate(t, strings.ToLower(kind))
 	}
-	c.must(t, constraint("Keeper", "keeper", "deny", "owner", inBadNamespace), "apply", "-f", "-")
-	c.must(t, constraint("BadLabels", "kept", "deny", "area", inBadNamespace), "apply", "-f", "-")
-	c.must(t, constraint("Lost", "lost", "dryrun", "x", inBadNamespace), "apply", "-f", "-")
-	c.awaitCreate(t, configMap(badNamespace, "bare"), stillDenied)
+	c.Must(t, fusegate.Constraint("Keeper", "keeper", "deny", "owner", inBadNamespace), "apply", "-f", "-")
+	c.Must(t, fusegate.Constraint("BadLabels", "kept", "deny", "area", inBadNamespace), "apply", "-f", "-")
+	c.Must(t, fusegate.Constraint("Lost", "lost", "dryrun", "x", inBadNamespace), "apply", "-f", "-")
+	c.AwaitCreate(t, fusegate.ConfigMap(badNamespace, "bare"), stillDenied)
 
 	t.Run("broken YAML", c.brokenYAML)
 	t.Run("at apply", c.refusedAtApply)
 	t.Run("in place of what is in force", c.badVersions)
 	t.Run("no template", c.noTemplate)
 	t.Run("in status", c.recordedAfterOutage)
-	if got := c.dryCreate(t, configMap(badNamespace, "bare")); got != stillDenied {
+	if got := c.DryCreate(t, fusegate.ConfigMap(badNamespace, "bare")); got != stillDenied {
 		t.Errorf("after all that: got %q, want %q", got, stillDenied)
 	}
 	c.clearBadInput(t)
@@ -57,7 +59,7 @@ func TestBadInput(t *testing.T) {
 
 // stillDenied is what the policies that must stay in force say of a bare
 // ConfigMap.
-const stillDenied = denied + "[kept] missing label area\n[keeper] missing label owner"
+const stillDenied = fusegate.Denied + "[kept] missing label area\n[keeper] missing label owner"
 
 // brokenYAML never leaves kubectl.
 func (c *testCluster) brokenYAML(t *testing.T) {
@@ -67,13 +69,13 @@ func (c *testCluster) brokenYAML(t *testing.T) {
 		"metadata: {name: a}\n":   `error: error validating "STDIN": error validating data: [apiVersion not set, kind not set]; if you choose to ignore these errors, turn validation off with --validate=false`,
 		goneConstraint("BadGone"): goneAtApply,
 	} {
-		if _, stderr, ok := c.kubectl(t, controlplane.Admin, text, "apply", "-f", "-"); ok || strings.TrimSpace(stderr) != want {
+		if _, stderr, ok := c.Kubectl(t, controlplane.Admin, text, "apply", "-f", "-"); ok || strings.TrimSpace(stderr) != want {
 			t.Errorf("%q\n got %q\nwant %q", text, strings.TrimSpace(stderr), want)
 		}
 	}
 }
 
-func goneConstraint(kind string) string { return constraint(kind, "gone", "deny", "x", "{}") }
+func goneConstraint(kind string) string { return fusegate.Constraint(kind, "gone", "deny", "x", "{}") }
 
 const goneAtApply = `error: resource mapping not found for name: "gone" namespace: "" from "STDIN": ` +
 	`no matches for kind "BadGone" in version "constraints.gatekeeper.sh/v1beta1"` + "\nensure CRDs are installed first"
@@ -82,7 +84,7 @@ const goneAtApply = `error: resource mapping not found for name: "gone" namespac
 func (c *testCluster) refusedAtApply(t *testing.T) {
 	refused := func(t *testing.T, reason, path, text, want string, code int32) {
 		t.Helper()
-		_, stderr, _ := c.kubectl(t, controlplane.Admin, text, "apply", "-f", "-")
+		_, stderr, _ := c.Kubectl(t, controlplane.Admin, text, "apply", "-f", "-")
 		if got := strings.TrimSpace(stderr); got != want {
 			t.Errorf("%s\n got %q\nwant %q", reason, got, want)
 		}
@@ -117,7 +119,7 @@ func (c *testCluster) post(t *testing.T, path, object string) error {
 // send writes JSON as it is, which kubectl and the typed clients write anew.
 func (c *testCluster) send(t *testing.T, verb, uri, body string) error {
 	t.Helper()
-	config := rest.CopyConfig(c.cp.Config(controlplane.Admin))
+	config := rest.CopyConfig(c.CP.Config(controlplane.Admin))
 	config.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
 	client, err := rest.UnversionedRESTClientFor(config)
 	if err != nil {
@@ -139,7 +141,7 @@ func (c *testCluster) badVersions(t *testing.T) {
 			want := tc.status("keeper")
 			want.Message = cmp.Or(tc.inPlace, want.Message)
 			c.awaitRecorded(t, "constrainttemplate/keeper", want)
-			if got := c.dryCreate(t, configMap(badNamespace, "bare")); got != stillDenied {
+			if got := c.DryCreate(t, fusegate.ConfigMap(badNamespace, "bare")); got != stillDenied {
 				t.Errorf("%s: got %q, want %q", tc.reason, got, stillDenied)
 			}
 		})
@@ -150,44 +152,44 @@ func (c *testCluster) badVersions(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			c.unvalidated(t, tc.text("kept"))
-			c.awaitRecorded(t, "badlabels/kept", podError{Code: "ingest_error", Message: tc.want + " (generation 1 stays in force)"})
-			if got := c.dryCreate(t, configMap(badNamespace, "bare")); got != stillDenied {
+			c.awaitRecorded(t, "badlabels/kept", fusegate.PodError{Code: "ingest_error", Message: tc.want + " (generation 1 stays in force)"})
+			if got := c.DryCreate(t, fusegate.ConfigMap(badNamespace, "bare")); got != stillDenied {
 				t.Errorf("%s: got %q, want %q", tc.reason, got, stillDenied)
 			}
 		})
 	}
-	c.must(t, labelTemplate("Keeper", "missing"), "apply", "-f", "-")
-	c.must(t, constraint("BadLabels", "kept", "deny", "area", inBadNamespace), "apply", "-f", "-")
+	c.Must(t, fusegate.LabelTemplate("Keeper", "missing"), "apply", "-f", "-")
+	c.Must(t, fusegate.Constraint("BadLabels", "kept", "deny", "area", inBadNamespace), "apply", "-f", "-")
 }
 
 // unvalidated applies a policy as a user whom Fusegate does not validate, as if
 // its entry were not armed, while the manager runs.
 func (c *testCluster) unvalidated(t *testing.T, text string) {
 	t.Helper()
-	if _, stderr, ok := c.kubectl(t, apiServer, text, "apply", "-f", "-"); !ok {
+	if _, stderr, ok := c.Kubectl(t, fusegate.APIServer, text, "apply", "-f", "-"); !ok {
 		t.Fatal(stderr)
 	}
 }
 
 // awaitRecorded returns once the manager has recorded this one error of the
 // object as it is now.
-func (c *testCluster) awaitRecorded(t *testing.T, object string, want podError) {
+func (c *testCluster) awaitRecorded(t *testing.T, object string, want fusegate.PodError) {
 	t.Helper()
-	await(t, "the error in the status of "+object, func() error {
+	env.Await(t, "the error in the status of "+object, func() error {
 		var now struct {
 			Metadata struct{ Generation int64 }
-			Status   objectStatus
+			Status   fusegate.Status
 		}
-		if err := json.Unmarshal([]byte(c.must(t, "", "get", object, "-o", "json")), &now); err != nil {
+		if err := json.Unmarshal([]byte(c.Must(t, "", "get", object, "-o", "json")), &now); err != nil {
 			return err
 		}
 		for _, e := range now.Status.ByPod {
-			if e.ID == c.manager.name && e.ObservedGeneration == now.Metadata.Generation {
-				if diff := gocmp.Diff([]podError{want}, e.Errors); diff != "" || e.Enforced {
+			if e.ID == c.Manager.Name && e.ObservedGeneration == now.Metadata.Generation {
+				if diff := gocmp.Diff([]fusegate.PodError{want}, e.Errors); diff != "" || e.Enforced {
 					return fmt.Errorf("enforced %t, errors (-want +got):\n%s", e.Enforced, diff)
 				}
 				if strings.HasPrefix(object, "constrainttemplate/") {
-					return now.Status.condition("Ready", "False", "CompileError")
+					return now.Status.Condition("Ready", "False", "CompileError")
 				}
 				return nil
 			}
@@ -197,7 +199,7 @@ func (c *testCluster) awaitRecorded(t *testing.T, object string, want podError) 
 }
 
 // orphaned is what the status of a constraint says whose template is gone.
-var orphaned = podError{Code: "ingest_error", Message: `not enforced: there is no ConstraintTemplate "orphan": create it again, or delete this constraint`}
+var orphaned = fusegate.PodError{Code: "ingest_error", Message: `not enforced: there is no ConstraintTemplate "orphan": create it again, or delete this constraint`}
 
 // orphanCRD is a constraint CRD that has no template: one that was deleted with
 // --cascade=orphan leaves such a CRD, and so does a backup that lacks it.
@@ -219,18 +221,18 @@ spec:
 
 // noTemplate writes a constraint of which nothing can come.
 func (c *testCluster) noTemplate(t *testing.T) {
-	c.must(t, orphanCRD, "create", "-f", "-")
-	c.must(t, "", "wait", "--for=condition=Established", "crd/orphan.constraints.gatekeeper.sh")
-	text := constraint("Orphan", "orphan", "deny", "orphan", inBadNamespace)
+	c.Must(t, orphanCRD, "create", "-f", "-")
+	c.Must(t, "", "wait", "--for=condition=Established", "crd/orphan.constraints.gatekeeper.sh")
+	text := fusegate.Constraint("Orphan", "orphan", "deny", "orphan", inBadNamespace)
 	const want = `Warning: Orphan "orphan" is not validated: its ConstraintTemplate is still being read, or gone; see its status`
-	await(t, "the warning", func() error {
-		_, stderr, ok := c.kubectl(t, controlplane.Admin, text, "create", "--dry-run=server", "-f", "-")
+	env.Await(t, "the warning", func() error {
+		_, stderr, ok := c.Kubectl(t, controlplane.Admin, text, "create", "--dry-run=server", "-f", "-")
 		if got := strings.TrimSpace(stderr); !ok || got != want {
 			return fmt.Errorf("got %q, want %q", got, want)
 		}
 		return nil
 	})
-	c.must(t, text, "apply", "-f", "-")
+	c.Must(t, text, "apply", "-f", "-")
 	c.awaitRecorded(t, "orphan/orphan", orphaned)
 }
 
@@ -243,11 +245,11 @@ const loose = `[
 // recordedAfterOutage stores everything while no manager runs, so that nothing
 // but the API server is asked, and wants the next one to say what is wrong.
 func (c *testCluster) recordedAfterOutage(t *testing.T) {
-	if err := c.manager.end(syscall.SIGTERM); err != nil {
+	if err := c.Manager.End(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	c.must(t, "", "patch", "crd", "badlabels.constraints.gatekeeper.sh", "--type=json", "-p", loose)
-	texts := []string{strings.Replace(labelTemplate("Lost", "missing"), "not input", "not inputt", 1)}
+	c.Must(t, "", "patch", "crd", "badlabels.constraints.gatekeeper.sh", "--type=json", "-p", loose)
+	texts := []string{strings.Replace(fusegate.LabelTemplate("Lost", "missing"), "not input", "not inputt", 1)}
 	for kind, tc := range badTemplates {
 		texts = append(texts, tc.text(kind))
 	}
@@ -256,16 +258,16 @@ func (c *testCluster) recordedAfterOutage(t *testing.T) {
 			texts = append(texts, tc.text(cmp.Or(tc.name, name)))
 		}
 	}
-	await(t, "everything to be stored", func() error {
-		_, stderr, ok := c.kubectl(t, controlplane.Admin, strings.Join(texts, "\n---\n"), "apply", "-f", "-")
+	env.Await(t, "everything to be stored", func() error {
+		_, stderr, ok := c.Kubectl(t, controlplane.Admin, strings.Join(texts, "\n---\n"), "apply", "-f", "-")
 		if !ok {
 			return errors.New(stderr)
 		}
 		return nil
 	})
-	c.manager = c.run(t, "afterwards", c.port)
-	c.manager.awaitReady(t)
-	if got := c.dryCreate(t, configMap(badNamespace, "bare")); got != stillDenied {
+	c.Manager = c.Run(t, "afterwards", c.Port)
+	c.Manager.AwaitReady(t)
+	if got := c.DryCreate(t, fusegate.ConfigMap(badNamespace, "bare")); got != stillDenied {
 		t.Errorf("when the manager is ready again: got %q, want %q", got, stillDenied)
 	}
 	for kind, tc := range badTemplates {
@@ -274,11 +276,11 @@ func (c *testCluster) recordedAfterOutage(t *testing.T) {
 	}
 	for name, tc := range badConstraints {
 		if tc.want != "" {
-			c.awaitRecorded(t, "badlabels/"+cmp.Or(tc.name, name), podError{Code: "ingest_error", Message: tc.want})
+			c.awaitRecorded(t, "badlabels/"+cmp.Or(tc.name, name), fusegate.PodError{Code: "ingest_error", Message: tc.want})
 		}
 	}
 	c.awaitRecorded(t, "orphan/orphan", orphaned)
-	c.awaitRecorded(t, "lost/lost", podError{
+	c.awaitRecorded(t, "lost/lost", fusegate.PodError{
 		Code: "ingest_error", Message: `not enforced: ConstraintTemplate "lost" has errors, which its status names: mend it`,
 	})
 }
@@ -287,14 +289,14 @@ func (c *testCluster) recordedAfterOutage(t *testing.T) {
 func (c *testCluster) clearBadInput(t *testing.T) {
 	t.Helper()
 	for _, kind := range []string{"Orphan", "Lost"} {
-		c.must(t, labelTemplate(kind, "missing"), "apply", "-f", "-")
-		c.awaitTemplate(t, strings.ToLower(kind))
+		c.Must(t, fusegate.LabelTemplate(kind, "missing"), "apply", "-f", "-")
+		c.AwaitTemplate(t, strings.ToLower(kind))
 	}
-	c.awaitCreate(t, configMap(badNamespace, "bare"), strings.Replace(stillDenied, "[keeper]", "[orphan] missing label orphan\n[keeper]", 1))
+	c.AwaitCreate(t, fusegate.ConfigMap(badNamespace, "bare"), strings.Replace(stillDenied, "[keeper]", "[orphan] missing label orphan\n[keeper]", 1))
 	args := []string{"delete", "constrainttemplate", "badlabels", "keeper", "lost", "orphan"}
 	for kind := range badTemplates {
 		args = append(args, strings.ToLower(kind))
 	}
-	c.must(t, "", args...)
-	c.awaitCreate(t, configMap(badNamespace, "bare"), "")
+	c.Must(t, "", args...)
+	c.AwaitCreate(t, fusegate.ConfigMap(badNamespace, "bare"), "")
 }

@@ -1,4 +1,4 @@
-package app
+package e2e_test
 
 import (
 	"encoding/json"
@@ -16,6 +16,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 const doorsTemplate = `
@@ -74,24 +75,24 @@ var doorsObjects = map[string]string{
 // and wants the same messages of all.
 func TestDoors(t *testing.T) {
 	c := start(t)
-	c.must(t, "", "create", "namespace", "doors")
-	c.must(t, doorsTemplate, "apply", "-f", "-")
-	c.awaitTemplate(t, "doors")
-	c.must(t, doorsConstraints, "apply", "-f", "-")
+	c.Must(t, "", "create", "namespace", "doors")
+	c.Must(t, doorsTemplate, "apply", "-f", "-")
+	c.AwaitTemplate(t, "doors")
+	c.Must(t, doorsConstraints, "apply", "-f", "-")
 	e := doorsEngine(t)
 	t.Chdir(t.TempDir())
 	place(t, "template.yaml", doorsTemplate)
 	place(t, "constraint.yaml", doorsConstraints)
-	c.awaitCreate(t, doorsObject("bare"), denied+`[doors] bare: no label "owner"`)
+	c.AwaitCreate(t, doorsObject("bare"), fusegate.Denied+`[doors] bare: no label "owner"`)
 	for _, name := range slices.Sorted(maps.Keys(doorsObjects)) {
 		t.Run(name, func(t *testing.T) {
 			object := doorsObject(name)
 			want := policy.Decide(e.Review(t.Context(), doorsReview(t, object)))
 			answer := ""
 			if !want.Allowed {
-				answer = denied + want.Message
+				answer = fusegate.Denied + want.Message
 			}
-			if got := c.dryCreate(t, object); got != answer {
+			if got := c.DryCreate(t, object); got != answer {
 				t.Errorf("the webhook: got %q, want %q", got, answer)
 			}
 			lines := slices.DeleteFunc(strings.Split(want.Message, "\n"), func(l string) bool { return l == "" })
@@ -101,7 +102,7 @@ func TestDoors(t *testing.T) {
 			verifyMessages(t, object, lines)
 		})
 	}
-	c.must(t, "", "delete", "constrainttemplate", "doors")
+	c.Must(t, "", "delete", "constrainttemplate", "doors")
 }
 
 func doorsObject(name string) string {
@@ -159,7 +160,7 @@ func place(t *testing.T, file, text string) {
 // testedMessages are the lines that fusegate test would deny an object with.
 func testedMessages(t *testing.T, object string) []string {
 	t.Helper()
-	stdout, stderr, _ := fusegate(t, object, "test", "template.yaml", "constraint.yaml", "-", "-o", "json")
+	stdout, stderr, _ := fusegate.Run(t, object, "test", "template.yaml", "constraint.yaml", "-", "-o", "json")
 	var doc struct {
 		Violations []struct {
 			Constraint struct{ Name string }
@@ -196,7 +197,7 @@ tests:
   template: template.yaml
   constraint: constraint.yaml
   cases: [{name: object, object: object.yaml, assertions: `+assertions+"]}]\n")
-	if stdout, stderr, code := fusegate(t, "", "verify", "suite.yaml"); code != 0 {
+	if stdout, stderr, code := fusegate.Run(t, "", "verify", "suite.yaml"); code != 0 {
 		t.Errorf("fusegate verify: got %d\n%s\n%s", code, stdout, stderr)
 	}
 }

@@ -1,4 +1,4 @@
-package app
+package e2e_test
 
 import (
 	"errors"
@@ -7,10 +7,12 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
-	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // turnout passes connections on to one of several ports, as a Service does to
@@ -61,7 +63,6 @@ func relay(from, to net.Conn) {
 // TestDrain stops one of two webhooks by turns while violating objects are
 // written, and wants every one denied: a call that fails lets its object in.
 func TestDrain(t *testing.T) {
-	t.Setenv("FUSEGATE_CONFIG", "")
 	c := bare(t)
 	s := newTurnout(t)
 	t.Cleanup(func() {
@@ -70,35 +71,32 @@ func TestDrain(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	c.port = s.listener.Addr().(*net.TCPAddr).Port
-	if out, err := command(c.outside()...).CombinedOutput(); err != nil {
+	c.Port = s.listener.Addr().(*net.TCPAddr).Port
+	if out, err := fusegate.Command(c.Outside()...).CombinedOutput(); err != nil {
 		t.Fatalf("installing: %v: %s", err, out)
 	}
-	c.role(t, config.RoleController)
-	next := func() (m *testManager, port int) {
-		port, err := freePort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		m = c.begin(t, config.RoleWebhook, port)
-		m.awaitReady(t)
+	c.Role(t, "controller")
+	next := func() (m *fusegate.Manager, port int) {
+		port = env.FreePort(t)
+		m = c.Begin(t, "webhook", port)
+		m.AwaitReady(t)
 		return m, port
 	}
 	answering, port := next()
 	s.port.Store(int64(port))
-	c.must(t, labelTemplate("DrainLabels", "missing"), "apply", "-f", "-")
-	c.awaitTemplate(t, "drainlabels")
-	c.must(t, constraint("DrainLabels", "owner", "deny", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}]}`), "apply", "-f", "-")
-	c.awaitCreate(t, configMap("default", "bare"), denied+"[owner] missing label owner")
+	c.Must(t, fusegate.LabelTemplate("DrainLabels", "missing"), "apply", "-f", "-")
+	c.AwaitTemplate(t, "drainlabels")
+	c.Must(t, fusegate.Constraint("DrainLabels", "owner", "deny", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}]}`), "apply", "-f", "-")
+	c.AwaitCreate(t, fusegate.ConfigMap("default", "bare"), fusegate.Denied+"[owner] missing label owner")
 
 	var stops []func()
 	for range 4 {
-		stops = append(stops, c.probe(t))
+		stops = append(stops, c.Probe(t))
 	}
 	for range 3 {
 		relief, port := next()
 		s.port.Store(int64(port))
-		if err := answering.end(endings()[1]); err != nil {
+		if err := answering.End(syscall.SIGTERM); err != nil {
 			t.Error(err)
 		}
 		answering = relief
@@ -106,10 +104,10 @@ func TestDrain(t *testing.T) {
 	for _, stop := range stops {
 		stop()
 	}
-	if _, stderr, ok := c.kubectl(t, controlplane.Admin, "", "delete", "constrainttemplate", "drainlabels"); !ok {
+	if _, stderr, ok := c.Kubectl(t, controlplane.Admin, "", "delete", "constrainttemplate", "drainlabels"); !ok {
 		t.Error(stderr)
 	}
-	if err := answering.end(endings()[1]); err != nil {
+	if err := answering.End(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
 	t.Logf("%d connections", s.accepted.Load())

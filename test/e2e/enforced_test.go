@@ -1,4 +1,4 @@
-package app
+package e2e_test
 
 import (
 	"fmt"
@@ -13,44 +13,27 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // noticed is how long it may take until a constraint says that it is not
 // enforced any more.
 const noticed = 10 * time.Second
 
-// awaitCondition waits until the condition Enforced of a constraint, as in
-// kind/name, has the status and the reason, and returns its message.
-func (c *testCluster) awaitCondition(t *testing.T, constraint, status, reason string) string {
-	t.Helper()
-	var message string
-	await(t, fmt.Sprintf("%s to be Enforced=%s, %s", constraint, status, reason), func() error {
-		got := c.must(t, "", "get", constraint, "-o",
-			`jsonpath={range .status.conditions[?(@.type=="Enforced")]}{.status} {.reason} {.message}{end}`)
-		parts := strings.SplitN(got, " ", 3)
-		if len(parts) < 3 || parts[0] != status || parts[1] != reason {
-			return fmt.Errorf("got %q", got)
-		}
-		message = parts[2]
-		return nil
-	})
-	return message
-}
-
 // two starts a second API server, and Fusegate as two processes that know both.
 func two(t *testing.T) (c *testCluster, servers []client.Client) {
 	t.Helper()
 	c = start(t)
-	if err := c.cp.StartAPIServer(t.Context(), 1); err != nil {
+	if err := c.CP.StartAPIServer(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.manager.end(syscall.SIGTERM); err != nil {
+	if err := c.Manager.End(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	c.manager = nil
+	c.Manager = nil
 	var urls []string
 	for i := range 2 {
-		cfg := c.cp.ConfigOf(i, controlplane.Admin)
+		cfg := c.CP.ConfigOf(i, controlplane.Admin)
 		urls = append(urls, cfg.Host)
 		cl, err := client.New(cfg, client.Options{})
 		if err != nil {
@@ -58,22 +41,22 @@ func two(t *testing.T) (c *testCluster, servers []client.Client) {
 		}
 		servers = append(servers, cl)
 	}
-	kubeconfig := c.cp.Kubeconfig(controlplane.Admin)
-	leader := c.serve(t, "leader", "--roles=controller", "--kubeconfig", kubeconfig, "--api-servers", strings.Join(urls, ","))
-	c.manager = c.serve(t, "webhook", "--roles=webhook", "--kubeconfig", kubeconfig,
-		"--listen", fmt.Sprintf("127.0.0.1:%d", c.port), "--cert-dir", c.dir)
-	c.manager.awaitReady(t)
-	leader.awaitReady(t)
+	kubeconfig := c.CP.Kubeconfig(controlplane.Admin)
+	leader := fusegate.Serve(t, "leader", "--roles=controller", "--kubeconfig", kubeconfig, "--api-servers", strings.Join(urls, ","))
+	c.Manager = fusegate.Serve(t, "webhook", "--roles=webhook", "--kubeconfig", kubeconfig,
+		"--listen", fmt.Sprintf("127.0.0.1:%d", c.Port), "--cert-dir", c.Dir)
+	c.Manager.AwaitReady(t)
+	leader.AwaitReady(t)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the leader:\n%s", leader.log)
+			t.Logf("the leader:\n%s", leader.Log)
 		}
-		for _, m := range []*testManager{leader, c.manager} {
-			if err := m.end(syscall.SIGTERM); err != nil {
+		for _, m := range []*fusegate.Manager{leader, c.Manager} {
+			if err := m.End(syscall.SIGTERM); err != nil {
 				t.Error(err)
 			}
 		}
-		c.manager = nil
+		c.Manager = nil
 	})
 	return c, servers
 }
@@ -83,11 +66,11 @@ func two(t *testing.T) (c *testCluster, servers []client.Client) {
 // whatever keeps requests from being judged shows in it.
 func TestEnforced(t *testing.T) {
 	c, servers := two(t)
-	c.must(t, "", "create", "namespace", "enforced")
-	c.must(t, labelTemplate("EnforcedLabels", "missing"), "apply", "-f", "-")
-	c.awaitTemplate(t, "enforcedlabels")
+	c.Must(t, "", "create", "namespace", "enforced")
+	c.Must(t, fusegate.LabelTemplate("EnforcedLabels", "missing"), "apply", "-f", "-")
+	c.AwaitTemplate(t, "enforcedlabels")
 	t.Cleanup(func() {
-		_, _, _ = c.cp.Kubectl(t.Context(), controlplane.Admin, "", "delete", "constrainttemplate", "enforcedlabels", "--wait=false")
+		_, _, _ = c.CP.Kubectl(t.Context(), controlplane.Admin, "", "delete", "constrainttemplate", "enforcedlabels", "--wait=false")
 	})
 	match := func(group, kind, more string) string {
 		return fmt.Sprintf(`{kinds: [{apiGroups: [%q], kinds: [%s]}]%s}`, group, kind, more)
@@ -103,8 +86,8 @@ func TestEnforced(t *testing.T) {
 			u.SetNamespace("enforced")
 			u.SetName("bare")
 			name := fmt.Sprintf("next-%d", i)
-			c.must(t, constraint("EnforcedLabels", name, "deny", "owner", match(u.GroupVersionKind().Group, u.GetKind(), ", namespaces: [enforced]")), "apply", "-f", "-")
-			c.must(t, "", "wait", "--for=condition=Enforced", "enforcedlabels/"+name, "--timeout=60s")
+			c.Must(t, fusegate.Constraint("EnforcedLabels", name, "deny", "owner", match(u.GroupVersionKind().Group, u.GetKind(), ", namespaces: [enforced]")), "apply", "-f", "-")
+			c.Must(t, "", "wait", "--for=condition=Enforced", "enforcedlabels/"+name, "--timeout=60s")
 			for n, s := range servers {
 				err := s.Create(t.Context(), u.DeepCopy(), client.DryRunAll)
 				if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "["+name+"]") {
@@ -114,13 +97,13 @@ func TestEnforced(t *testing.T) {
 		}
 	})
 	t.Run("only what is needed", func(t *testing.T) {
-		before := c.manager.reviews(t)
-		c.dryCreate(t, object("v1", "Pod", "enforced", "p", pause))
-		if after := c.manager.reviews(t); after != before {
+		before := c.Manager.Reviews(t)
+		c.DryCreate(t, fusegate.Object("v1", "Pod", "enforced", "p", fusegate.Pause))
+		if after := c.Manager.Reviews(t); after != before {
 			t.Errorf("a Pod made %d webhook calls, want none: no constraint matches it", after-before)
 		}
-		c.dryCreate(t, object("v1", "Secret", "enforced", "s", ""))
-		if after := c.manager.reviews(t); after != before+1 {
+		c.DryCreate(t, fusegate.Object("v1", "Secret", "enforced", "s", ""))
+		if after := c.Manager.Reviews(t); after != before+1 {
 			t.Errorf("a Secret made %d webhook calls, want one", after-before)
 		}
 	})
@@ -131,30 +114,30 @@ func TestEnforced(t *testing.T) {
 			"unserved": {"deny", match("example.com", "Widget", ""), "NotServed", "Widget.example.com", ""},
 			"dry":      {"dryrun", match("", "Secret", ""), "NotEnforcing", "audit", ""},
 		} {
-			_, stderr, _ := c.kubectl(t, controlplane.Admin, constraint("EnforcedLabels", name, tc.action, "owner", tc.match), "apply", "-f", "-")
+			_, stderr, _ := c.Kubectl(t, controlplane.Admin, fusegate.Constraint("EnforcedLabels", name, tc.action, "owner", tc.match), "apply", "-f", "-")
 			if warned := strings.Contains(stderr, "Warning: "); warned != (tc.warning != "") || !strings.Contains(stderr, tc.warning) {
 				t.Errorf("%s: got %q, want a warning with %q", name, stderr, tc.warning)
 			}
-			if got := c.awaitCondition(t, "enforcedlabels/"+name, "False", tc.reason); !strings.Contains(got, tc.part) {
+			if got := c.AwaitCondition(t, "enforcedlabels/"+name, "False", tc.reason); !strings.Contains(got, tc.part) {
 				t.Errorf("%s: got message %q, want one with %q", name, got, tc.part)
 			}
 		}
 	})
 	t.Run("what others do", c.foreignNarrowing)
 	t.Run("the webhook stops", func(t *testing.T) {
-		if err := c.manager.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		if err := c.Manager.Cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
 		started := time.Now()
-		message := c.awaitCondition(t, "enforcedlabels/next-1", "False", "CanaryAdmitted")
+		message := c.AwaitCondition(t, "enforcedlabels/next-1", "False", "CanaryAdmitted")
 		// Two canaries in a row each wait for the webhook's timeout of 3 s.
 		if took := time.Since(started); took > noticed+5*time.Second || !strings.Contains(message, "did not answer") {
 			t.Errorf("after %v: %s", took, message)
 		}
-		if err := c.manager.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		if err := c.Manager.Cmd.Process.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
-		c.awaitCondition(t, "enforcedlabels/next-1", "True", "CanaryAnswered")
+		c.AwaitCondition(t, "enforcedlabels/next-1", "True", "CanaryAnswered")
 	})
 }
 
@@ -171,16 +154,16 @@ metadata: {name: fusegate}
 		"the fuse":    {`webhooks: [{name: validation.fusegate.dev, matchConditions: [{name: fuse-open, expression: "false"}]}]`, "FuseOpen", "fuse"},
 	} {
 		started := time.Now()
-		c.must(t, entry+tc.fields, "apply", "--server-side", "--field-manager=meddler", "-f", "-")
-		message := c.awaitCondition(t, "enforcedlabels/next-1", "False", tc.reason)
+		c.Must(t, entry+tc.fields, "apply", "--server-side", "--field-manager=meddler", "-f", "-")
+		message := c.AwaitCondition(t, "enforcedlabels/next-1", "False", tc.reason)
 		if took := time.Since(started); took > noticed {
 			t.Errorf("%s: noticed at %v after %v, want %v", name, time.Now().UTC(), took, noticed)
 		}
 		if !strings.Contains(message, tc.part) {
 			t.Errorf("%s: got message %q, want one with %q", name, message, tc.part)
 		}
-		c.must(t, entry, "apply", "--server-side", "--field-manager=meddler", "-f", "-")
-		c.awaitCondition(t, "enforcedlabels/next-1", "True", "CanaryAnswered")
+		c.Must(t, entry, "apply", "--server-side", "--field-manager=meddler", "-f", "-")
+		c.AwaitCondition(t, "enforcedlabels/next-1", "True", "CanaryAnswered")
 	}
 }
 

@@ -1,4 +1,4 @@
-package app
+package e2e_test
 
 import (
 	"fmt"
@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // TestMonitoring scrapes real processes that have been through something, and
@@ -24,35 +26,35 @@ import (
 func TestMonitoring(t *testing.T) {
 	c := start(t)
 	leader := c.monitored(t)
-	c.must(t, "", "create", "namespace", "monitored")
-	c.must(t, configMap("monitored", "bare"), "create", "-f", "-")
-	c.must(t, labelTemplate("MonitorLabels", "missing"), "apply", "-f", "-")
+	c.Must(t, "", "create", "namespace", "monitored")
+	c.Must(t, fusegate.ConfigMap("monitored", "bare"), "create", "-f", "-")
+	c.Must(t, fusegate.LabelTemplate("MonitorLabels", "missing"), "apply", "-f", "-")
 	// It asks for Deployments in data.inventory.
-	c.must(t, strings.Replace(strings.Replace(labelTemplate("MonitorOthers", "missing"), "not input.review", "not data.inventory.namespace.x; not input.review", 1),
+	c.Must(t, strings.Replace(strings.Replace(fusegate.LabelTemplate("MonitorOthers", "missing"), "not input.review", "not data.inventory.namespace.x; not input.review", 1),
 		"metadata: {name: monitorothers}", `metadata: {name: monitorothers, annotations: {metadata.gatekeeper.sh/requires-sync-data: '[[{"groups": ["apps"], "versions": ["v1"], "kinds": ["Deployment"]}]]'}}`, 1), "apply", "-f", "-")
-	c.awaitTemplate(t, "monitorlabels")
-	c.awaitTemplate(t, "monitorothers")
+	c.AwaitTemplate(t, "monitorlabels")
+	c.AwaitTemplate(t, "monitorothers")
 	const match = `{kinds: [{apiGroups: ["", apps], kinds: [ConfigMap, Deployment]}], namespaces: [monitored, kube-public]}`
 	for name, action := range map[string]string{"denied": "deny", "watched": "dryrun"} {
-		c.must(t, constraint("MonitorLabels", name, action, "owner", match), "apply", "-f", "-")
+		c.Must(t, fusegate.Constraint("MonitorLabels", name, action, "owner", match), "apply", "-f", "-")
 	}
-	c.must(t, constraint("MonitorLabels", "unserved", "deny", "owner", "{kinds: [{apiGroups: [example.com], kinds: [Nothing]}]}"), "apply", "-f", "-")
+	c.Must(t, fusegate.Constraint("MonitorLabels", "unserved", "deny", "owner", "{kinds: [{apiGroups: [example.com], kinds: [Nothing]}]}"), "apply", "-f", "-")
 	enforced := func() {
 		t.Helper()
-		c.must(t, "", "wait", "--for=condition=Enforced", "monitorlabels/denied", "--timeout="+patience.String())
+		c.Must(t, "", "wait", "--for=condition=Enforced", "monitorlabels/denied", "--timeout="+env.Patience.String())
 	}
 	enforced()
 	c.letThrough(t, leader)
 	enforced()
-	c.must(t, "", "wait", "--for=condition=Reported", "ar/cluster", "--timeout="+patience.String())
+	c.Must(t, "", "wait", "--for=condition=Reported", "ar/cluster", "--timeout="+env.Patience.String())
 
-	leader.awaitMore(t, "fusegate_inventory_objects{")
+	awaitMore(t, leader, "fusegate_inventory_objects{")
 	dir := t.TempDir()
 	c.scrape(t, dir, 0, leader)
-	if got := c.dryCreate(t, configMap("monitored", "other")); !strings.Contains(got, "missing label owner") {
+	if got := c.DryCreate(t, fusegate.ConfigMap("monitored", "other")); !strings.Contains(got, "missing label owner") {
 		t.Errorf("got %q, want a denial", got)
 	}
-	leader.awaitMore(t, `fusegate_canary_answers_total{entry="policy",outcome="Denied"`)
+	awaitMore(t, leader, `fusegate_canary_answers_total{entry="policy",outcome="Denied"`)
 	served := c.scrape(t, dir, 1, leader)
 	t.Run("queries", func(t *testing.T) {
 		out, err := exec.CommandContext(t.Context(), "go", "run", "-C", filepath.Join("..", "..", "hack", "monitoring"), ".", "-scrapes", dir).CombinedOutput()
@@ -68,88 +70,88 @@ func TestMonitoring(t *testing.T) {
 	})
 	t.Run("kustomize", c.kustomizeMonitoring)
 
-	for _, m := range []*testManager{leader, c.manager} {
-		if err := m.end(syscall.SIGTERM); err != nil {
+	for _, m := range []*fusegate.Manager{leader, c.Manager} {
+		if err := m.End(syscall.SIGTERM); err != nil {
 			t.Error(err)
 		}
 	}
-	c.manager = c.run(t, "unmonitored", c.port)
-	c.manager.awaitReady(t)
+	c.Manager = c.Run(t, "unmonitored", c.Port)
+	c.Manager.AwaitReady(t)
 	t.Run("without reports", c.withoutReports)
-	c.must(t, "", "delete", "constrainttemplate", "monitorlabels", "monitorothers")
+	c.Must(t, "", "delete", "constrainttemplate", "monitorlabels", "monitorothers")
 }
 
 // withoutReports finds something when nobody has asked for report objects.
 func (c *testCluster) withoutReports(t *testing.T) {
-	before := c.must(t, "", "get", "reports,policyreports", "-A", "-o", "name")
+	before := c.Must(t, "", "get", "reports,policyreports", "-A", "-o", "name")
 	if !strings.Contains(before, "report.openreports.io/fusegate-") || !strings.Contains(before, "policyreport.wgpolicyk8s.io/fusegate-") {
 		t.Errorf("got %q, want the reports that the leader before has written", before)
 	}
-	c.must(t, "", "delete", "monitorlabels", "denied")
-	await(t, "the object to be let in", func() error {
-		if _, stderr, ok := c.kubectl(t, controlplane.Admin, configMap("monitored", "unreported"), "apply", "-f", "-"); !ok {
+	c.Must(t, "", "delete", "monitorlabels", "denied")
+	env.Await(t, "the object to be let in", func() error {
+		if _, stderr, ok := c.Kubectl(t, controlplane.Admin, fusegate.ConfigMap("monitored", "unreported"), "apply", "-f", "-"); !ok {
 			return fmt.Errorf("got %s", stderr)
 		}
 		return nil
 	})
-	await(t, "the audit", func() error {
+	env.Await(t, "the audit", func() error {
 		if got := c.auditStatus(t, "monitorlabels/watched").Violations; !strings.Contains(fmt.Sprint(got), "unreported") {
 			return fmt.Errorf("got %q", got)
 		}
 		return nil
 	})
-	await(t, "the condition Reported to go", func() error {
+	env.Await(t, "the condition Reported to go", func() error {
 		if status := fmt.Sprint(c.get(t, "ar", "cluster").Object["status"]); strings.Contains(status, "Reported") {
 			return fmt.Errorf("got %s", status)
 		}
 		return nil
 	})
-	if after := c.must(t, "", "get", "reports,policyreports", "-A", "-o", "name"); after != before {
+	if after := c.Must(t, "", "get", "reports,policyreports", "-A", "-o", "name"); after != before {
 		t.Errorf("reports were written: got %q, want %q", after, before)
 	}
 }
 
 // monitored runs the two roles as two processes, the leader with reports.
-func (c *testCluster) monitored(t *testing.T) *testManager {
+func (c *testCluster) monitored(t *testing.T) *fusegate.Manager {
 	t.Helper()
-	c.must(t, "", "apply", "--server-side", "-f", filepath.Join(manifestsDir, "crds", "reports"))
-	c.must(t, "", "wait", "--for=condition=Established", "crd", "--all", "--timeout="+patience.String())
-	c.split(t)
-	leader := c.serve(t, "leader", "--roles=controller", "--kubeconfig", c.cp.Kubeconfig(controlplane.Admin),
+	c.Must(t, "", "apply", "--server-side", "-f", filepath.Join("..", "..", "manifests", "crds", "reports"))
+	c.Must(t, "", "wait", "--for=condition=Established", "crd", "--all", "--timeout="+env.Patience.String())
+	c.Split(t)
+	leader := fusegate.Serve(t, "leader", "--roles=controller", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin),
 		"--reports=openreports,policyreport", "--audit-resync=2s")
-	leader.awaitReady(t)
+	leader.AwaitReady(t)
 	return leader
 }
 
 // letThrough has API servers let requests through, and the guard mend what
 // somebody breaks.
-func (c *testCluster) letThrough(t *testing.T, leader *testManager) {
+func (c *testCluster) letThrough(t *testing.T, leader *fusegate.Manager) {
 	t.Helper()
-	if err := c.manager.end(syscall.SIGKILL); err != nil {
+	if err := c.Manager.End(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	leader.awaitMore(t, `fusegate_canary_answers_total{entry="policy",outcome="Admitted"`)
-	await(t, "API servers to count it", func() error {
-		if text := c.must(t, "", "get", "--raw", "/metrics"); !strings.Contains(text, `apiserver_admission_webhook_fail_open_count{name="validation.fusegate.dev"`) {
+	awaitMore(t, leader, `fusegate_canary_answers_total{entry="policy",outcome="Admitted"`)
+	env.Await(t, "API servers to count it", func() error {
+		if text := c.Must(t, "", "get", "--raw", "/metrics"); !strings.Contains(text, `apiserver_admission_webhook_fail_open_count{name="validation.fusegate.dev"`) {
 			return fmt.Errorf("they do not")
 		}
 		return nil
 	})
-	c.manager = c.serve(t, "webhook-again", "--roles=webhook", "--kubeconfig", c.cp.Kubeconfig(controlplane.Admin),
-		"--listen", fmt.Sprintf("127.0.0.1:%d", c.port), "--cert-dir", c.dir)
-	c.manager.awaitReady(t)
-	c.must(t, "", "patch", "validatingwebhookconfiguration", "fusegate", "--type=json",
+	c.Manager = fusegate.Serve(t, "webhook-again", "--roles=webhook", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin),
+		"--listen", fmt.Sprintf("127.0.0.1:%d", c.Port), "--cert-dir", c.Dir)
+	c.Manager.AwaitReady(t)
+	c.Must(t, "", "patch", "validatingwebhookconfiguration", "fusegate", "--type=json",
 		"-p", `[{"op": "replace", "path": "/webhooks/0/timeoutSeconds", "value": 9}]`)
-	leader.awaitMore(t, `fusegate_guard_restores_total{`)
+	awaitMore(t, leader, `fusegate_guard_restores_total{`)
 }
 
 // awaitMore waits until a metric whose line begins so is there; a count of
 // canaries has to grow, too.
-func (m *testManager) awaitMore(t *testing.T, prefix string) {
+func awaitMore(t *testing.T, m *fusegate.Manager, prefix string) {
 	t.Helper()
 	var first string
-	await(t, prefix+" to grow", func() error {
-		_, body, err := fetch("http://" + m.metrics + "/metrics")
+	env.Await(t, prefix+" to grow", func() error {
+		_, body, err := fusegate.Fetch("http://" + m.Metrics + "/metrics")
 		if err != nil {
 			return err
 		}
@@ -169,12 +171,12 @@ func (m *testManager) awaitMore(t *testing.T, prefix string) {
 
 // scrape writes what all processes serve into files, as hack/monitoring reads
 // them, and returns the labels of each metric of Fusegate's.
-func (c *testCluster) scrape(t *testing.T, dir string, number int, leader *testManager) map[string]string {
+func (c *testCluster) scrape(t *testing.T, dir string, number int, leader *fusegate.Manager) map[string]string {
 	t.Helper()
-	texts := map[string]string{"apiserver_one": c.must(t, "", "get", "--raw", "/metrics")}
+	texts := map[string]string{"apiserver_one": c.Must(t, "", "get", "--raw", "/metrics")}
 	out := map[string]string{}
-	for name, m := range map[string]*testManager{"leader": leader, "webhook": c.manager} {
-		_, body, err := fetch("http://" + m.metrics + "/metrics")
+	for name, m := range map[string]*fusegate.Manager{"leader": leader, "webhook": c.Manager} {
+		_, body, err := fusegate.Fetch("http://" + m.Metrics + "/metrics")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +219,7 @@ func labelled(t *testing.T, text string) map[string]string {
 func documented(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	_, section, _ := strings.Cut(read(t, "..", "..", "docs", "monitoring.md"), "\n## Metrics\n")
+	_, section, _ := strings.Cut(env.Read(t, "..", "..", "docs", "monitoring.md"), "\n## Metrics\n")
 	for _, row := range regexp.MustCompile("(?m)^\\| `(fusegate_\\w+)(?:{([\\w,]*)})?` \\|").FindAllStringSubmatch(section, -1) {
 		labels := strings.Split(row[2], ",")
 		slices.Sort(labels)
@@ -228,7 +230,7 @@ func documented(t *testing.T) map[string]string {
 
 // kustomizeMonitoring has a real kubectl build what is there for monitoring.
 func (c *testCluster) kustomizeMonitoring(t *testing.T) {
-	out := c.must(t, "", "kustomize", filepath.Join(manifestsDir, "monitoring"))
+	out := c.Must(t, "", "kustomize", filepath.Join("..", "..", "manifests", "monitoring"))
 	for _, want := range []string{
 		"kind: ServiceMonitor", "kind: PrometheusRule", "kind: Service\n", "kind: ConfigMap", `grafana_dashboard: "1"`, "name: fusegate-dashboard",
 	} {

@@ -1,4 +1,4 @@
-package app
+package e2e_test
 
 import (
 	"encoding/json"
@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -41,40 +43,40 @@ spec: {match: {kinds: [{apiGroups: [''], kinds: [Service]}], namespaces: [parity
 // fusegate test has for the same files.
 func TestParity(t *testing.T) {
 	c := start(t)
-	policies := labelTemplate("ParityLabels", "missing") + "---" + parityTemplate
-	constraints := constraint("ParityLabels", "owner", "deny", "owner", `{namespaces: [parity], kinds: [{apiGroups: [""], kinds: [ConfigMap, Service]}]}`) + "---" +
-		constraint("ParityLabels", "team", "warn", "team", `{namespaceSelector: {matchLabels: {parity: gold}}}`) + "---" + parityConstraint
+	policies := fusegate.LabelTemplate("ParityLabels", "missing") + "---" + parityTemplate
+	constraints := fusegate.Constraint("ParityLabels", "owner", "deny", "owner", `{namespaces: [parity], kinds: [{apiGroups: [""], kinds: [ConfigMap, Service]}]}`) + "---" +
+		fusegate.Constraint("ParityLabels", "team", "warn", "team", `{namespaceSelector: {matchLabels: {parity: gold}}}`) + "---" + parityConstraint
 	namespace := "apiVersion: v1\nkind: Namespace\nmetadata: {name: parity, labels: {parity: gold}}\n"
-	c.must(t, namespace, "create", "-f", "-")
-	c.must(t, policies, "apply", "-f", "-")
+	c.Must(t, namespace, "create", "-f", "-")
+	c.Must(t, policies, "apply", "-f", "-")
 	for _, name := range []string{"paritylabels", "parityseen"} {
-		c.awaitTemplate(t, name)
+		c.AwaitTemplate(t, name)
 	}
-	c.must(t, constraints, "apply", "-f", "-")
-	c.must(t, "", "wait", "--for=condition=Enforced", "paritylabels/owner", "paritylabels/team", "parityseen/seen", "--timeout="+patience.String())
-	defer c.must(t, policies, "delete", "-f", "-")
+	c.Must(t, constraints, "apply", "-f", "-")
+	c.Must(t, "", "wait", "--for=condition=Enforced", "paritylabels/owner", "paritylabels/team", "parityseen/seen", "--timeout="+env.Patience.String())
+	defer c.Must(t, policies, "delete", "-f", "-")
 	file := filepath.Join(t.TempDir(), "policies.yaml")
 	if err := os.WriteFile(file, []byte(policies+"---"+constraints+"---\n"+namespace), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
 	for name, object := range map[string]string{
-		"Bare":    configMap("parity", "bare"),
-		"Clean":   configMap("parity", "clean", "owner: a", "team: b"),
-		"Warned":  configMap("parity", "warned", "owner: a"),
-		"Other":   configMap("default", "other"),
-		"Ports":   object("v1", "Service", "parity", "ports", "spec: {ports: [{name: a, port: 80}, {name: b, port: 65535}]}"),
+		"Bare":    fusegate.ConfigMap("parity", "bare"),
+		"Clean":   fusegate.ConfigMap("parity", "clean", "owner: a", "team: b"),
+		"Warned":  fusegate.ConfigMap("parity", "warned", "owner: a"),
+		"Other":   fusegate.ConfigMap("default", "other"),
+		"Ports":   fusegate.Object("v1", "Service", "parity", "ports", "spec: {ports: [{name: a, port: 80}, {name: b, port: 65535}]}"),
 		"Message": "apiVersion: v1\nkind: Service\nmetadata: {name: lines, namespace: parity, labels: {owner: a}, annotations: {lines: 'yes'}}\nspec: {ports: [{port: 80}]}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			answer := c.dryCreate(t, object)
+			answer := c.DryCreate(t, object)
 			var want []string
-			for line := range strings.Lines(strings.ReplaceAll(strings.TrimPrefix(answer, denied), denied, "")) {
+			for line := range strings.Lines(strings.ReplaceAll(strings.TrimPrefix(answer, fusegate.Denied), fusegate.Denied, "")) {
 				want = append(want, strings.TrimSpace(line))
 			}
-			stdout, stderr, _ := fusegate(t, object, "test", file, "-", "-o", "json")
+			stdout, stderr, _ := fusegate.Run(t, object, "test", file, "-", "-o", "json")
 			if got := parityLines(t, stdout); cmp.Diff(want, got) != "" {
-				t.Errorf("(-denied +tested)\n%s%s", cmp.Diff(want, got), stderr)
+				t.Errorf("(-fusegate.Denied +tested)\n%s%s", cmp.Diff(want, got), stderr)
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-package app
+package e2e_test
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // minSemanticCases is how many cases the table has for the API server at least.
@@ -75,11 +77,11 @@ func (c *testCluster) seed(t *testing.T, table semanticTable) {
 	old = append(old, semanticDoc{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{
 		"name": "sem-armed", "namespace": "sem-plain", "annotations": map[string]any{"semantics": "sem-armed"},
 	}})
-	c.must(t, listOf(t, namespaces), "create", "--validate=false", "-f", "-")
-	c.must(t, listOf(t, old), "create", "--validate=false", "-f", "-")
+	c.Must(t, listOf(t, namespaces), "create", "--validate=false", "-f", "-")
+	c.Must(t, listOf(t, old), "create", "--validate=false", "-f", "-")
 	t.Cleanup(func() {
 		for _, objects := range [][]semanticDoc{old, namespaces} {
-			if _, stderr, err := c.cp.Kubectl(context.Background(), controlplane.Admin, listOf(t, objects), "delete", "--wait=false", "--ignore-not-found", "-f", "-"); err != nil {
+			if _, stderr, err := c.CP.Kubectl(context.Background(), controlplane.Admin, listOf(t, objects), "delete", "--wait=false", "--ignore-not-found", "-f", "-"); err != nil {
 				t.Errorf("clearing up: %v: %s", err, stderr)
 			}
 		}
@@ -118,22 +120,22 @@ func (c *testCluster) enforce(t *testing.T, table semanticTable) []string {
 	names := slices.Sorted(maps.Keys(templates))
 	t.Cleanup(func() {
 		args := append([]string{"delete", "constrainttemplate", "--ignore-not-found", "--wait=false"}, names...)
-		if _, stderr, err := c.cp.Kubectl(context.Background(), controlplane.Admin, "", args...); err != nil {
+		if _, stderr, err := c.CP.Kubectl(context.Background(), controlplane.Admin, "", args...); err != nil {
 			t.Errorf("deleting the templates: %v: %s", err, stderr)
 		}
 	})
-	c.must(t, listOf(t, slices.Collect(maps.Values(templates))), "create", "-f", "-")
-	wait := []string{"wait", "--for=condition=Ready", "--timeout=" + patience.String()}
+	c.Must(t, listOf(t, slices.Collect(maps.Values(templates))), "create", "-f", "-")
+	wait := []string{"wait", "--for=condition=Ready", "--timeout=" + env.Patience.String()}
 	for _, name := range names {
 		wait = append(wait, "constrainttemplate/"+name)
 	}
-	c.must(t, "", wait...)
-	c.must(t, listOf(t, constraints), "create", "--validate=false", "-f", "-")
-	c.must(t, armed, "create", "-f", "-")
+	c.Must(t, "", wait...)
+	c.Must(t, listOf(t, constraints), "create", "--validate=false", "-f", "-")
+	c.Must(t, armed, "create", "-f", "-")
 	c.awaitEnforced(t, names, len(constraints)+1)
-	c.awaitCreate(t, strings.Replace(armedObject, "name: sem-armed", "name: sem-armed-new", 1), denied+"[sem-armed] violated")
-	await(t, "deletions to be judged", func() error {
-		_, stderr, _ := c.kubectl(t, controlplane.Admin, armedObject, "delete", "--dry-run=server", "-f", "-")
+	c.AwaitCreate(t, strings.Replace(armedObject, "name: sem-armed", "name: sem-armed-new", 1), fusegate.Denied+"[sem-armed] violated")
+	env.Await(t, "deletions to be judged", func() error {
+		_, stderr, _ := c.Kubectl(t, controlplane.Admin, armedObject, "delete", "--dry-run=server", "-f", "-")
 		if !strings.Contains(stderr, "[sem-armed] violated") {
 			return fmt.Errorf("got %q", stderr)
 		}
@@ -150,7 +152,7 @@ func (c *testCluster) awaitEnforced(t *testing.T, templates []string, want int) 
 	for _, name := range templates {
 		kinds = append(kinds, name+".constraints.gatekeeper.sh")
 	}
-	await(t, "the constraints to be enforced", func() error {
+	env.Await(t, "the constraints to be enforced", func() error {
 		var list struct {
 			Items []struct {
 				Kind     string
@@ -158,10 +160,10 @@ func (c *testCluster) awaitEnforced(t *testing.T, templates []string, want int) 
 					Name       string
 					Generation int64
 				}
-				Status objectStatus
+				Status fusegate.Status
 			}
 		}
-		stdout := c.must(t, "", "get", strings.Join(kinds, ","), "-o", "json")
+		stdout := c.Must(t, "", "get", strings.Join(kinds, ","), "-o", "json")
 		if err := json.Unmarshal([]byte(stdout), &list); err != nil {
 			return err
 		}
@@ -203,16 +205,16 @@ func (c *testCluster) request(t *testing.T, tc *semanticCase) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, stderr, _ := c.kubectl(t, controlplane.Admin, string(text), args...)
+	_, stderr, _ := c.Kubectl(t, controlplane.Admin, string(text), args...)
 	return strings.TrimSpace(stderr)
 }
 
 // withdraw deletes the templates and returns once nothing is denied any more.
 func (c *testCluster) withdraw(t *testing.T, templates []string) {
 	t.Helper()
-	c.must(t, "", append([]string{"delete", "constrainttemplate"}, templates...)...)
-	await(t, "the CRDs to go", func() error {
-		stdout := c.must(t, "", "get", "crd", "-o", "name")
+	c.Must(t, "", append([]string{"delete", "constrainttemplate"}, templates...)...)
+	env.Await(t, "the CRDs to go", func() error {
+		stdout := c.Must(t, "", "get", "crd", "-o", "name")
 		for _, name := range templates {
 			if strings.Contains(stdout, "/"+name+".constraints.gatekeeper.sh") {
 				return fmt.Errorf("CRD %s is still there", name)
@@ -220,5 +222,5 @@ func (c *testCluster) withdraw(t *testing.T, templates []string) {
 		}
 		return nil
 	})
-	c.awaitCreate(t, strings.Replace(armedObject, "name: sem-armed", "name: sem-armed-new", 1), "")
+	c.AwaitCreate(t, strings.Replace(armedObject, "name: sem-armed", "name: sem-armed-new", 1), "")
 }

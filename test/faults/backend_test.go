@@ -1,6 +1,6 @@
 //go:build linux
 
-package app
+package faults_test
 
 import (
 	"bytes"
@@ -31,6 +31,7 @@ import (
 	"k8s.io/client-go/util/cert"
 
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 )
 
 // atOnce is as long as a write may take that waits for nothing, on a machine
@@ -80,7 +81,7 @@ func (f *faultWorld) median(t *testing.T, n int, judged bool) (middle time.Durat
 // backendStopped stops the webhook's process, for which the kernel goes on
 // accepting connections.
 func backendStopped(f *faultWorld, t *testing.T) string {
-	if err := f.webhook.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := f.webhook.Cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
@@ -90,7 +91,7 @@ func backendStopped(f *faultWorld, t *testing.T) string {
 	}
 	lease := f.renewLease(t)
 	noticed, _ := f.unenforced(t, start, "CanaryAdmitted")
-	if err := f.webhook.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := f.webhook.Cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	again := f.enforced(t)
@@ -264,9 +265,9 @@ spec: {match: {kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [tena
 
 // outOfTime adds a policy that does not come to an end beside the one that does.
 func outOfTime(f *faultWorld, t *testing.T) string {
-	f.must(t, endlessPolicy, "apply", "-f", "-")
-	f.awaitTemplate(t, "endless")
-	f.must(t, endlessConstraint, "apply", "-f", "-")
+	f.Must(t, endlessPolicy, "apply", "-f", "-")
+	f.AwaitTemplate(t, "endless")
+	f.Must(t, endlessConstraint, "apply", "-f", "-")
 	var w answered
 	f.until(t, "the policy to run out of time", func(got answered) bool {
 		w = got
@@ -275,7 +276,7 @@ func outOfTime(f *faultWorld, t *testing.T) string {
 	if w.err != nil || !w.judged || w.took > hang {
 		t.Errorf("a tenant's write was %s, with the warnings %q", w, w.warnings)
 	}
-	f.must(t, "", "delete", "constrainttemplate", "endless")
+	f.Must(t, "", "delete", "constrainttemplate", "endless")
 	f.until(t, "it to be gone", func(w answered) bool { return w.judged && w.took < atOnce })
 	return fmt.Sprintf("a policy that never ends beside one that does: a write was %s by the other, with the warning %s; the process lives. Memory is not limited here",
 		w, endlessWarning(w.warnings))
@@ -294,7 +295,7 @@ func endlessWarning(warnings string) string {
 // badCertificate gives the running webhook a certificate that has expired, and
 // one of an authority that the API server does not trust.
 func badCertificate(f *faultWorld, t *testing.T) string {
-	good := map[string][]byte{"tls.crt": []byte(read(t, f.certs, "tls.crt")), "tls.key": []byte(read(t, f.certs, "tls.key"))}
+	good := map[string][]byte{"tls.crt": []byte(env.Read(t, f.certs, "tls.crt")), "tls.key": []byte(env.Read(t, f.certs, "tls.key"))}
 	crt, key, err := cert.GenerateSelfSignedCertKey(webhookHost, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -325,7 +326,7 @@ func (f *faultWorld) present(t *testing.T, files map[string][]byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the webhook to load the certificate", func() error {
+	env.Await(t, "the webhook to load the certificate", func() error {
 		conn, err := tls.Dial("tcp", f.backend, &tls.Config{InsecureSkipVerify: true})
 		if err != nil {
 			return err
@@ -343,7 +344,7 @@ func (f *faultWorld) present(t *testing.T, files map[string][]byte) {
 // hour ago.
 func (f *faultWorld) expired(t *testing.T) map[string][]byte {
 	t.Helper()
-	authority := f.secret(t, "fusegate-webhook-ca", "ca.key")
+	authority := f.Secret(t, "fusegate-webhook-ca", "ca.key")
 	ca, err := tls.X509KeyPair(authority["ca.crt"], authority["ca.key"])
 	if err != nil {
 		t.Fatal(err)
@@ -395,7 +396,7 @@ func rollingUpdate(f *faultWorld, t *testing.T) string {
 	f.svc.shift(address)
 	pass(t.Context(), time.Second)
 	start := time.Now()
-	err := old.end(syscall.SIGTERM)
+	err := old.End(syscall.SIGTERM)
 	drained := time.Since(start)
 	pass(t.Context(), time.Second)
 	f.webhook, f.backend = next, address

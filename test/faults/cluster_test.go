@@ -1,6 +1,6 @@
 //go:build linux
 
-package app
+package faults_test
 
 import (
 	"context"
@@ -16,6 +16,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // hang is as long as a write may take that waits for the webhook's timeout of
@@ -37,7 +39,7 @@ var clusterParts = []string{"etcd", "kube-controller-manager", "kube-scheduler",
 func restored(f *faultWorld, t *testing.T) string {
 	f.led = f.leader(t)
 	f.end(f.webhook, f.controller)
-	if err := f.cp.StopAPIServer(t.Context(), 0); err != nil {
+	if err := f.CP.StopAPIServer(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	f.stop(t, clusterParts...)
@@ -59,7 +61,7 @@ func restored(f *faultWorld, t *testing.T) string {
 	ready, _ := f.startAPIServer(t, startLimit)
 	f.startAll(t, "kube-controller-manager", "kube-scheduler", "kwok")
 	start := time.Now()
-	nodes, err := f.cp.AddNodes(t.Context(), len(kubelets))
+	nodes, err := f.CP.AddNodes(t.Context(), len(kubelets))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +82,7 @@ func restored(f *faultWorld, t *testing.T) string {
 func (f *faultWorld) podsRun(t *testing.T, namespace, selector string, n int) time.Duration {
 	t.Helper()
 	start := time.Now()
-	await(t, fmt.Sprintf("%d pods to run in %s", n, namespace), func() error {
+	env.Await(t, fmt.Sprintf("%d pods to run in %s", n, namespace), func() error {
 		pods, err := f.admin.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: selector})
 		if err != nil {
 			return err
@@ -100,7 +102,7 @@ func (f *faultWorld) podsRun(t *testing.T, namespace, selector string, n int) ti
 }
 
 func apiServerRestarts(f *faultWorld, t *testing.T) string {
-	if err := f.cp.StopAPIServer(t.Context(), 0); err != nil {
+	if err := f.CP.StopAPIServer(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	ready, calls := f.startAPIServer(t, startLimit)
@@ -111,7 +113,7 @@ func apiServerRestarts(f *faultWorld, t *testing.T) string {
 // is none, as if the next version had brought it, and starts one.
 func (f *faultWorld) missing(t *testing.T, prefixes ...string) (gone []int, ready time.Duration, calls int) {
 	t.Helper()
-	if err := f.cp.StopAPIServer(t.Context(), 0); err != nil {
+	if err := f.CP.StopAPIServer(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, prefix := range prefixes {
@@ -123,7 +125,7 @@ func (f *faultWorld) missing(t *testing.T, prefixes ...string) (gone []int, read
 	}
 	ready, calls = f.startAPIServer(t, startLimit)
 	for i, prefix := range prefixes {
-		await(t, prefix+" to be back", func() error {
+		env.Await(t, prefix+" to be back", func() error {
 			if back := f.etcdRange(t, "kv/range", prefix); back != gone[i] {
 				return fmt.Errorf("%d of %d", back, gone[i])
 			}
@@ -173,7 +175,7 @@ func leadersRestart(f *faultWorld, t *testing.T) string {
 		if elected == 0 && leases[names[0]].n > 0 && leases[names[1]].n > 0 {
 			elected = time.Since(start)
 		}
-		if time.Since(start) > patience {
+		if time.Since(start) > env.Patience {
 			t.Fatal("nobody was elected")
 		}
 		pass(t.Context(), 100*time.Millisecond)
@@ -265,7 +267,7 @@ func kubeletsRenew(f *faultWorld, t *testing.T) string {
 }
 
 func daemonSet(namespace string) string {
-	return object("apps/v1", "DaemonSet", namespace, "cni", `spec:
+	return fusegate.Object("apps/v1", "DaemonSet", namespace, "cni", `spec:
   selector: {matchLabels: {app: cni}}
   template:
     metadata: {labels: {app: cni}}
@@ -279,18 +281,18 @@ func daemonSet(namespace string) string {
 func noCNI(f *faultWorld, t *testing.T) string {
 	f.kubeletsWatch(t)
 	f.network(t, "True")
-	f.must(t, daemonSet("kube-system"), "create", "-f", "-")
+	f.Must(t, daemonSet("kube-system"), "create", "-f", "-")
 	inside := f.podsRun(t, "kube-system", "app=cni", 3)
 	// Two rounds of creations, each of which waited, would take 6 s.
 	if inside > 4*time.Second {
 		t.Errorf("a CNI's pods ran after %v in kube-system; what became of them:\n%s", inside,
-			f.must(t, "", "get", "pods,daemonsets,events", "-n", "kube-system", "-o", "yaml"))
+			f.Must(t, "", "get", "pods,daemonsets,events", "-n", "kube-system", "-o", "yaml"))
 	}
-	f.must(t, "", "create", "namespace", "calico-system")
-	f.must(t, daemonSet("calico-system"), "create", "-f", "-")
+	f.Must(t, "", "create", "namespace", "calico-system")
+	f.Must(t, daemonSet("calico-system"), "create", "-f", "-")
 	outside := f.podsRun(t, "calico-system", "app=cni", 3)
 	f.network(t, "False")
-	f.must(t, "", "delete", "daemonset", "-n", "kube-system", "cni", "--wait=false")
+	f.Must(t, "", "delete", "daemonset", "-n", "kube-system", "cni", "--wait=false")
 	if outside > startLimit {
 		t.Errorf("a CNI's pods ran after %v outside the perimeter, want %v", outside, startLimit)
 	}
@@ -302,12 +304,12 @@ func noCNI(f *faultWorld, t *testing.T) string {
 // Reflector), which has nothing to do with what a webhook does to creations.
 func (f *faultWorld) kubeletsWatch(t *testing.T) {
 	t.Helper()
-	f.must(t, object("v1", "Pod", "kube-system", "seen", fmt.Sprintf(`spec:
+	f.Must(t, fusegate.Object("v1", "Pod", "kube-system", "seen", fmt.Sprintf(`spec:
   nodeName: %s
   tolerations: [{operator: Exists}]
   containers: [{name: c, image: registry.example.com/seen}]`, kubelets[0])), "create", "-f", "-")
-	f.must(t, "", "wait", "pod", "-n", "kube-system", "seen", "--for=jsonpath={.status.phase}=Running", "--timeout=90s")
-	f.must(t, "", "delete", "pod", "-n", "kube-system", "seen", "--wait=false")
+	f.Must(t, "", "wait", "pod", "-n", "kube-system", "seen", "--for=jsonpath={.status.phase}=Running", "--timeout=90s")
+	f.Must(t, "", "delete", "pod", "-n", "kube-system", "seen", "--wait=false")
 }
 
 // network says of all nodes whether their network is unavailable; the node
@@ -315,11 +317,11 @@ func (f *faultWorld) kubeletsWatch(t *testing.T) {
 func (f *faultWorld) network(t *testing.T, unavailable string) {
 	t.Helper()
 	for _, node := range kubelets {
-		f.must(t, "", "patch", "node", node, "--subresource=status", "--type=strategic", "-p", fmt.Sprintf(
+		f.Must(t, "", "patch", "node", node, "--subresource=status", "--type=strategic", "-p", fmt.Sprintf(
 			`{"status":{"conditions":[{"type":"NetworkUnavailable","status":%q,"reason":"CNI"}]}}`, unavailable))
 	}
-	await(t, "the nodes' taints", func() error {
-		got := f.must(t, "", "get", "nodes", "-o", "jsonpath={.items[*].spec.taints[*].key}")
+	env.Await(t, "the nodes' taints", func() error {
+		got := f.Must(t, "", "get", "nodes", "-o", "jsonpath={.items[*].spec.taints[*].key}")
 		if tainted := strings.Count(got, "network-unavailable"); (unavailable == "True") != (tainted == len(kubelets)) {
 			return fmt.Errorf("got %q", got)
 		}
@@ -344,11 +346,11 @@ webhooks:
 // thirdParty has somebody's webhook refuse every pod. Fusegate is not what it
 // waits for, nor the other way round.
 func thirdParty(f *faultWorld, t *testing.T) string {
-	f.must(t, failingWebhook, "create", "-f", "-")
-	pod := strings.Fields(f.must(t, "", "get", "pods", "-n", "fusegate-system", "-l", "app.kubernetes.io/component=webhook", "-o", "name"))[0]
-	f.must(t, "", "delete", "-n", "fusegate-system", pod)
-	await(t, "the pod's successor to be refused", func() error {
-		got := f.must(t, "", "get", "replicaset", "-n", "fusegate-system", "-l", "app.kubernetes.io/component=webhook",
+	f.Must(t, failingWebhook, "create", "-f", "-")
+	pod := strings.Fields(f.Must(t, "", "get", "pods", "-n", "fusegate-system", "-l", "app.kubernetes.io/component=webhook", "-o", "name"))[0]
+	f.Must(t, "", "delete", "-n", "fusegate-system", pod)
+	env.Await(t, "the pod's successor to be refused", func() error {
+		got := f.Must(t, "", "get", "replicaset", "-n", "fusegate-system", "-l", "app.kubernetes.io/component=webhook",
 			"-o", "jsonpath={.items[*].status.conditions[?(@.type=='ReplicaFailure')].message}")
 		if !strings.Contains(got, "third-party.example.com") {
 			return fmt.Errorf("got %q", got)
@@ -359,7 +361,7 @@ func thirdParty(f *faultWorld, t *testing.T) string {
 	if w.err != nil || w.took > hang {
 		t.Errorf("a tenant's write was %s", w)
 	}
-	f.must(t, "", "delete", "validatingwebhookconfiguration", "third-party")
+	f.Must(t, "", "delete", "validatingwebhookconfiguration", "third-party")
 	back := f.podsRun(t, "fusegate-system", "app.kubernetes.io/component=webhook", 3)
 	return fmt.Sprintf("a tenant's write meanwhile was %s; once that webhook was removed, Fusegate's pod was back after %s", w, round(back))
 }
@@ -369,7 +371,7 @@ func stoppedAndStarted(f *faultWorld, t *testing.T) string {
 	f.startWebhook(t)
 	f.enforced(t)
 	former := f.leader(t)
-	if err := f.cp.StopAPIServer(t.Context(), 0); err != nil {
+	if err := f.CP.StopAPIServer(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	f.stop(t, clusterParts...)
@@ -380,13 +382,13 @@ func stoppedAndStarted(f *faultWorld, t *testing.T) string {
 	ready, _ := f.startAPIServer(t, startLimit)
 	// A kubelet goes on with its Lease when it starts again. kwok is another
 	// holder each time, and would wait until the former one's has expired.
-	f.must(t, "", "delete", "leases", "-n", "kube-node-lease", "--all")
+	f.Must(t, "", "delete", "leases", "-n", "kube-node-lease", "--all")
 	f.startAll(t, "kube-controller-manager", "kube-scheduler", "kwok")
 	f.startController(t)
 	f.startWebhook(t)
 	f.until(t, "writes to be judged", func(w answered) bool { return w.judged })
 	judged := time.Since(start)
-	await(t, "the nodes' Leases", func() error {
+	env.Await(t, "the nodes' Leases", func() error {
 		for _, node := range kubelets {
 			lease, err := f.admin.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(t.Context(), node, metav1.GetOptions{})
 			if err != nil {

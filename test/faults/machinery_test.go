@@ -1,6 +1,6 @@
 //go:build linux
 
-package app
+package faults_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"github.com/fusegate/fusegate/test/env"
 	"net"
 	"net/http"
 	"os"
@@ -268,8 +269,8 @@ func (f *faultWorld) killFirst(t *testing.T, c *component) {
 	if err := syscall.Kill(c.pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	await(t, c.name+" to end", func() error {
-		if _, ok := f.cp.Processes()[c.name]; ok {
+	env.Await(t, c.name+" to end", func() error {
+		if _, ok := f.CP.Processes()[c.name]; ok {
 			return fmt.Errorf("process %d runs", c.pid)
 		}
 		return nil
@@ -335,13 +336,13 @@ func (c *component) arg(flag string) string {
 // path is kv/range or kv/deleterange of its gateway.
 func (f *faultWorld) etcdRange(t *testing.T, path, prefix string) int {
 	t.Helper()
-	pki := filepath.Join(f.cp.Dir(), "pki")
+	pki := filepath.Join(f.CP.Dir(), "pki")
 	client, err := tls.LoadX509KeyPair(filepath.Join(pki, "etcd-client.crt"), filepath.Join(pki, "etcd-client.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(read(t, pki, "etcd-ca.crt")))
+	roots.AppendCertsFromPEM([]byte(env.Read(t, pki, "etcd-ca.crt")))
 	end := prefix[:len(prefix)-1] + string(prefix[len(prefix)-1]+1)
 	body, err := json.Marshal(map[string]any{
 		"key": base64.StdEncoding.EncodeToString([]byte(prefix)), "range_end": base64.StdEncoding.EncodeToString([]byte(end)),

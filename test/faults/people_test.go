@@ -1,6 +1,6 @@
 //go:build linux
 
-package app
+package faults_test
 
 import (
 	"encoding/json"
@@ -18,6 +18,8 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // entryAs applies fields to the policy entry as a field manager; without any,
@@ -28,14 +30,14 @@ func (f *faultWorld) entryAs(t *testing.T, manager, fields string) {
 	if fields != "" {
 		object += "webhooks: [{name: validation.fusegate.dev, " + fields + "}]\n"
 	}
-	f.must(t, object, "apply", "--server-side", "--field-manager="+manager, "-f", "-")
+	f.Must(t, object, "apply", "--server-side", "--field-manager="+manager, "-f", "-")
 }
 
 // until makes writes until one is as wanted, and returns how long that took.
 func (f *faultWorld) until(t *testing.T, what string, wanted func(answered) bool) time.Duration {
 	t.Helper()
 	start := time.Now()
-	await(t, what, func() error {
+	env.Await(t, what, func() error {
 		if w := f.write(t.Context()); !wanted(w) {
 			return fmt.Errorf("a tenant's write was %s", w)
 		}
@@ -49,10 +51,10 @@ func unjudged(w answered) bool { return w.err == nil && !w.judged }
 // serviceDeleted deletes the Service and makes it again, at the same address.
 func serviceDeleted(f *faultWorld, t *testing.T) string {
 	var service map[string]any
-	if err := json.Unmarshal([]byte(f.must(t, "", "get", "service", "-n", "fusegate-system", "fusegate-webhook", "-o", "json")), &service); err != nil {
+	if err := json.Unmarshal([]byte(f.Must(t, "", "get", "service", "-n", "fusegate-system", "fusegate-webhook", "-o", "json")), &service); err != nil {
 		t.Fatal(err)
 	}
-	f.must(t, "", "delete", "service", "-n", "fusegate-system", "fusegate-webhook")
+	f.Must(t, "", "delete", "service", "-n", "fusegate-system", "fusegate-webhook")
 	f.svc.refuse()
 	start := time.Now()
 	writes := f.bypassed(t, 5, atOnce)
@@ -65,7 +67,7 @@ func serviceDeleted(f *faultWorld, t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.must(t, string(text), "create", "-f", "-")
+	f.Must(t, string(text), "create", "-f", "-")
 	f.heal(t)
 	again := f.enforced(t)
 	return fmt.Sprintf("%s; the constraint said so after %s; enforced again %s after it was made again",
@@ -98,8 +100,8 @@ func conditionErrors(f *faultWorld, t *testing.T) string {
 // namespaceLabelled has an admin give a tenant's namespace the label by which
 // system namespaces are excluded.
 func namespaceLabelled(f *faultWorld, t *testing.T) string {
-	_, stderr, ok := f.kubectl(t, controlplane.Admin, "", "label", "namespace", "tenant-a", "kubernetes.io/metadata.name=kube-system", "--overwrite")
-	got := f.must(t, "", "get", "namespace", "tenant-a", "-o", `jsonpath={.metadata.labels.kubernetes\.io/metadata\.name}`)
+	_, stderr, ok := f.Kubectl(t, controlplane.Admin, "", "label", "namespace", "tenant-a", "kubernetes.io/metadata.name=kube-system", "--overwrite")
+	got := f.Must(t, "", "get", "namespace", "tenant-a", "-o", `jsonpath={.metadata.labels.kubernetes\.io/metadata\.name}`)
 	w := f.write(t.Context())
 	if got != "tenant-a" || w.err != nil || !w.judged {
 		t.Errorf("the label is %q and a tenant's write was %s, want it to be judged", got, w)
@@ -116,14 +118,14 @@ func namespaceLabelled(f *faultWorld, t *testing.T) string {
 
 // impersonated has an admin act as the API server, and a tenant try.
 func impersonated(f *faultWorld, t *testing.T) string {
-	as := []string{"create", "configmap", "-n", "tenant-a", "--as=" + apiServer, "--as-group=system:masters"}
-	_, stderr, ok := f.kubectl(t, controlplane.Admin, "", append(as, "by-admin")...)
+	as := []string{"create", "configmap", "-n", "tenant-a", "--as=" + fusegate.APIServer, "--as-group=system:masters"}
+	_, stderr, ok := f.Kubectl(t, controlplane.Admin, "", append(as, "by-admin")...)
 	if !ok || strings.Contains(stderr, "[everything]") {
-		t.Errorf("an admin as %s: got %q, want it exempt", apiServer, stderr)
+		t.Errorf("an admin as %s: got %q, want it exempt", fusegate.APIServer, stderr)
 	}
-	_, stderr, ok = f.kubectl(t, controlplane.Tenant, "", append(as, "by-tenant")...)
+	_, stderr, ok = f.Kubectl(t, controlplane.Tenant, "", append(as, "by-tenant")...)
 	if ok || !strings.Contains(stderr, "cannot impersonate") {
-		t.Errorf("a tenant as %s: got %q, want it refused", apiServer, stderr)
+		t.Errorf("a tenant as %s: got %q, want it refused", fusegate.APIServer, stderr)
 	}
 	return "an admin's write as system:apiserver is not judged; a tenant may not impersonate (RBAC). Audit, which is to report the object, comes later"
 }
@@ -132,18 +134,18 @@ func impersonated(f *faultWorld, t *testing.T) string {
 func probeBroken(f *faultWorld, t *testing.T) string {
 	const role = "fusegate-controller"
 	var old map[string]any
-	if err := json.Unmarshal([]byte(f.must(t, "", "get", "clusterrole", role, "-o", "json")), &old); err != nil {
+	if err := json.Unmarshal([]byte(f.Must(t, "", "get", "clusterrole", role, "-o", "json")), &old); err != nil {
 		t.Fatal(err)
 	}
 	generation, start := f.generation(t), time.Now()
-	f.must(t, "", "patch", "clusterrole", role, "--type=json", "-p", fmt.Sprintf(`[{"op":"replace","path":"/rules/%d/verbs","value":["get"]}]`, canaryRule(t, old)))
-	f.awaitCondition(t, "denyall/everything", "Unknown", "CanaryUnknown")
+	f.Must(t, "", "patch", "clusterrole", role, "--type=json", "-p", fmt.Sprintf(`[{"op":"replace","path":"/rules/%d/verbs","value":["get"]}]`, canaryRule(t, old)))
+	f.AwaitCondition(t, "denyall/everything", "Unknown", "CanaryUnknown")
 	noticed := time.Since(start)
 	w := f.write(t.Context())
 	if after := f.generation(t); after != generation || w.err != nil || !w.judged {
 		t.Errorf("the configuration's generation went from %d to %d and a write was %s, want nothing changed", generation, after, w)
 	}
-	f.must(t, "", "patch", "clusterrole", role, "--type=json", "-p", fmt.Sprintf(`[{"op":"replace","path":"/rules/%d/verbs","value":["create"]}]`, canaryRule(t, old)))
+	f.Must(t, "", "patch", "clusterrole", role, "--type=json", "-p", fmt.Sprintf(`[{"op":"replace","path":"/rules/%d/verbs","value":["create"]}]`, canaryRule(t, old)))
 	again := f.enforced(t)
 	return fmt.Sprintf("no right to make canaries: Enforced was Unknown after %s, the configuration left as it was, a write %s; True again %s after the right was back", round(noticed), w, round(again))
 }
@@ -164,28 +166,28 @@ func canaryRule(t *testing.T, role map[string]any) int {
 // deletes the constraint.
 func everythingDenied(f *faultWorld, t *testing.T) string {
 	isDenied := func(w answered) bool { return w.err != nil && w.judged }
-	f.must(t, strings.ReplaceAll(everythingWarns, "warn", "deny"), "apply", "-f", "-")
+	f.Must(t, strings.ReplaceAll(everythingWarns, "warn", "deny"), "apply", "-f", "-")
 	f.until(t, "writes to be denied", isDenied)
 	w := f.watch(t)
 	defer w.cancel()
 	lease := f.renewLease(t)
-	f.must(t, object("v1", "ConfigMap", "kube-system", "of-admin", ""), "create", "-f", "-")
-	f.must(t, daemonSet("kube-system"), "apply", "-f", "-")
+	f.Must(t, fusegate.Object("v1", "ConfigMap", "kube-system", "of-admin", ""), "create", "-f", "-")
+	f.Must(t, daemonSet("kube-system"), "apply", "-f", "-")
 	pods := f.podsRun(t, "kube-system", "app=cni", 3)
-	f.must(t, "", "delete", "daemonset", "-n", "kube-system", "cni", "--wait=false")
+	f.Must(t, "", "delete", "daemonset", "-n", "kube-system", "cni", "--wait=false")
 	f.entryAs(t, "fusegate-fuse", `matchConditions: [{name: fuse-open, expression: "false"}]`)
 	opened := f.until(t, "the kill switch to let writes through", unjudged)
-	f.awaitCondition(t, "denyall/everything", "False", "FuseOpen")
+	f.AwaitCondition(t, "denyall/everything", "False", "FuseOpen")
 	f.entryAs(t, "fusegate-fuse", "")
 	closed := f.until(t, "writes to be denied again", isDenied)
-	f.must(t, "", "delete", "denyall", "everything")
+	f.Must(t, "", "delete", "denyall", "everything")
 	released := f.until(t, "writes to be let through", unjudged)
 	w.cancel()
 	w.done.Wait()
 	if len(w.lost) > 0 || w.nodes == 0 {
 		t.Errorf("of %d nodes %q were not ready", w.nodes, w.lost)
 	}
-	f.must(t, everythingWarns, "apply", "-f", "-")
+	f.Must(t, everythingWarns, "apply", "-f", "-")
 	f.enforced(t)
 	return fmt.Sprintf("tenants denied; a node's Lease renewed in %s, 3 pods of a DaemonSet in kube-system ran after %s, all nodes ready; kill switch: writes through after %s, denied again after %s; constraint deleted: writes through after %s",
 		round(lease), round(pods), round(opened), round(closed), round(released))
@@ -198,27 +200,27 @@ func lateLeader(f *faultWorld, t *testing.T) string {
 	old := f.controller
 	f.newLeader(t, f.led)
 	first := f.leader(t)
-	if err := old.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := old.Cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
 	f.controller = f.newController(t, "controller-next")
-	f.controller.awaitReady(t)
+	f.controller.AwaitReady(t)
 	f.newLeader(t, first)
 	took, generation := time.Since(start), f.generation(t)
-	if err := old.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := old.Cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	start = time.Now()
 	edits := f.failClosed(t)
-	await(t, "it to be put back", func() error {
-		if got := f.must(t, "", "get", "validatingwebhookconfiguration", install.ConfigurationName, "-o", "jsonpath={.webhooks[*].failurePolicy}"); got != "Ignore Ignore Ignore" {
+	env.Await(t, "it to be put back", func() error {
+		if got := f.Must(t, "", "get", "validatingwebhookconfiguration", install.ConfigurationName, "-o", "jsonpath={.webhooks[*].failurePolicy}"); got != "Ignore Ignore Ignore" {
 			return fmt.Errorf("got %q", got)
 		}
 		return nil
 	})
 	mended := time.Since(start)
-	_ = old.cmd.Wait() // it ends with an error, by design
+	_ = old.Wait() // it ends with an error, by design
 	ended := time.Since(start)
 	writes := f.generation(t) - generation - edits
 	if edits != 1 || writes != 1 || ended > startLimit {
@@ -230,13 +232,13 @@ func lateLeader(f *faultWorld, t *testing.T) string {
 // leader is who holds the controllers' Lease.
 func (f *faultWorld) leader(t *testing.T) string {
 	t.Helper()
-	return f.must(t, "", "get", "lease", "-n", "fusegate-system", "fusegate-controller", "-o", "jsonpath={.spec.holderIdentity}")
+	return f.Must(t, "", "get", "lease", "-n", "fusegate-system", "fusegate-controller", "-o", "jsonpath={.spec.holderIdentity}")
 }
 
 // newLeader waits until another than the former leads.
 func (f *faultWorld) newLeader(t *testing.T, former string) {
 	t.Helper()
-	await(t, "another leader", func() error {
+	env.Await(t, "another leader", func() error {
 		if got := f.leader(t); got == former || got == "" {
 			return fmt.Errorf("the leader is %q", got)
 		}
@@ -293,7 +295,7 @@ func uninstalled(f *faultWorld, t *testing.T) string {
 	l := f.press(t.Context(), 4)
 	pass(t.Context(), time.Second)
 	start := time.Now()
-	out, err := command("uninstall", "--kubeconfig", f.cp.Kubeconfig(controlplane.Admin)).CombinedOutput()
+	out, err := fusegate.Command("uninstall", "--kubeconfig", f.CP.Kubeconfig(controlplane.Admin)).CombinedOutput()
 	took := time.Since(start)
 	first, _, _ := strings.Cut(string(out), "\n")
 	if err != nil || first != "ValidatingWebhookConfiguration fusegate deleted" {

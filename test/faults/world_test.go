@@ -1,6 +1,6 @@
 //go:build linux
 
-package app
+package faults_test
 
 import (
 	"context"
@@ -19,16 +19,20 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // everythingWarns is a constraint that has every kind and operation sent to the
 // webhook, and marks what was judged by a warning.
-const everythingWarns = denyEverything + "spec: {enforcementAction: warn}\n"
+const everythingWarns = fusegate.DenyEverything + "spec: {enforcementAction: warn}\n"
+
+// noticed is how long it may take until a constraint says that it is not
+// enforced any more.
+const noticed = 10 * time.Second
 
 // faultWorld is a control plane with nodes to come, on which Fusegate is
 // installed as in a cluster and armed for everything. The webhook is reached
@@ -38,7 +42,7 @@ type faultWorld struct {
 	admin               kubernetes.Interface
 	certs               string // the webhook's folder of certificates
 	svc                 *service
-	webhook, controller *testManager
+	webhook, controller *fusegate.Manager
 	backend             string // address of the webhook
 	components          map[string]*component
 	watched             *watch // see case 16
@@ -48,15 +52,13 @@ type faultWorld struct {
 // newFaultWorld starts it. Fusegate enforces when it returns.
 func newFaultWorld(t *testing.T) *faultWorld {
 	t.Helper()
-	cp, err := controlplane.Start(t.Context(), controlplane.Options{
+	cp := env.Start(t, controlplane.Options{
 		ControllerManager: true, Scheduler: true, Kwok: true,
-		Users: []controlplane.User{{Name: apiServer, Groups: []string{"system:masters"}}},
+		Users: []controlplane.User{{Name: fusegate.APIServer, Groups: []string{"system:masters"}}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &faultWorld{testCluster: &testCluster{cp: cp, dir: t.TempDir()}, components: map[string]*component{}}
+	f := &faultWorld{testCluster: &testCluster{fusegate.On(t, cp)}, components: map[string]*component{}}
 	t.Cleanup(f.close)
+	var err error
 	if f.admin, err = kubernetes.NewForConfig(cp.Config(controlplane.Admin)); err != nil {
 		t.Fatal(err)
 	}
@@ -74,54 +76,38 @@ func newFaultWorld(t *testing.T) *faultWorld {
 func (f *faultWorld) installed(t *testing.T) {
 	t.Helper()
 	const port = "9443"
-	if out, err := command("install", "--kubeconfig", f.cp.Kubeconfig(controlplane.Admin), "--service-port="+port).CombinedOutput(); err != nil {
+	if out, err := fusegate.Command("install", "--kubeconfig", f.CP.Kubeconfig(controlplane.Admin), "--service-port="+port).CombinedOutput(); err != nil {
 		t.Fatalf("installing: %v: %s", err, out)
 	}
-	ip := f.must(t, "", "get", "service", "-n", "fusegate-system", "fusegate-webhook", "-o", "jsonpath={.spec.clusterIP}")
+	ip := f.Must(t, "", "get", "service", "-n", "fusegate-system", "fusegate-webhook", "-o", "jsonpath={.spec.clusterIP}")
 	f.svc = newService(net.JoinHostPort(ip, port))
-	f.certs = filepath.Join(f.dir, "certs")
+	f.certs = filepath.Join(f.Dir, "certs")
 	if err := os.Mkdir(f.certs, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for _, account := range []string{"fusegate-controller", "fusegate-webhook"} {
-		f.writeAccount(t, account)
+		f.Account(t, account)
 	}
 	f.startController(t)
-	f.mountSecret(t, f.certs)
+	f.MountSecret(t, f.certs)
 	f.startWebhook(t)
-	f.controller.awaitReady(t)
+	f.controller.AwaitReady(t)
 }
 
 // policies has the webhook armed for everything.
 func (f *faultWorld) policies(t *testing.T) {
 	t.Helper()
-	f.must(t, "", "create", "namespace", "tenant-a")
-	f.must(t, "", "create", "rolebinding", "tenant", "--clusterrole=edit", "--user="+controlplane.Tenant, "-n", "tenant-a")
-	f.must(t, denyAll, "apply", "-f", "-")
-	f.awaitTemplate(t, "denyall")
-	f.must(t, everythingWarns, "apply", "-f", "-")
+	f.Must(t, "", "create", "namespace", "tenant-a")
+	f.Must(t, "", "create", "rolebinding", "tenant", "--clusterrole=edit", "--user="+controlplane.Tenant, "-n", "tenant-a")
+	f.Must(t, fusegate.DenyAll, "apply", "-f", "-")
+	f.AwaitTemplate(t, "denyall")
+	f.Must(t, everythingWarns, "apply", "-f", "-")
 	f.enforced(t)
 }
 
-// writeAccount writes a kubeconfig of a service account.
-func (f *faultWorld) writeAccount(t *testing.T, account string) {
+func (f *faultWorld) newController(t *testing.T, name string) *fusegate.Manager {
 	t.Helper()
-	config := f.cp.Config(controlplane.Admin)
-	token := strings.TrimSpace(f.must(t, "", "create", "token", "-n", "fusegate-system", account))
-	err := clientcmd.WriteToFile(clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{"c": {Server: config.Host, CertificateAuthorityData: config.CAData}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"a": {Token: token}},
-		Contexts:       map[string]*clientcmdapi.Context{"x": {Cluster: "c", AuthInfo: "a"}},
-		CurrentContext: "x",
-	}, filepath.Join(f.dir, account))
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (f *faultWorld) newController(t *testing.T, name string) *testManager {
-	t.Helper()
-	return f.serve(t, name, "--kubeconfig="+filepath.Join(f.dir, "fusegate-controller"),
+	return fusegate.Serve(t, name, "--kubeconfig="+filepath.Join(f.Dir, "fusegate-controller"),
 		"--roles=controller", "--rotate-certs")
 }
 
@@ -131,16 +117,13 @@ func (f *faultWorld) startController(t *testing.T) {
 }
 
 // newWebhook starts a webhook and returns once it is ready.
-func (f *faultWorld) newWebhook(t *testing.T, name string) (m *testManager, address string) {
+func (f *faultWorld) newWebhook(t *testing.T, name string) (m *fusegate.Manager, address string) {
 	t.Helper()
-	port, err := freePort()
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := env.FreePort(t)
 	address = fmt.Sprintf("127.0.0.1:%d", port)
-	m = f.serve(t, name, "--kubeconfig="+filepath.Join(f.dir, "fusegate-webhook"),
+	m = fusegate.Serve(t, name, "--kubeconfig="+filepath.Join(f.Dir, "fusegate-webhook"),
 		"--roles=webhook", "--cert-dir="+f.certs, "--listen="+address)
-	m.awaitReady(t)
+	m.AwaitReady(t)
 	return m, address
 }
 
@@ -163,7 +146,7 @@ func (f *faultWorld) heal(t *testing.T) {
 func (f *faultWorld) enforced(t *testing.T) time.Duration {
 	t.Helper()
 	start := time.Now()
-	f.awaitCondition(t, "denyall/everything", "True", "CanaryAnswered")
+	f.AwaitCondition(t, "denyall/everything", "True", "CanaryAnswered")
 	if w := f.write(t.Context()); w.err != nil || !w.judged {
 		t.Errorf("the constraint says that it is enforced, and a write was %s", w)
 	}
@@ -175,7 +158,7 @@ func (f *faultWorld) enforced(t *testing.T) time.Duration {
 // may wait for the webhook's timeout.
 func (f *faultWorld) unenforced(t *testing.T, start time.Time, reason string) (took time.Duration, message string) {
 	t.Helper()
-	message = f.awaitCondition(t, "denyall/everything", "False", reason)
+	message = f.AwaitCondition(t, "denyall/everything", "False", reason)
 	if took = time.Since(start); took > noticed+10*time.Second {
 		t.Errorf("it took %v until the constraint's condition Enforced was False, want %v", took, noticed)
 	}
@@ -183,11 +166,11 @@ func (f *faultWorld) unenforced(t *testing.T, start time.Time, reason string) (t
 }
 
 // end kills processes of Fusegate; one that has ended already is left alone.
-func (f *faultWorld) end(managers ...*testManager) {
+func (f *faultWorld) end(managers ...*fusegate.Manager) {
 	for _, m := range managers {
-		if m != nil && m.cmd.ProcessState == nil {
-			_ = m.cmd.Process.Signal(syscall.SIGCONT)
-			_ = m.end(syscall.SIGKILL)
+		if m != nil && m.Cmd.ProcessState == nil {
+			_ = m.Cmd.Process.Signal(syscall.SIGCONT)
+			_ = m.End(syscall.SIGKILL)
 		}
 	}
 }
@@ -204,7 +187,7 @@ func (f *faultWorld) close() {
 	if f.svc != nil {
 		f.svc.refuse()
 	}
-	if err := f.cp.Stop(); err != nil {
+	if err := f.CP.Stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "stopping the control plane:", err)
 	}
 }
@@ -252,7 +235,7 @@ func (f *faultWorld) post(ctx context.Context, user, path, body string) answered
 
 // request makes a write, on a connection of the user's own.
 func (f *faultWorld) request(ctx context.Context, user, method, kind, path, body string) answered {
-	config := f.cp.Config(user)
+	config := f.CP.Config(user)
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return answered{err: err}
@@ -337,7 +320,7 @@ func pass(ctx context.Context, d time.Duration) {
 // generation counts the changes of the live webhook configuration.
 func (f *faultWorld) generation(t *testing.T) int {
 	t.Helper()
-	text := f.must(t, "", "get", "validatingwebhookconfiguration", install.ConfigurationName, "-o", "jsonpath={.metadata.generation}")
+	text := f.Must(t, "", "get", "validatingwebhookconfiguration", install.ConfigurationName, "-o", "jsonpath={.metadata.generation}")
 	n, err := strconv.Atoi(text)
 	if err != nil {
 		t.Fatal(err)
@@ -350,8 +333,8 @@ func (f *faultWorld) generation(t *testing.T) int {
 func (f *faultWorld) startAPIServer(t *testing.T, limit time.Duration) (took time.Duration, calls int) {
 	t.Helper()
 	before, start := f.svc.calls(), time.Now()
-	if err := f.cp.StartAPIServer(t.Context(), 0); err != nil {
-		if end := f.cp.APIServerEnd(0); end != nil {
+	if err := f.CP.StartAPIServer(t.Context(), 0); err != nil {
+		if end := f.CP.APIServerEnd(0); end != nil {
 			err = errors.Join(err, end)
 		}
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package app
+package install_test
 
 import (
 	"encoding/json"
@@ -9,6 +9,8 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 const gatekeeper = `
@@ -57,45 +59,55 @@ metadata: {name: config, namespace: gatekeeper-system}
 spec: {match: [{processes: ["*"], excludedNamespaces: [kube-system, "infra-*"]}]}
 `
 
-// script runs the command as a script does.
-func script(t *testing.T, args ...string) (stdout, stderr string, code int) {
+// change is what install says that it does to an object.
+type change struct {
+	APIVersion, Kind, Namespace, Name string
+	Action                            install.Action
+	Fields                            []install.FieldChange
+}
+
+// changesOf runs a command and parses the JSON that it prints.
+func changesOf(t *testing.T, args ...string) []change {
 	t.Helper()
-	var out, errOut strings.Builder
-	cmd := command(args...)
-	cmd.Stdout, cmd.Stderr = &out, &errOut
-	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
-		t.Fatal(err)
+	stdout, stderr, code := fusegate.Run(t, "", args...)
+	if code != 0 {
+		t.Fatal(stderr)
 	}
-	return out.String(), errOut.String(), cmd.ProcessState.ExitCode()
+	var out []change
+	d := json.NewDecoder(strings.NewReader(stdout))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&out); err != nil || len(out) == 0 || d.More() {
+		t.Fatalf("got %v and %d changes, want a JSON list and nothing else: %s", err, len(out), stdout)
+	}
+	return out
 }
 
 // TestInstallBesideGatekeeper goes the way of who moves from Gatekeeper: it is
 // refused while Gatekeeper is there, and told of what to take along.
 func TestInstallBesideGatekeeper(t *testing.T) {
-	t.Setenv("FUSEGATE_CONFIG", "")
 	c := bare(t)
-	c.must(t, gatekeeper, "apply", "-f", "-")
-	c.must(t, "", "wait", "--for=condition=Established", "crd/configs.config.gatekeeper.sh", "--timeout="+patience.String())
-	c.must(t, gatekeeperConfig, "apply", "-f", "-")
-	admin := []string{"--kubeconfig", c.cp.Kubeconfig(controlplane.Admin)}
+	c.Must(t, gatekeeper, "apply", "-f", "-")
+	c.Must(t, "", "wait", "--for=condition=Established", "crd/configs.config.gatekeeper.sh", "--timeout="+env.Patience.String())
+	c.Must(t, gatekeeperConfig, "apply", "-f", "-")
+	admin := []string{"--kubeconfig", c.CP.Kubeconfig(controlplane.Admin)}
 	with := func(args ...string) []string { return append(args, admin...) }
 
-	_, stderr, code := script(t, with("install")...)
-	if code != exitRefused || !strings.Contains(stderr, "Error: Gatekeeper is in this cluster (Deployment gatekeeper-system/gatekeeper-audit): two engines would") {
+	_, stderr, code := fusegate.Run(t, "", with("install")...)
+	if code != 2 || !strings.Contains(stderr, "Error: Gatekeeper is in this cluster (Deployment gatekeeper-system/gatekeeper-audit): two engines would") {
 		t.Fatalf("beside Gatekeeper: got exit code %d and %q, want it refused", code, stderr)
 	}
-	if left := c.must(t, "", "get", "namespace", "-o", "name"); strings.Contains(left, "fusegate") {
+	if left := c.Must(t, "", "get", "namespace", "-o", "name"); strings.Contains(left, "fusegate") {
 		t.Errorf("a refused installation left something behind: %s", left)
 	}
-	c.must(t, "", "delete", "deployment", "-n", "gatekeeper-system", "gatekeeper-audit")
+	c.Must(t, "", "delete", "deployment", "-n", "gatekeeper-system", "gatekeeper-audit")
 
-	stdout, stderr, code := script(t, with("install")...)
+	stdout, stderr, code := fusegate.Run(t, "", with("install")...)
 	for _, want := range []string{
 		"Note: Config gatekeeper-system/config excludes namespaces that this installation does not: infra-*; --import-gatekeeper-config adds them",
 		"Note: these namespaces look like part of the cluster, and policies apply in them:\n  calico-system (DaemonSet calico-node: the host's network on every node)\n" +
 			"To leave them alone, set in the configuration file:\n  exempt:\n    namespaces: [calico-system]\n",
 	} {
-		if code != exitOK || !strings.Contains(stderr, want) {
+		if code != 0 || !strings.Contains(stderr, want) {
 			t.Errorf("got exit code %d and %q, want %q", code, stderr, want)
 		}
 	}
@@ -103,30 +115,30 @@ func TestInstallBesideGatekeeper(t *testing.T) {
 		t.Errorf("got %q, want the changes, the webhook configuration last, and no notes", stdout)
 	}
 
-	stdout, stderr, code = script(t, with("install", "--dry-run", "--import-gatekeeper-config")...)
-	if want := "      +   - infra-*\n"; code != exitOK || !strings.Contains(stdout, want) || !strings.Contains(stderr, "added to exempt.namespaces what Config gatekeeper-system/config excludes: infra-*") {
+	stdout, stderr, code = fusegate.Run(t, "", with("install", "--dry-run", "--import-gatekeeper-config")...)
+	if want := "      +   - infra-*\n"; code != 0 || !strings.Contains(stdout, want) || !strings.Contains(stderr, "added to exempt.namespaces what Config gatekeeper-system/config excludes: infra-*") {
 		t.Errorf("dry run of the import: got exit code %d, %q and %q, want %q in it", code, stdout, stderr, want)
 	}
-	script(t, with("install", "--import-gatekeeper-config")...)
-	if config := c.must(t, "", "get", "configmap", "-n", "fusegate-system", install.ConfigMapName, "-o", "yaml"); !strings.Contains(config, "- infra-*") {
+	fusegate.Run(t, "", with("install", "--import-gatekeeper-config")...)
+	if config := c.Must(t, "", "get", "configmap", "-n", "fusegate-system", install.ConfigMapName, "-o", "yaml"); !strings.Contains(config, "- infra-*") {
 		t.Errorf("the import is not stored: %s", config)
 	}
 	unchanged(t, with("install", "--import-gatekeeper-config")...)
-	if _, stderr, code = script(t, with("install", "--dry-run")...); code != exitOK || !strings.Contains(stderr, `Note: exempt until now, and no longer: namespaces "infra-*".`) {
+	if _, stderr, code = fusegate.Run(t, "", with("install", "--dry-run")...); code != 0 || !strings.Contains(stderr, `Note: exempt until now, and no longer: namespaces "infra-*".`) {
 		t.Errorf("without the import: got exit code %d and %q, want it said what is taken back", code, stderr)
 	}
 	c.dryRunAsJSON(t, with)
 
-	c.must(t, strings.Replace(gatekeeperConfig, "infra-*", "*infra*", 1), "apply", "-f", "-")
-	if _, stderr, code = script(t, with("install", "--import-gatekeeper-config")...); code != exitRefused || !strings.Contains(stderr, `excludes "*infra*"`) {
+	c.Must(t, strings.Replace(gatekeeperConfig, "infra-*", "*infra*", 1), "apply", "-f", "-")
+	if _, stderr, code = fusegate.Run(t, "", with("install", "--import-gatekeeper-config")...); code != 2 || !strings.Contains(stderr, `excludes "*infra*"`) {
 		t.Errorf("what cannot be imported: got exit code %d and %q, want it refused by name", code, stderr)
 	}
 }
 
 func (c *testCluster) dryRunAsJSON(t *testing.T, with func(...string) []string) {
 	t.Helper()
-	out, err := command(with("install", "--dry-run", "--import-gatekeeper-config", "--timeout-seconds=1", "-o", "json")...).Output()
-	var changes []jsonChange
+	out, err := fusegate.Command(with("install", "--dry-run", "--import-gatekeeper-config", "--timeout-seconds=1", "-o", "json")...).Output()
+	var changes []change
 	if err != nil || json.Unmarshal(out, &changes) != nil {
 		t.Fatalf("got %v and %s, want JSON", err, out)
 	}

@@ -1,84 +1,29 @@
-package app
+package install_test
 
 import (
 	"bufio"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
-	"k8s.io/client-go/util/cert"
-
-	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
-// bare is a control plane without Fusegate, and a serving certificate for it.
-func bare(t *testing.T) *testCluster {
-	t.Helper()
-	cp, err := controlplane.Start(t.Context(), controlplane.Options{ControllerManager: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cp.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	c := &testCluster{cp: cp, dir: t.TempDir()}
-	if c.port, err = freePort(); err != nil {
-		t.Fatal(err)
-	}
-	crt, key, err := cert.GenerateSelfSignedCertKey("127.0.0.1", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, data := range map[string][]byte{"tls.crt": crt, "tls.key": key} {
-		if err := os.WriteFile(filepath.Join(c.dir, name), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return c
-}
-
-// outside are the arguments that install for a webhook at the cluster's port.
-func (c *testCluster) outside(args ...string) []string {
-	return append([]string{
-		"install", "--kubeconfig", c.cp.Kubeconfig(controlplane.Admin),
-		"--webhook-url", fmt.Sprintf("https://127.0.0.1:%d", c.port), "--ca-file", filepath.Join(c.dir, "tls.crt"),
-	}, args...)
-}
-
-// role starts a manager of one role, which ends with the test.
-func (c *testCluster) role(t *testing.T, role string) *testManager {
-	t.Helper()
-	m := c.begin(t, role, c.port)
-	t.Cleanup(func() {
-		if err := m.end(os.Interrupt); err != nil {
-			t.Error(err)
-		}
-	})
-	return m
-}
-
-// begin starts a manager of one role. The caller ends it.
-func (c *testCluster) begin(t *testing.T, role string, port int) *testManager {
-	t.Helper()
-	return c.serve(t, role, "--kubeconfig", c.cp.Kubeconfig(controlplane.Admin), "--roles", role,
-		"--listen", fmt.Sprintf("127.0.0.1:%d", port), "--cert-dir", c.dir)
-}
+// image is any: what is rendered does not depend on it.
+const image = "registry.example.com/fusegate:test"
 
 // killed runs a command until it has printed so many lines, and kills it then.
 // It returns false if the command ended before.
 func killed(t *testing.T, lines int, args ...string) bool {
 	t.Helper()
-	cmd := command(args...)
+	cmd := fusegate.Command(args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -113,7 +58,7 @@ func killed(t *testing.T, lines int, args ...string) bool {
 // if there is none.
 func (c *testCluster) rules(t *testing.T) []string {
 	t.Helper()
-	out := c.must(t, "", "get", "validatingwebhookconfiguration", install.ConfigurationName, "--ignore-not-found",
+	out := c.Must(t, "", "get", "validatingwebhookconfiguration", install.ConfigurationName, "--ignore-not-found",
 		"-o", `jsonpath={range .webhooks[*]}{.name}={.rules[*].resources}{"\n"}{end}`)
 	return strings.Fields(out)
 }
@@ -142,10 +87,9 @@ func unchanged(t *testing.T, args ...string) {
 // TestKilledInstall kills the installation after each object in turn. Each run
 // goes on from what the one before has left.
 func TestKilledInstall(t *testing.T) {
-	t.Setenv("FUSEGATE_CONFIG", "")
 	c := bare(t)
-	inCluster := []string{"install", "--kubeconfig", c.cp.Kubeconfig(controlplane.Admin)}
-	plan, err := install.Render(install.Config{Image: image()})
+	inCluster := []string{"install", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin)}
+	plan, err := install.Render(install.Config{Image: image})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,14 +100,14 @@ func TestKilledInstall(t *testing.T) {
 		}
 		c.unarmed(t, fmt.Sprintf("after %d objects", stage))
 		if len(c.rules(t)) > 0 && stage < len(plan.Objects)-1 {
-			c.must(t, "", "get", "deployment", "-n", "fusegate-system", "fusegate-webhook", "fusegate-controller")
+			c.Must(t, "", "get", "deployment", "-n", "fusegate-system", "fusegate-webhook", "fusegate-controller")
 		}
 	}
 	t.Logf("killed %d times in %d stages", kills, len(plan.Objects))
 	if kills < len(plan.Objects)-2 {
 		t.Errorf("only %d of %d runs were killed", kills, len(plan.Objects))
 	}
-	if out, err := command(inCluster...).CombinedOutput(); err != nil {
+	if out, err := fusegate.Command(inCluster...).CombinedOutput(); err != nil {
 		t.Fatalf("after all the kills: %v: %s", err, out)
 	}
 	unchanged(t, inCluster...)
@@ -172,44 +116,43 @@ func TestKilledInstall(t *testing.T) {
 // TestKilledChange kills changes of an installation that a controller guards,
 // while no webhook answers, and wants it armed only once one does.
 func TestKilledChange(t *testing.T) {
-	t.Setenv("FUSEGATE_CONFIG", "")
 	c := bare(t)
-	if out, err := command(c.outside()...).CombinedOutput(); err != nil {
+	if out, err := fusegate.Command(c.Outside()...).CombinedOutput(); err != nil {
 		t.Fatalf("installing: %v: %s", err, out)
 	}
-	controller := c.role(t, config.RoleController)
-	await(t, "the controller to wait for a webhook", func() error {
-		if !strings.Contains(controller.log.String(), "webhook rules wait") {
-			return fmt.Errorf("log: %s", controller.log)
+	controller := c.Role(t, "controller")
+	env.Await(t, "the controller to wait for a webhook", func() error {
+		if !strings.Contains(controller.Log.String(), "webhook rules wait") {
+			return fmt.Errorf("log: %s", controller.Log)
 		}
 		return nil
 	})
 	for stage, done := 1, false; !done; stage++ {
 		seconds := fmt.Sprint(1 + stage%2)
-		done = !killed(t, stage, c.outside("--timeout-seconds", seconds)...)
+		done = !killed(t, stage, c.Outside("--timeout-seconds", seconds)...)
 		c.unarmed(t, fmt.Sprintf("after %d objects of a change", stage))
 	}
-	refused := command(c.outside("--wait", "--timeout=3s")...)
+	refused := fusegate.Command(c.Outside("--wait", "--timeout=3s")...)
 	out, err := refused.CombinedOutput()
-	if err == nil || refused.ProcessState.ExitCode() != exitError {
-		t.Errorf("waiting without a webhook: got %v, want exit code %d", err, exitError)
+	if err == nil || refused.ProcessState.ExitCode() != 1 {
+		t.Errorf("waiting without a webhook: got %v, want exit code %d", err, 1)
 	}
 	for _, want := range []string{"Waiting: webhook at https://127.0.0.1", "connection refused", "waiting for 3s was not enough; missing: ", "the controller arms it once the webhook answers"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("waiting without a webhook: got %q, want %q in it", out, want)
 		}
 	}
-	c.role(t, config.RoleWebhook)
-	out, err = command(c.outside("--wait", "--timeout", patience.String())...).CombinedOutput()
+	c.Role(t, "webhook")
+	out, err = fusegate.Command(c.Outside("--wait", "--timeout", env.Patience.String())...).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "Installed. The webhook answers and is armed") {
-		t.Fatalf("waiting for the webhook: %v: %s\n%s", err, out, controller.log)
+		t.Fatalf("waiting for the webhook: %v: %s\n%s", err, out, controller.Log)
 	}
 	for _, entry := range c.rules(t) {
 		if strings.HasSuffix(entry, "=") {
 			t.Errorf("entry %s carries no rules, though the command says that it is armed", entry)
 		}
 	}
-	unchanged(t, c.outside()...)
+	unchanged(t, c.Outside()...)
 	c.uninstalled(t)
 }
 
@@ -217,12 +160,12 @@ func TestKilledChange(t *testing.T) {
 // nobody puts the webhook configuration back.
 func (c *testCluster) uninstalled(t *testing.T) {
 	t.Helper()
-	out, err := command("uninstall", "--kubeconfig", c.cp.Kubeconfig(controlplane.Admin), "--delete-policies").CombinedOutput()
+	out, err := fusegate.Command("uninstall", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin), "--delete-policies").CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), "ValidatingWebhookConfiguration fusegate deleted\n") {
 		t.Fatalf("uninstalling: got %v and %s, want the webhook configuration deleted first", err, out)
 	}
-	await(t, "the CRDs and the namespace to go", func() error {
-		if left := c.must(t, "", "get", "crd,namespace", "-o", "name"); strings.Contains(left, "fusegate") || strings.Contains(left, "gatekeeper") {
+	env.Await(t, "the CRDs and the namespace to go", func() error {
+		if left := c.Must(t, "", "get", "crd,namespace", "-o", "name"); strings.Contains(left, "fusegate") || strings.Contains(left, "gatekeeper") {
 			return fmt.Errorf("left: %s", left)
 		}
 		return nil

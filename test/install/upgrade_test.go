@@ -1,22 +1,16 @@
-package app
+package install_test
 
 import (
-	"context"
 	"encoding/base64"
 	"fmt"
+	"os"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-
-	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // oldRules are what the controller of that version had armed its two entries
@@ -38,9 +32,9 @@ webhooks:
 // webhook: all but the webhook configuration, and that one.
 func (c *testCluster) old(t *testing.T) (rest, webhook string) {
 	t.Helper()
-	ca := base64.StdEncoding.EncodeToString([]byte(read(t, c.dir, "tls.crt")))
-	text := strings.NewReplacer("CABUNDLE", ca, "WEBHOOKURL", fmt.Sprintf("https://127.0.0.1:%d/v1/admit", c.port)).
-		Replace(read(t, "testdata", "upgrade-url.yaml"))
+	ca := base64.StdEncoding.EncodeToString([]byte(env.Read(t, c.Dir, "tls.crt")))
+	text := strings.NewReplacer("CABUNDLE", ca, "WEBHOOKURL", fmt.Sprintf("https://127.0.0.1:%d/v1/admit", c.Port)).
+		Replace(env.Read(t, "testdata", "upgrade-url.yaml"))
 	at := strings.LastIndex(text, "---\n")
 	if !strings.Contains(text[at:], "kind: ValidatingWebhookConfiguration") {
 		t.Fatal("the webhook configuration is not the last of the old manifests")
@@ -51,7 +45,7 @@ func (c *testCluster) old(t *testing.T) (rest, webhook string) {
 // applyAs applies objects as a field manager, as an earlier version did.
 func (c *testCluster) applyAs(t *testing.T, manager, objects string) {
 	t.Helper()
-	c.must(t, objects, "apply", "--server-side", "--force-conflicts", "--field-manager="+manager, "-f", "-")
+	c.Must(t, objects, "apply", "--server-side", "--force-conflicts", "--field-manager="+manager, "-f", "-")
 }
 
 // TestUpgrade brings a cluster of an earlier version up to date, and wants its
@@ -59,35 +53,34 @@ func (c *testCluster) applyAs(t *testing.T, manager, objects string) {
 // it, and with the new controller first, as it comes where pods roll out before
 // the webhook configuration is applied.
 func TestUpgrade(t *testing.T) {
-	t.Setenv("FUSEGATE_CONFIG", "")
 	c := bare(t)
 	rest, webhook := c.old(t)
 	c.applyAs(t, install.FieldManager, rest)
-	controller := c.begin(t, config.RoleController, c.port)
-	c.must(t, labelTemplate("OldLabels", "missing"), "apply", "-f", "-")
-	await(t, "the kind of the constraint", func() error {
-		if _, stderr, ok := c.kubectl(t, controlplane.Admin, "", "get", "oldlabels"); !ok {
+	controller := c.Begin(t, "controller", c.Port)
+	c.Must(t, fusegate.LabelTemplate("OldLabels", "missing"), "apply", "-f", "-")
+	env.Await(t, "the kind of the constraint", func() error {
+		if _, stderr, ok := c.Kubectl(t, controlplane.Admin, "", "get", "oldlabels"); !ok {
 			return fmt.Errorf("%s", stderr)
 		}
 		return nil
 	})
-	c.must(t, constraint("OldLabels", "owner", "deny", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}]}`), "apply", "-f", "-")
-	if err := controller.end(endings()[0]); err != nil {
+	c.Must(t, fusegate.Constraint("OldLabels", "owner", "deny", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}]}`), "apply", "-f", "-")
+	if err := controller.End(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	c.role(t, config.RoleWebhook)
+	c.Role(t, "webhook")
 	for _, first := range []string{"manifests", "controller"} {
 		t.Run(first+" first", func(t *testing.T) {
 			c.applyAs(t, install.FieldManager, rest+webhook)
 			c.applyAs(t, "fusegate-arm", oldRules)
-			c.awaitCreate(t, configMap("default", "bare"), denied+"[owner] missing label owner")
-			probe := c.probe(t)
+			c.AwaitCreate(t, fusegate.ConfigMap("default", "bare"), fusegate.Denied+"[owner] missing label owner")
+			probe := c.Probe(t)
 			if first == "manifests" {
 				c.upgrade(t)
 			}
-			controller := c.begin(t, config.RoleController, c.port)
+			controller := c.Begin(t, "controller", c.Port)
 			if first == "controller" {
-				await(t, "the new controller to look at the old configuration", func() error {
+				env.Await(t, "the new controller to look at the old configuration", func() error {
 					if got := len(c.rules(t)); got != 3 {
 						return fmt.Errorf("%d entries", got)
 					}
@@ -95,16 +88,16 @@ func TestUpgrade(t *testing.T) {
 				})
 				c.upgrade(t)
 			}
-			if out, err := command(c.outside("--wait", "--timeout", patience.String())...).CombinedOutput(); err != nil {
-				t.Errorf("waiting for the upgrade: %v: %s\n%s", err, out, controller.log)
+			if out, err := fusegate.Command(c.Outside("--wait", "--timeout", env.Patience.String())...).CombinedOutput(); err != nil {
+				t.Errorf("waiting for the upgrade: %v: %s\n%s", err, out, controller.Log)
 			}
-			c.awaitCondition(t, "oldlabels/owner", "True", "CanaryAnswered")
-			unchanged(t, c.outside()...)
+			c.AwaitCondition(t, "oldlabels/owner", "True", "CanaryAnswered")
+			unchanged(t, c.Outside()...)
 			probe()
-			if err := controller.end(endings()[0]); err != nil {
+			if err := controller.End(os.Interrupt); err != nil {
 				t.Error(err)
 			}
-			c.must(t, "", "delete", "validatingwebhookconfiguration", install.ConfigurationName)
+			c.Must(t, "", "delete", "validatingwebhookconfiguration", install.ConfigurationName)
 		})
 	}
 }
@@ -112,11 +105,10 @@ func TestUpgrade(t *testing.T) {
 // TestUpgradeInCluster converges over the earlier version's manifests for a
 // cluster, and leaves nothing of theirs that this version does not have.
 func TestUpgradeInCluster(t *testing.T) {
-	t.Setenv("FUSEGATE_CONFIG", "")
 	c := bare(t)
-	c.applyAs(t, install.FieldManager, read(t, "testdata", "upgrade-cluster.yaml"))
-	c.must(t, "", "label", "configmap", "-n", "fusegate-system", install.ConfigMapName, "team=policy") // somebody's own stays
-	admin := []string{"install", "--kubeconfig", c.cp.Kubeconfig(controlplane.Admin)}
+	c.applyAs(t, install.FieldManager, env.Read(t, "testdata", "upgrade-cluster.yaml"))
+	c.Must(t, "", "label", "configmap", "-n", "fusegate-system", install.ConfigMapName, "team=policy") // somebody's own stays
+	admin := []string{"install", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin)}
 	changed := map[install.Action]int{}
 	for _, change := range changesOf(t, append(admin, "-o", "json")...) {
 		changed[change.Action]++
@@ -125,11 +117,11 @@ func TestUpgradeInCluster(t *testing.T) {
 		t.Errorf("got changes %v, want what is new created and others configured", changed)
 	}
 	unchanged(t, admin...)
-	left := strings.Fields(c.must(t, "", "get", "deployment,service,pdb,secret,configmap,serviceaccount,role,rolebinding,resourcequota", "-n", "fusegate-system",
+	left := strings.Fields(c.Must(t, "", "get", "deployment,service,pdb,secret,configmap,serviceaccount,role,rolebinding,resourcequota", "-n", "fusegate-system",
 		"-l", "app.kubernetes.io/part-of=fusegate", "-o", "name"))
-	left = append(left, strings.Fields(c.must(t, "", "get", "crd,namespace,clusterrole,clusterrolebinding,validatingwebhookconfiguration",
+	left = append(left, strings.Fields(c.Must(t, "", "get", "crd,namespace,clusterrole,clusterrolebinding,validatingwebhookconfiguration",
 		"-l", "app.kubernetes.io/part-of=fusegate", "-o", "name"))...)
-	plan, err := install.Render(install.Config{Image: image()})
+	plan, err := install.Render(install.Config{Image: image})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,50 +133,7 @@ func TestUpgradeInCluster(t *testing.T) {
 // upgrade installs this version over what is there.
 func (c *testCluster) upgrade(t *testing.T) {
 	t.Helper()
-	if out, err := command(c.outside()...).CombinedOutput(); err != nil {
+	if out, err := fusegate.Command(c.Outside()...).CombinedOutput(); err != nil {
 		t.Errorf("upgrading: %v: %s", err, out)
-	}
-}
-
-// probe writes an object that violates the policy every 50 ms, until the
-// function that it returns is called, which fails the test if one was let
-// through.
-func (c *testCluster) probe(t *testing.T) (stop func()) {
-	t.Helper()
-	client, err := kubernetes.NewForConfig(c.cp.Config(controlplane.Admin))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var done sync.WaitGroup
-	deniedOnes, admitted, failed := 0, 0, []error(nil)
-	done.Go(func() {
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "violating-"}}
-			_, err := client.CoreV1().ConfigMaps("default").Create(context.WithoutCancel(ctx), cm, metav1.CreateOptions{})
-			switch {
-			case err == nil:
-				admitted++
-			case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "[owner] missing label owner"):
-				deniedOnes++
-			default:
-				failed = append(failed, err)
-			}
-		}
-	})
-	return func() {
-		cancel()
-		done.Wait()
-		t.Logf("%d violating writes denied, %d let through, %d failed otherwise", deniedOnes, admitted, len(failed))
-		if admitted > 0 || len(failed) > 0 || deniedOnes == 0 {
-			t.Errorf("%d violating writes were let through and %d denied; others: %v", admitted, deniedOnes, failed)
-		}
 	}
 }

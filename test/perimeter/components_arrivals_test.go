@@ -1,4 +1,4 @@
-package app
+package perimeter_test
 
 import (
 	"encoding/json"
@@ -19,6 +19,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // workloadKinds are what the request table lets through to the webhook when a
@@ -108,7 +109,7 @@ func auditFiles(t *testing.T) (policy, trail string) {
 // busy are who must have written something, or the components did not do what
 // this is about.
 var busy = []string{
-	apiServer, asScheduler, asManager, controlplane.Kubelets, kubeSystem("replicaset-controller"), kubeSystem("deployment-controller"),
+	fusegate.APIServer, asScheduler, asManager, controlplane.Kubelets, kubeSystem("replicaset-controller"), kubeSystem("deployment-controller"),
 	kubeSystem("namespace-controller"), kubeSystem("generic-garbage-collector"), kubeSystem("pod-garbage-collector"), kubeSystem("node-controller"),
 	kubeSystem("endpointslice-controller"), kubeSystem("service-account-controller"), kubeSystem("root-ca-cert-publisher"),
 	kubeSystem("persistent-volume-binder"), kubeSystem("horizontal-pod-autoscaler"), kubeSystem("disruption-controller"),

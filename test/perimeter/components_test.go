@@ -1,4 +1,4 @@
-package app
+package perimeter_test
 
 import (
 	"context"
@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 const (
@@ -36,13 +38,13 @@ func TestComponents(t *testing.T) {
 	wide := c.widest(t)
 	c.armEverything(t)
 	t.Run("a tenant is denied", func(t *testing.T) {
-		_, stderr, ok := c.kubectl(t, asTenant, object("v1", "ConfigMap", "forbidden", "mine", ""), "create", "-f", "-")
-		if want := denied + "[everything] no CREATE of ConfigMap"; ok || !strings.Contains(stderr, want) {
+		_, stderr, ok := c.Kubectl(t, asTenant, fusegate.Object("v1", "ConfigMap", "forbidden", "mine", ""), "create", "-f", "-")
+		if want := fusegate.Denied + "[everything] no CREATE of ConfigMap"; ok || !strings.Contains(stderr, want) {
 			t.Errorf("got %q, want %q", stderr, want)
 		}
 	})
 	t.Run("an API server starts", func(t *testing.T) {
-		if err := c.cp.StartAPIServer(t.Context(), 1); err != nil {
+		if err := c.CP.StartAPIServer(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -60,7 +62,7 @@ func TestComponents(t *testing.T) {
 func componentsCluster(t *testing.T) (c *testCluster, r *recorder, trail string) {
 	t.Helper()
 	policy, trail := auditFiles(t)
-	cp := startControlPlane(t, controlplane.Options{
+	cp := env.Start(t, controlplane.Options{
 		ControllerManager: true, Scheduler: true, Kwok: true, LeaderElection: true, Standby: 1,
 		APIServerArgs: []string{"--audit-policy-file=" + policy, "--audit-log-path=" + trail},
 	})
@@ -68,15 +70,12 @@ func componentsCluster(t *testing.T) (c *testCluster, r *recorder, trail string)
 		t.Fatal(err)
 	}
 	c, controller, address, certs := inCluster(t, cp)
-	port, err := freePort()
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := env.FreePort(t)
 	behind := fmt.Sprintf("127.0.0.1:%d", port)
-	c.manager = c.serveAs(t, "fusegate-webhook", "--roles=webhook", "--cert-dir="+certs, "--listen="+behind)
+	c.Manager = c.ServeAs(t, "fusegate-webhook", "--roles=webhook", "--cert-dir="+certs, "--listen="+behind)
 	r = record(t, address, behind, certs)
-	c.manager.awaitReady(t)
-	controller.awaitReady(t)
+	c.Manager.AwaitReady(t)
+	controller.AwaitReady(t)
 	return c, r, trail
 }
 
@@ -86,7 +85,7 @@ func record(t *testing.T, address, webhook, certs string) *recorder {
 	t.Helper()
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "https", Host: webhook})
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM([]byte(read(t, certs, "ca.crt"))) {
+	if !roots.AppendCertsFromPEM([]byte(env.Read(t, certs, "ca.crt"))) {
 		t.Fatal("there is no authority for the webhook's certificate")
 	}
 	proxy.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "fusegate-webhook.fusegate-system.svc"}}
@@ -103,7 +102,7 @@ func record(t *testing.T, address, webhook, certs string) *recorder {
 		ended <- server.ServeTLS(listener, filepath.Join(certs, "tls.crt"), filepath.Join(certs, "tls.key"))
 	}()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), env.Patience)
 		defer cancel()
 		if err := server.Shutdown(ctx); err != nil {
 			t.Error(err)
@@ -121,18 +120,18 @@ func record(t *testing.T, address, webhook, certs string) *recorder {
 func (c *testCluster) armEverything(t *testing.T) {
 	t.Helper()
 	for _, namespace := range []string{"shop", "forbidden"} {
-		c.must(t, "", "create", "namespace", namespace)
-		c.must(t, "", "create", "rolebinding", "tenant", "--clusterrole=cluster-admin", "--user="+asTenant, "-n", namespace)
+		c.Must(t, "", "create", "namespace", namespace)
+		c.Must(t, "", "create", "rolebinding", "tenant", "--clusterrole=cluster-admin", "--user="+asTenant, "-n", namespace)
 	}
-	c.must(t, denyAll, "apply", "-f", "-")
-	c.awaitTemplate(t, "denyall")
-	c.must(t, denyEverywhere("everywhere", "warn"), "apply", "-f", "-")
-	c.must(t, denyEverywhere("everything", "deny", "forbidden"), "apply", "-f", "-")
+	c.Must(t, fusegate.DenyAll, "apply", "-f", "-")
+	c.AwaitTemplate(t, "denyall")
+	c.Must(t, denyEverywhere("everywhere", "warn"), "apply", "-f", "-")
+	c.Must(t, denyEverywhere("everything", "deny", "forbidden"), "apply", "-f", "-")
 	for _, name := range []string{"everywhere", "everything"} {
-		c.must(t, "", "wait", "--for=condition=Enforced", "denyall/"+name, "--timeout="+patience.String())
+		c.Must(t, "", "wait", "--for=condition=Enforced", "denyall/"+name, "--timeout="+env.Patience.String())
 	}
-	await(t, "a warning in every namespace", func() error {
-		_, stderr, ok := c.kubectl(t, asAdmin, object("v1", "ConfigMap", "shop", "mine", ""), "create", "--dry-run=server", "-f", "-")
+	env.Await(t, "a warning in every namespace", func() error {
+		_, stderr, ok := c.Kubectl(t, asAdmin, fusegate.Object("v1", "ConfigMap", "shop", "mine", ""), "create", "--dry-run=server", "-f", "-")
 		if !ok || !strings.Contains(stderr, "Warning: [everywhere] no CREATE of ConfigMap") {
 			return fmt.Errorf("got %q", stderr)
 		}
@@ -143,7 +142,7 @@ func (c *testCluster) armEverything(t *testing.T) {
 // componentsWork keeps the components busy for the whole time.
 func (c *testCluster) componentsWork(t *testing.T) {
 	end := time.Now().Add(rollingTime)
-	c.must(t, read(t, "testdata", "components.yaml"), "apply", "-f", "-")
+	c.Must(t, env.Read(t, "testdata", "components.yaml"), "apply", "-f", "-")
 	tick := time.NewTicker(rollEvery)
 	defer tick.Stop()
 	rolls := 0
@@ -159,44 +158,44 @@ func (c *testCluster) componentsWork(t *testing.T) {
 func (c *testCluster) roll(t *testing.T, n int) {
 	t.Helper()
 	patch := fmt.Sprintf(`{"spec":{"template":{"metadata":{"annotations":{"roll":"%d"}}}}}`, n)
-	if _, stderr, ok := c.kubectl(t, asTenant, "", "patch", "deployment", "-n", "shop", "web", "-p", patch); !ok {
+	if _, stderr, ok := c.Kubectl(t, asTenant, "", "patch", "deployment", "-n", "shop", "web", "-p", patch); !ok {
 		t.Fatal(stderr)
 	}
-	c.must(t, "", "rollout", "status", "-n", "shop", "deployment/web", "--timeout="+patience.String())
+	c.Must(t, "", "rollout", "status", "-n", "shop", "deployment/web", "--timeout="+env.Patience.String())
 }
 
 // churn makes and removes what the components have to clean up.
 func (c *testCluster) churn(t *testing.T, n int) {
 	t.Helper()
 	namespace, node := fmt.Sprintf("passing-%d", n), fmt.Sprintf("kwok-%d", n%4)
-	c.must(t, "", "create", "namespace", namespace)
-	c.must(t, "", "create", "deployment", "-n", namespace, "web", "--image=registry.example.com/web", "--replicas=2")
-	c.must(t, "", "expose", "deployment", "-n", namespace, "web", "--port=80")
-	if _, stderr, ok := c.kubectl(t, asTenant, "", "create", "job", "-n", "shop", fmt.Sprintf("job-%d", n), "--image=registry.example.com/job"); !ok {
+	c.Must(t, "", "create", "namespace", namespace)
+	c.Must(t, "", "create", "deployment", "-n", namespace, "web", "--image=registry.example.com/web", "--replicas=2")
+	c.Must(t, "", "expose", "deployment", "-n", namespace, "web", "--port=80")
+	if _, stderr, ok := c.Kubectl(t, asTenant, "", "create", "job", "-n", "shop", fmt.Sprintf("job-%d", n), "--image=registry.example.com/job"); !ok {
 		t.Error(stderr)
 	}
-	c.must(t, "", "drain", node, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout="+patience.String())
-	c.must(t, "", "uncordon", node)
+	c.Must(t, "", "drain", node, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout="+env.Patience.String())
+	c.Must(t, "", "uncordon", node)
 	if n == 1 {
-		c.must(t, "", "delete", "node", "kwok-4")
+		c.Must(t, "", "delete", "node", "kwok-4")
 	}
-	c.must(t, "", "scale", "statefulset", "-n", "shop", "db", fmt.Sprintf("--replicas=%d", 1+n%2))
-	c.must(t, "", "delete", "namespace", namespace, "--wait=false")
+	c.Must(t, "", "scale", "statefulset", "-n", "shop", "db", fmt.Sprintf("--replicas=%d", 1+n%2))
+	c.Must(t, "", "delete", "namespace", namespace, "--wait=false")
 }
 
 // componentsRestart restarts each component, and has the Deployment roll after.
 func (c *testCluster) componentsRestart(t *testing.T) {
-	if err := c.cp.RestartAPIServer(t.Context(), 0); err != nil {
+	if err := c.CP.RestartAPIServer(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
-		if err := c.cp.Restart(t.Context(), name); err != nil {
+		if err := c.CP.Restart(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
 	}
 	c.roll(t, -1)
-	await(t, "passing namespaces to be gone", func() error {
-		if got := c.must(t, "", "get", "namespaces", "-o", "name"); strings.Contains(got, "passing-") {
+	env.Await(t, "passing namespaces to be gone", func() error {
+		if got := c.Must(t, "", "get", "namespaces", "-o", "name"); strings.Contains(got, "passing-") {
 			return fmt.Errorf("there are %q", strings.Fields(got))
 		}
 		return nil

@@ -1,4 +1,4 @@
-package app
+package perimeter_test
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // caller makes calls of the corpus at one control plane.
@@ -116,7 +117,7 @@ func (c caller) body(t *testing.T, r callTarget, text string, n int) (map[string
 func (c caller) read(t *testing.T, r callTarget) (map[string]any, error) {
 	r.method, r.path = http.MethodGet, strings.TrimSuffix(r.path, "/finalize")
 	object := map[string]any{}
-	code, text, err := c.do(t, apiServer, r, nil)
+	code, text, err := c.do(t, fusegate.APIServer, r, nil)
 	if err == nil && code != http.StatusOK {
 		err = fmt.Errorf("reading %s: %d: %s", r.path, code, text)
 	}

@@ -1,4 +1,4 @@
-package app
+package perimeter_test
 
 import (
 	"crypto/ecdsa"
@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // corpusRuns is how often every call is made: with a webhook that answers, and with
@@ -24,7 +26,7 @@ const corpusRuns = 2
 // them from certificates and service account tokens.
 func corpusUsers() []controlplane.User {
 	users := []controlplane.User{
-		{Name: apiServer, Groups: []string{"system:masters"}},
+		{Name: fusegate.APIServer, Groups: []string{"system:masters"}},
 		{Name: bootstrapping, Groups: []string{"system:bootstrappers", "system:bootstrappers:kubeadm:default-node-token"}},
 		{Name: alice, Groups: []string{"system:nodes"}},
 		{Name: cloudManager}, {Name: addonManager}, {Name: kubeProxy}, {Name: mallory},
@@ -45,49 +47,49 @@ func corpusUsers() []controlplane.User {
 // inCluster installs Fusegate behind its Service and runs its controller, with
 // the rights of its manifests. It returns the address of the Service and the
 // folder of its certificate.
-func inCluster(t *testing.T, cp *controlplane.ControlPlane) (c *testCluster, controller *testManager, address, certs string) {
+func inCluster(t *testing.T, cp *controlplane.ControlPlane) (c *testCluster, controller *fusegate.Manager, address, certs string) {
 	t.Helper()
-	c = &testCluster{cp: cp, dir: t.TempDir()}
+	c = &testCluster{fusegate.On(t, cp)}
 	// Nothing here maps a Service's port to another.
-	if out, err := command("install", "--kubeconfig", cp.Kubeconfig(asAdmin), "--service-port=9443").CombinedOutput(); err != nil {
+	if out, err := fusegate.Command("install", "--kubeconfig", cp.Kubeconfig(asAdmin), "--service-port=9443").CombinedOutput(); err != nil {
 		t.Fatalf("installing: %v: %s", err, out)
 	}
-	address = c.must(t, "", "get", "service", "-n", "fusegate-system", "fusegate-webhook", "-o", "jsonpath={.spec.clusterIP}") + ":9443"
-	certs = filepath.Join(c.dir, "certs")
+	address = c.Must(t, "", "get", "service", "-n", "fusegate-system", "fusegate-webhook", "-o", "jsonpath={.spec.clusterIP}") + ":9443"
+	certs = filepath.Join(c.Dir, "certs")
 	if err := os.Mkdir(certs, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	controller = c.serveAs(t, "fusegate-controller", "--roles=controller", "--rotate-certs")
-	c.mountSecret(t, certs)
+	controller = c.ServeAs(t, "fusegate-controller", "--roles=controller", "--rotate-certs")
+	c.MountSecret(t, certs)
 	return c, controller, address, certs
 }
 
 // corpusCluster starts a control plane with all that the corpus is about, and
 // arms Fusegate for every kind with a constraint that denies everything.
-func corpusCluster(t *testing.T) (c *testCluster, by caller, controller *testManager) {
+func corpusCluster(t *testing.T) (c *testCluster, by caller, controller *fusegate.Manager) {
 	t.Helper()
-	cp := startControlPlane(t, controlplane.Options{
+	cp := env.Start(t, controlplane.Options{
 		ControllerManager: true, Users: corpusUsers(),
 		// Off by default in this version, and in the corpus.
 		APIServerArgs: []string{"--feature-gates=PodCertificateRequest=true", "--runtime-config=certificates.k8s.io/v1beta1/podcertificaterequests=true"},
 	})
 	c, controller, address, certs := inCluster(t, cp)
-	c.manager = c.serveAs(t, "fusegate-webhook", "--roles=webhook", "--cert-dir="+certs, "--listen="+address)
+	c.Manager = c.ServeAs(t, "fusegate-webhook", "--roles=webhook", "--cert-dir="+certs, "--listen="+address)
 	by = caller{cp: cp, words: certificateRequests(t)}
 	c.populate(t, by)
-	c.manager.awaitReady(t)
-	controller.awaitReady(t)
-	c.must(t, denyAll, "apply", "-f", "-")
-	c.awaitTemplate(t, "denyall")
+	c.Manager.AwaitReady(t)
+	controller.AwaitReady(t)
+	c.Must(t, fusegate.DenyAll, "apply", "-f", "-")
+	c.AwaitTemplate(t, "denyall")
 	for n := range corpusRuns {
-		c.must(t, denyEverywhere(fmt.Sprintf("spare-%d", n), "deny", "nowhere"), "apply", "-f", "-")
+		c.Must(t, denyEverywhere(fmt.Sprintf("spare-%d", n), "deny", "nowhere"), "apply", "-f", "-")
 	}
-	c.must(t, denyEverything, "apply", "-f", "-")
-	c.awaitCreate(t, object("v1", "ConfigMap", "tenant-a", "mine", ""), denied+"[everything] no CREATE of ConfigMap")
+	c.Must(t, fusegate.DenyEverything, "apply", "-f", "-")
+	c.AwaitCreate(t, fusegate.Object("v1", "ConfigMap", "tenant-a", "mine", ""), fusegate.Denied+"[everything] no CREATE of ConfigMap")
 	return c, by, controller
 }
 
-// denyEverywhere is a constraint of denyAll in some namespaces, or in all.
+// denyEverywhere is a constraint of fusegate.DenyAll in some namespaces, or in all.
 func denyEverywhere(name, action string, namespaces ...string) string {
 	match := ""
 	if len(namespaces) > 0 {
@@ -95,20 +97,6 @@ func denyEverywhere(name, action string, namespaces ...string) string {
 	}
 	return fmt.Sprintf("apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: DenyAll\nmetadata: {name: %s}\nspec: {enforcementAction: %s, match: {%s}}\n",
 		name, action, match)
-}
-
-func startControlPlane(t *testing.T, o controlplane.Options) *controlplane.ControlPlane {
-	t.Helper()
-	cp, err := controlplane.Start(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cp.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return cp
 }
 
 // certificateRequests are the words for a request for a certificate.
@@ -129,25 +117,25 @@ func certificateRequests(t *testing.T) *strings.Replacer {
 // populate makes the objects that the calls are about.
 func (c *testCluster) populate(t *testing.T, by caller) {
 	t.Helper()
-	c.must(t, read(t, "testdata", "corpus.yaml"), "apply", "-f", "-")
+	c.Must(t, env.Read(t, "testdata", "corpus.yaml"), "apply", "-f", "-")
 	for _, user := range []string{
 		alice, mallory, bootstrapping, cloudManager, addonManager, kubeProxy, ownAccount, calico, provisioner, deviceDriver, deployer,
 		kubeSystem("cloud-controller-manager"), kubeSystem("cluster-autoscaler"),
 	} {
-		c.must(t, "", "create", "clusterrolebinding", "corpus-"+strings.ReplaceAll(user, ":", "."), "--clusterrole=cluster-admin", "--user="+user)
+		c.Must(t, "", "create", "clusterrolebinding", "corpus-"+strings.ReplaceAll(user, ":", "."), "--clusterrole=cluster-admin", "--user="+user)
 	}
 	for _, namespace := range []string{"tenant-a", "tenant-b"} {
-		c.must(t, "", "create", "rolebinding", "tenant", "--clusterrole=cluster-admin", "--user="+asTenant, "-n", namespace)
+		c.Must(t, "", "create", "rolebinding", "tenant", "--clusterrole=cluster-admin", "--user="+asTenant, "-n", namespace)
 	}
-	c.must(t, by.words.Replace(victims()), "apply", "-f", "-")
-	c.must(t, "", "wait", "--for=condition=Available", "deployment/idle", "-n", "tenant-a", "--timeout="+patience.String())
+	c.Must(t, by.words.Replace(victims()), "apply", "-f", "-")
+	c.Must(t, "", "wait", "--for=condition=Available", "deployment/idle", "-n", "tenant-a", "--timeout="+env.Patience.String())
 	for n := range corpusRuns {
 		c.succeeds(t, by, call{"", asNode, "PATCH v1 tenant-a pods/evict-$N/status", `status: {phase: Running, conditions: [{type: Ready, status: "True"}]}`}, n)
 	}
 	// The node authorizer has to see the pod first, and RBAC the bindings.
 	c.succeeds(t, by, call{"", asNode, "POST v1 tenant-a serviceaccounts/default/token", `apiVersion: authentication.k8s.io/v1, kind: TokenRequest, metadata: {}, spec: {boundObjectRef: {apiVersion: v1, kind: Pod, name: bound}}`}, 0)
-	await(t, "an eviction to be allowed", func() error {
-		if got := c.must(t, "", "get", "poddisruptionbudget", "-n", "tenant-a", "lax", "-o", "jsonpath={.status.disruptionsAllowed}"); got != fmt.Sprint(corpusRuns) {
+	env.Await(t, "an eviction to be allowed", func() error {
+		if got := c.Must(t, "", "get", "poddisruptionbudget", "-n", "tenant-a", "lax", "-o", "jsonpath={.status.disruptionsAllowed}"); got != fmt.Sprint(corpusRuns) {
 			return fmt.Errorf("allowed: %s", got)
 		}
 		return nil
@@ -157,7 +145,7 @@ func (c *testCluster) populate(t *testing.T, by caller) {
 // succeeds repeats a call until it does.
 func (c *testCluster) succeeds(t *testing.T, by caller, k call, n int) {
 	t.Helper()
-	await(t, k.what+" by "+k.user, func() error {
+	env.Await(t, k.what+" by "+k.user, func() error {
 		o, err := by.request(t, k, n)
 		if err == nil && !o.passed() {
 			err = fmt.Errorf("%s", o)
@@ -175,10 +163,10 @@ func victims() string {
 			"bind", "bindings", "tenant-bind", "tenant-bindings", "tenant-evict", "node-controller", "pod-garbage-collector",
 			"generic-garbage-collector", "kube-scheduler", "kubelet", "replicaset-controller",
 		} {
-			add(object("v1", "Pod", "tenant-a", fmt.Sprintf("%s-%d", name, n), pause))
+			add(fusegate.Object("v1", "Pod", "tenant-a", fmt.Sprintf("%s-%d", name, n), fusegate.Pause))
 		}
-		add(object("v1", "Pod", "tenant-a", fmt.Sprintf("evict-%d, labels: {app: evicted}", n), strings.Replace(pause, "spec: {", "spec: {nodeName: node-1, ", 1)))
-		add(object(rbacV1, "ClusterRole", "", fmt.Sprintf("victim-%d", n), "rules: []"))
+		add(fusegate.Object("v1", "Pod", "tenant-a", fmt.Sprintf("evict-%d, labels: {app: evicted}", n), strings.Replace(fusegate.Pause, "spec: {", "spec: {nodeName: node-1, ", 1)))
+		add(fusegate.Object(rbacV1, "ClusterRole", "", fmt.Sprintf("victim-%d", n), "rules: []"))
 		add(strings.Replace(replicaSet(fmt.Sprintf("victim-%d", n)), "replicas: 1", "replicas: 0", 1))
 		for _, name := range []string{"approve", "fail"} {
 			add(fmt.Sprintf("{apiVersion: certificates.k8s.io/v1, metadata: {name: %s-%d}, %s}\n", name, n, csrBody))

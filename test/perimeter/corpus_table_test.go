@@ -1,6 +1,9 @@
-package app
+package perimeter_test
 
-import "github.com/fusegate/fusegate/test/controlplane"
+import (
+	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env/fusegate"
+)
 
 // call is one request to the API server.
 type call struct {
@@ -43,7 +46,7 @@ const (
 )
 
 const (
-	podBody           = `kind: Pod, spec: {containers: [{name: c, image: registry.example.com/pause}]}`
+	podBody           = `kind: Pod, spec: {containers: [{name: c, image: registry.example.com/fusegate.Pause}]}`
 	csrBody           = `kind: CertificateSigningRequest, spec: {request: $CSR, signerName: kubernetes.io/kube-apiserver-client-kubelet, usages: [digital signature, client auth]}`
 	crdBody           = `kind: CustomResourceDefinition, metadata: {name: things$N.corpus.example.com}, spec: {group: corpus.example.com, scope: Namespaced, names: {plural: things$N, kind: Thing$N}, versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]}`
 	pvcBody           = `kind: PersistentVolumeClaim, spec: {accessModes: [ReadWriteOnce], storageClassName: none, resources: {requests: {storage: 1Gi}}}`
@@ -70,7 +73,7 @@ var corpusExempt = []call{
 	{"C01", cloudManager, "PUT " + leasePath + "cloud-controller-manager", ""},
 	{"C01", kubeSystem("cluster-autoscaler"), "PUT " + leasePath + "cluster-autoscaler", ""},
 	{"C02", asNode, "PUT coordination.k8s.io/v1 kube-node-lease leases/node-1", ""},
-	{"C03", apiServer, "PUT " + leasePath + "apiserver-corpus", ""},
+	{"C03", fusegate.APIServer, "PUT " + leasePath + "apiserver-corpus", ""},
 	{"C04", asNode, "POST v1 - nodes", "kind: Node"},
 	{"C04", asNode, "PATCH v1 - nodes/node-1/status", `status: {conditions: [{type: Ready, status: "True"}]}`},
 	{"C04", asNode, "PATCH v1 - nodes/node-1", ""},
@@ -80,33 +83,33 @@ var corpusExempt = []call{
 	{"C05", asNode, "POST certificates.k8s.io/v1 - certificatesigningrequests", csrBody},
 	{"C05", kubeSystem("certificate-controller"), "PUT certificates.k8s.io/v1 - certificatesigningrequests/approve-$N/approval", `status: {conditions: [{type: Approved, status: "True", reason: Corpus, message: corpus}]}`},
 	{"C05", kubeSystem("certificate-controller"), "PUT certificates.k8s.io/v1 - certificatesigningrequests/fail-$N/status", `status: {conditions: [{type: Failed, status: "True", reason: Corpus, message: corpus}]}`},
-	{"C06", apiServer, "PUT v1 kube-system configmaps/extension-apiserver-authentication", ""},
-	{"C07", apiServer, "POST " + rbacV1 + " - clusterroles", "kind: ClusterRole, rules: []"},
-	{"C07", apiServer, "PUT " + rbacV1 + " - clusterroles/system:node", ""},
-	{"C07", apiServer, "POST " + rbacV1 + " - clusterrolebindings", "kind: ClusterRoleBinding, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}"},
-	{"C07", apiServer, "PUT " + rbacV1 + " - clusterrolebindings/system:node", ""},
-	{"C07", apiServer, "POST " + rbacV1 + " kube-public roles", "kind: Role, rules: []"},
-	{"C07", apiServer, "PUT " + rbacV1 + " kube-system roles/extension-apiserver-authentication-reader", ""},
-	{"C07", apiServer, "POST " + rbacV1 + " kube-system rolebindings", "kind: RoleBinding, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}"},
-	{"C07", apiServer, "PUT " + rbacV1 + " kube-system rolebindings/system::leader-locking-kube-scheduler", ""},
-	{"C08", apiServer, "POST scheduling.k8s.io/v1 - priorityclasses", "kind: PriorityClass, value: 1"},
-	{"C08", apiServer, "PUT scheduling.k8s.io/v1 - priorityclasses/system-cluster-critical", ""},
-	{"C08", apiServer, "POST scheduling.k8s.io/v1 - priorityclasses", "kind: PriorityClass, metadata: {name: system-node-critical}, value: 2000001000"},
-	{"C09", apiServer, "POST flowcontrol.apiserver.k8s.io/v1 - flowschemas", "kind: FlowSchema, spec: {priorityLevelConfiguration: {name: exempt}, matchingPrecedence: 9999}"},
-	{"C09", apiServer, "PUT flowcontrol.apiserver.k8s.io/v1 - flowschemas/probes", ""},
-	{"C09", apiServer, "POST flowcontrol.apiserver.k8s.io/v1 - prioritylevelconfigurations", "kind: PriorityLevelConfiguration, spec: {type: Limited, limited: {nominalConcurrencyShares: 1, limitResponse: {type: Reject}}}"},
-	{"C09", apiServer, "PUT flowcontrol.apiserver.k8s.io/v1 - prioritylevelconfigurations/system", ""},
-	{"C10", apiServer, "POST " + cidrPath + " servicecidrs", "kind: ServiceCIDR, spec: {cidrs: [10.2$N.0.0/24]}"},
-	{"C11", apiServer, "POST " + cidrPath + " ipaddresses", `kind: IPAddress, metadata: {name: 10.2$N.0.9}, spec: {parentRef: {group: "", resource: services, namespace: default, name: gone}}`},
-	{"C11", apiServer, "DELETE " + cidrPath + " ipaddresses/10.2$N.0.9", ""},
+	{"C06", fusegate.APIServer, "PUT v1 kube-system configmaps/extension-apiserver-authentication", ""},
+	{"C07", fusegate.APIServer, "POST " + rbacV1 + " - clusterroles", "kind: ClusterRole, rules: []"},
+	{"C07", fusegate.APIServer, "PUT " + rbacV1 + " - clusterroles/system:node", ""},
+	{"C07", fusegate.APIServer, "POST " + rbacV1 + " - clusterrolebindings", "kind: ClusterRoleBinding, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}"},
+	{"C07", fusegate.APIServer, "PUT " + rbacV1 + " - clusterrolebindings/system:node", ""},
+	{"C07", fusegate.APIServer, "POST " + rbacV1 + " kube-public roles", "kind: Role, rules: []"},
+	{"C07", fusegate.APIServer, "PUT " + rbacV1 + " kube-system roles/extension-apiserver-authentication-reader", ""},
+	{"C07", fusegate.APIServer, "POST " + rbacV1 + " kube-system rolebindings", "kind: RoleBinding, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}"},
+	{"C07", fusegate.APIServer, "PUT " + rbacV1 + " kube-system rolebindings/system::leader-locking-kube-scheduler", ""},
+	{"C08", fusegate.APIServer, "POST scheduling.k8s.io/v1 - priorityclasses", "kind: PriorityClass, value: 1"},
+	{"C08", fusegate.APIServer, "PUT scheduling.k8s.io/v1 - priorityclasses/system-cluster-critical", ""},
+	{"C08", fusegate.APIServer, "POST scheduling.k8s.io/v1 - priorityclasses", "kind: PriorityClass, metadata: {name: system-node-critical}, value: 2000001000"},
+	{"C09", fusegate.APIServer, "POST flowcontrol.apiserver.k8s.io/v1 - flowschemas", "kind: FlowSchema, spec: {priorityLevelConfiguration: {name: exempt}, matchingPrecedence: 9999}"},
+	{"C09", fusegate.APIServer, "PUT flowcontrol.apiserver.k8s.io/v1 - flowschemas/probes", ""},
+	{"C09", fusegate.APIServer, "POST flowcontrol.apiserver.k8s.io/v1 - prioritylevelconfigurations", "kind: PriorityLevelConfiguration, spec: {type: Limited, limited: {nominalConcurrencyShares: 1, limitResponse: {type: Reject}}}"},
+	{"C09", fusegate.APIServer, "PUT flowcontrol.apiserver.k8s.io/v1 - prioritylevelconfigurations/system", ""},
+	{"C10", fusegate.APIServer, "POST " + cidrPath + " servicecidrs", "kind: ServiceCIDR, spec: {cidrs: [10.2$N.0.0/24]}"},
+	{"C11", fusegate.APIServer, "POST " + cidrPath + " ipaddresses", `kind: IPAddress, metadata: {name: 10.2$N.0.9}, spec: {parentRef: {group: "", resource: services, namespace: default, name: gone}}`},
+	{"C11", fusegate.APIServer, "DELETE " + cidrPath + " ipaddresses/10.2$N.0.9", ""},
 	// An APIService that nobody serves would break discovery, hence dry.
-	{"C12", apiServer, "POST apiregistration.k8s.io/v1 - apiservices?dryRun=All", "kind: APIService, metadata: {name: v1.corpus.example.com}, spec: {group: corpus.example.com, version: v1, groupPriorityMinimum: 1, versionPriority: 1}"},
-	{"C12", apiServer, "PUT apiregistration.k8s.io/v1 - apiservices/v1.apps", ""},
-	{"C13", apiServer, "POST v1 - namespaces", "kind: Namespace, metadata: {name: kube-node-lease}"},
-	{"C13", apiServer, "POST v1 - namespaces", "kind: Namespace"},
-	{"C13", apiServer, "PUT v1 default services/kubernetes", ""},
-	{"C13", apiServer, "PUT v1 default endpoints/kubernetes", ""},
-	{"C13", apiServer, "PUT discovery.k8s.io/v1 default endpointslices/kubernetes", ""},
+	{"C12", fusegate.APIServer, "POST apiregistration.k8s.io/v1 - apiservices?dryRun=All", "kind: APIService, metadata: {name: v1.corpus.example.com}, spec: {group: corpus.example.com, version: v1, groupPriorityMinimum: 1, versionPriority: 1}"},
+	{"C12", fusegate.APIServer, "PUT apiregistration.k8s.io/v1 - apiservices/v1.apps", ""},
+	{"C13", fusegate.APIServer, "POST v1 - namespaces", "kind: Namespace, metadata: {name: kube-node-lease}"},
+	{"C13", fusegate.APIServer, "POST v1 - namespaces", "kind: Namespace"},
+	{"C13", fusegate.APIServer, "PUT v1 default services/kubernetes", ""},
+	{"C13", fusegate.APIServer, "PUT v1 default endpoints/kubernetes", ""},
+	{"C13", fusegate.APIServer, "PUT discovery.k8s.io/v1 default endpointslices/kubernetes", ""},
 	{"C14", kubeSystem("endpoint-controller"), "POST v1 fusegate-system endpoints", "kind: Endpoints"},
 	{"C14", kubeSystem("endpoint-controller"), "PUT v1 tenant-a endpoints/manual", ""},
 	{"C14", kubeSystem("endpointslice-controller"), "POST discovery.k8s.io/v1 fusegate-system endpointslices", slicesBody},
@@ -130,7 +133,7 @@ var corpusExempt = []call{
 	{"C18", kubeSystem("pod-garbage-collector"), "DELETE v1 tenant-a pods/pod-garbage-collector-$N", ""},
 	{"C18", kubeSystem("pod-garbage-collector"), "PATCH v1 tenant-a pods/bound/status", `status: {reason: Collected$N}`},
 	{"C18", asAdmin, "POST v1 tenant-a pods/evict-$N/eviction", "apiVersion: policy/v1, kind: Eviction, metadata: {name: evict-$N}"},
-	{"C18", apiServer, "PUT policy/v1 tenant-a poddisruptionbudgets/lax/status", `status: {disruptionsAllowed: 1}`},
+	{"C18", fusegate.APIServer, "PUT policy/v1 tenant-a poddisruptionbudgets/lax/status", `status: {disruptionsAllowed: 1}`},
 	{"C19", kubeSystem("namespace-controller"), "PUT v1 - namespaces/tenant-a/finalize", ""},
 	{"C19", kubeSystem("namespace-controller"), "DELETE v1 dra-driver secrets", ""},
 	{"C19", kubeSystem("generic-garbage-collector"), "DELETE v1 tenant-a pods/generic-garbage-collector-$N", ""},
@@ -146,8 +149,8 @@ var corpusExempt = []call{
 	{"C22", asNode, "PATCH v1 default events/corpus-$N", ""},
 	{"C22", kubeSystem("replicaset-controller"), "POST events.k8s.io/v1 tenant-a events", `kind: Event, eventTime: "2026-01-02T03:04:05.000000Z", reportingController: x/y, reportingInstance: x, action: A, reason: R, type: Normal, regarding: {namespace: tenant-a}`},
 	{"C22", calico, "PATCH events.k8s.io/v1 tenant-a events/corpus-$N", ""},
-	{"C23", apiServer, "PUT apiextensions.k8s.io/v1 - customresourcedefinitions/widgets.corpus.example.com/status", ""},
-	{"C23", apiServer, "PUT apiextensions.k8s.io/v1 - customresourcedefinitions/widgets.corpus.example.com", ""},
+	{"C23", fusegate.APIServer, "PUT apiextensions.k8s.io/v1 - customresourcedefinitions/widgets.corpus.example.com/status", ""},
+	{"C23", fusegate.APIServer, "PUT apiextensions.k8s.io/v1 - customresourcedefinitions/widgets.corpus.example.com", ""},
 	{"C23", kubeSystem("daemon-set-controller"), "POST apps/v1 tenant-a controllerrevisions", "kind: ControllerRevision, revision: 1, data: {a: b}"},
 	{"C23", asAdmin, "POST networking.k8s.io/v1 kube-system networkpolicies", "kind: NetworkPolicy, spec: {podSelector: {}}"},
 	{"C24", kubeSystem("attachdetach-controller"), "POST storage.k8s.io/v1 - volumeattachments", "kind: VolumeAttachment, spec: {attacher: a, nodeName: node-1, source: {persistentVolumeName: pv}}"},
@@ -179,4 +182,4 @@ const volumeBody = `kind: PersistentVolume, spec: {accessModes: [ReadWriteOnce],
 const podCertificate = `kind: PodCertificateRequest, spec: {signerName: corpus.example.com/x, podName: bound, podUID: u, serviceAccountName: default, serviceAccountUID: u, nodeName: node-1, nodeUID: u, maxExpirationSeconds: 3600, stubPKCS10Request: $DER}`
 
 // restrictedPod is a pod that Pod Security admits to Fusegate's namespace.
-const restrictedPod = `kind: Pod, spec: {securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, containers: [{name: c, image: registry.example.com/pause, securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}`
+const restrictedPod = `kind: Pod, spec: {securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, containers: [{name: c, image: registry.example.com/fusegate.Pause, securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}`

@@ -1,7 +1,8 @@
-package app
+package perimeter_test
 
 import (
 	"fmt"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 	"slices"
 	"strings"
 	"sync"
@@ -48,24 +49,24 @@ func TestCorpus(t *testing.T) {
 		t.Logf("%d requests are outside policy, %d are judged", len(exempt), len(judged)+len(tableConnect))
 	})
 	t.Run("hanging", func(t *testing.T) {
-		for _, m := range []*testManager{controller, c.manager} {
-			m.hang(t)
+		for _, m := range []*fusegate.Manager{controller, c.Manager} {
+			hang(t, m)
 		}
 		checkSwift(t, by, exempt)
 		checkTimedOut(t, by, judged)
 	})
-	c.awaitCreate(t, object("v1", "ConfigMap", "tenant-a", "mine", ""), denied+"[everything] no CREATE of ConfigMap")
+	c.AwaitCreate(t, fusegate.Object("v1", "ConfigMap", "tenant-a", "mine", ""), fusegate.Denied+"[everything] no CREATE of ConfigMap")
 }
 
 // hang stops the process for the rest of the test, such that its connections
 // are accepted and nothing is answered.
-func (m *testManager) hang(t *testing.T) {
+func hang(t *testing.T, m *fusegate.Manager) {
 	t.Helper()
-	if err := m.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := m.Cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := m.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		if err := m.Cmd.Process.Signal(syscall.SIGCONT); err != nil {
 			t.Error(err)
 		}
 	})
@@ -75,13 +76,13 @@ func (m *testManager) hang(t *testing.T) {
 // must succeed without Fusegate, or the widest webhook, having seen anything.
 func (c *testCluster) check(t *testing.T, by caller, wide *recorder, k call, arrivals int) {
 	t.Helper()
-	before, widely := c.manager.reviews(t), wide.arrivals()
+	before, widely := c.Manager.Reviews(t), wide.arrivals()
 	o, err := by.request(t, k, 0)
 	if err != nil {
 		t.Errorf("%s: %s by %s: %v", k.row, k.what, k.user, err)
 		return
 	}
-	seen, seenWidely := c.manager.reviews(t)-before, wide.arrivals()-widely
+	seen, seenWidely := c.Manager.Reviews(t)-before, wide.arrivals()-widely
 	if seen != arrivals || seenWidely != arrivals {
 		t.Errorf("%s: %s by %s: %d requests reached Fusegate and %d the widest webhook, want %d", k.row, k.what, k.user, seen, seenWidely, arrivals)
 	}

@@ -1,4 +1,4 @@
-package app
+package perimeter_test
 
 import (
 	"bytes"
@@ -19,6 +19,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/fusegate/fusegate/pkg/exempt"
+	"github.com/fusegate/fusegate/test/env"
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // recorder is a webhook, or stands before one, and remembers what it is sent.
@@ -119,10 +121,10 @@ func (c *testCluster) widest(t *testing.T) *recorder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.must(t, string(text), "create", "-f", "-")
-	probe := object("v1", "ConfigMap", "default", "widest", "")
-	await(t, "the widest webhook to be called", func() error {
-		c.dryCreate(t, probe)
+	c.Must(t, string(text), "create", "-f", "-")
+	probe := fusegate.Object("v1", "ConfigMap", "default", "widest", "")
+	env.Await(t, "the widest webhook to be called", func() error {
+		c.DryCreate(t, probe)
 		if r.arrivals() == 0 {
 			return errors.New("no request has arrived")
 		}

@@ -1,6 +1,9 @@
-package app
+package perimeter_test
 
-import "strings"
+import (
+	"github.com/fusegate/fusegate/test/env/fusegate"
+	"strings"
+)
 
 // tableExempt are requests of the request table of the safety design, beside
 // those of the corpus, that must never reach the webhook.
@@ -16,8 +19,8 @@ var tableExempt = []call{
 	{"system namespaces", asAdmin, "PATCH v1 - namespaces/fusegate-system", ""},
 	{"system namespaces", asAdmin, "PATCH v1 kube-system pods/resized/resize", resizeBody},
 
-	{"system users", apiServer, "POST v1 tenant-a configmaps", "kind: ConfigMap, metadata: {name: apiserver-$N}"},
-	{"system users", apiServer, "PUT v1 tenant-a services/web", ""},
+	{"system users", fusegate.APIServer, "POST v1 tenant-a configmaps", "kind: ConfigMap, metadata: {name: apiserver-$N}"},
+	{"system users", fusegate.APIServer, "PUT v1 tenant-a services/web", ""},
 	{"system users", asScheduler, "DELETE v1 tenant-a pods/kube-scheduler-$N", ""},
 	{"system users", asNode, "DELETE v1 tenant-a pods/kubelet-$N", ""},
 	{"system users", bootstrapping, "POST v1 tenant-a configmaps", "kind: ConfigMap, metadata: {name: bootstrap-$N}"},
@@ -70,7 +73,7 @@ var tableExempt = []call{
 	{"critical subresources", asAdmin, "PATCH v1 - persistentvolumes/pv/status", `status: {message: "$N"}`},
 
 	{"policies", asAdmin, "DELETE constraints.gatekeeper.sh/v1beta1 - denyall/spare-$N", ""},
-	{"impersonation", asAdmin + " as " + apiServer, "POST v1 tenant-a configmaps", "kind: ConfigMap, metadata: {name: impersonated-$N}"},
+	{"impersonation", asAdmin + " as " + fusegate.APIServer, "POST v1 tenant-a configmaps", "kind: ConfigMap, metadata: {name: impersonated-$N}"},
 }
 
 // tableJudged are requests of the request table, beside those of the corpus,
@@ -92,7 +95,7 @@ var tableJudged = []call{
 	{"tenants", asTenant, "DELETE v1 tenant-a configmaps/delete", ""},
 	{"tenants", asTenant, "DELETE v1 tenant-b secrets", ""},
 	{"tenants", asTenant, "DELETE v1 tenant-a pods/unwanted", ""},
-	{"tenants", deployer, "POST apps/v1 tenant-a deployments", "kind: Deployment, spec: {replicas: 0, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: registry.example.com/pause}]}}}"},
+	{"tenants", deployer, "POST apps/v1 tenant-a deployments", "kind: Deployment, spec: {replicas: 0, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: registry.example.com/fusegate.Pause}]}}}"},
 	{"tenants", asTenant, "PATCH apps/v1 tenant-a deployments/idle/scale", "spec: {replicas: 0}"},
 	{"tenants", asTenant, "PATCH v1 tenant-a pods/debugged/ephemeralcontainers", "spec: {ephemeralContainers: [{name: e, image: registry.example.com/debug}]}"},
 	{"tenants", asTenant, "PATCH v1 tenant-a pods/resized/resize", resizeBody},
@@ -120,6 +123,6 @@ var tableConnect = []call{
 
 const (
 	resizeBody     = "spec: {containers: [{name: c, resources: {requests: {cpu: 2$Nm}}}]}"
-	replicaSetBody = "kind: ReplicaSet, spec: {replicas: 0, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: registry.example.com/pause}]}}}"
-	jobBody        = "kind: Job, spec: {parallelism: 0, template: {spec: {restartPolicy: Never, containers: [{name: c, image: registry.example.com/pause}]}}}"
+	replicaSetBody = "kind: ReplicaSet, spec: {replicas: 0, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: registry.example.com/fusegate.Pause}]}}}"
+	jobBody        = "kind: Job, spec: {parallelism: 0, template: {spec: {restartPolicy: Never, containers: [{name: c, image: registry.example.com/fusegate.Pause}]}}}"
 )

@@ -10,7 +10,6 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
-	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 var manifestsDir = filepath.Join("..", "..", "..", "manifests")
@@ -34,30 +33,6 @@ func TestBase(t *testing.T) {
 	_, got, _ := strings.Cut(read(t, manifestsDir, "base", "fusegate.yaml"), "\n")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("manifests/base differs from what is rendered; run make manifests (-rendered +file):\n%s", diff)
-	}
-}
-
-// TestKustomize has a real kubectl build the base, and a real API server
-// accept every object of it.
-func TestKustomize(t *testing.T) {
-	cp, err := controlplane.Start(t.Context(), controlplane.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cp.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	c := &testCluster{cp: cp}
-	c.must(t, "", "create", "namespace", exempt.DefaultNamespace) // a dry run makes none to put the others in
-	out := c.must(t, "", "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", filepath.Join(manifestsDir, "base"))
-	plan, err := install.Render(install.Config{Image: image()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Count(out, "serverside-applied"); got != len(plan.Objects) {
-		t.Errorf("got %d objects applied, want %d:\n%s", got, len(plan.Objects), out)
 	}
 }
 

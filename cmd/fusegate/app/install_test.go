@@ -1,91 +1,12 @@
 package app
 
 import (
-	"encoding/json"
-	"fmt"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fusegate/fusegate/pkg/install"
-	"github.com/fusegate/fusegate/pkg/webhook"
-	"github.com/fusegate/fusegate/test/controlplane"
 )
-
-// TestDryRuns asks on the shared cluster what would be done and changes
-// nothing there.
-func TestDryRuns(t *testing.T) {
-	c := start(t)
-	admin := []string{"--kubeconfig", c.cp.Kubeconfig(controlplane.Admin), "--dry-run"}
-	asInstalled := append([]string{
-		"install", "--webhook-url", fmt.Sprintf("https://127.0.0.1:%d%s", c.port, webhook.Path), "--ca-file", filepath.Join(c.dir, "tls.crt"),
-	}, admin...)
-	uninstall := append([]string{"uninstall"}, admin...)
-
-	t.Run("install", func(t *testing.T) {
-		changes := changesOf(t, append(asInstalled, "-o", "json")...)
-		for _, change := range changes {
-			if change.Action != install.Unchanged {
-				t.Errorf("%s %s: got %s, want it unchanged, as it is installed", change.Kind, change.Name, change.Action)
-			}
-		}
-		want := jsonChange{APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: "fusegate", Action: install.Unchanged}
-		if diff := cmp.Diff(want, changes[len(changes)-1]); diff != "" {
-			t.Errorf("last change (-want +got):\n%s", diff)
-		}
-	})
-	t.Run("uninstall", func(t *testing.T) {
-		changes := changesOf(t, append(uninstall, "-o", "json")...)
-		want := jsonChange{APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: "fusegate", Action: install.Deleted}
-		if diff := cmp.Diff(want, changes[0]); diff != "" {
-			t.Errorf("first change (-want +got):\n%s", diff)
-		}
-	})
-	for name, tc := range map[string]struct {
-		reason string
-		args   []string
-		want   []string
-	}{
-		"install in words": {
-			reason: "a line per object, and that nothing was changed", args: asInstalled,
-			want: []string{"ValidatingWebhookConfiguration fusegate unchanged\n", "\nThis was a dry run: nothing was changed.\n"},
-		},
-		"uninstall in words": {
-			reason: "templates are kept, and nothing was removed", args: uninstall,
-			want: []string{"CustomResourceDefinition constrainttemplates.templates.gatekeeper.sh kept\n", "\nThis was a dry run: nothing was removed.\n"},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			stdout, stderr, err := execute(t, tc.args...)
-			if err != nil {
-				t.Fatal(err, stderr)
-			}
-			for _, want := range tc.want {
-				if !strings.Contains(stdout, want) {
-					t.Errorf("%s: got %q, want %q in it", tc.reason, stdout, want)
-				}
-			}
-		})
-	}
-}
-
-// changesOf runs a command and parses the JSON that it prints.
-func changesOf(t *testing.T, args ...string) []jsonChange {
-	t.Helper()
-	stdout, stderr, err := execute(t, args...)
-	if err != nil {
-		t.Fatal(err, stderr)
-	}
-	var out []jsonChange
-	d := json.NewDecoder(strings.NewReader(stdout))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&out); err != nil || len(out) == 0 || d.More() {
-		t.Fatalf("got %v and %d changes, want a JSON list and nothing else: %s", err, len(out), stdout)
-	}
-	return out
-}
 
 func TestLastWords(t *testing.T) {
 	inside := install.Config{Namespace: "policy"}
