@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/status"
@@ -36,7 +37,8 @@ func (i *Ingest) constraint(ctx context.Context, k key) error {
 	if !i.watches.synced(k.kind) {
 		return errNotYet
 	}
-	u, err := i.constraints.Get(k.kind, k.name)
+	u := newObject(constraintGVK(k.kind))
+	err := i.cache.Get(ctx, client.ObjectKey{Name: k.name}, u, client.UnsafeDisableDeepCopy)
 	if apierrors.IsNotFound(err) {
 		return i.removeConstraint(ctx, k)
 	}
@@ -67,7 +69,7 @@ func (i *Ingest) amiss(k key, errs []status.Error) []status.Error {
 }
 
 // reported is what the writer of a status needs of an object. It may wait for
-// minutes, and all the others with it.
+// its turn, and many others with it.
 func reported(u *unstructured.Unstructured) *unstructured.Unstructured {
 	out := maps.Clone(u.Object)
 	delete(out, "spec")

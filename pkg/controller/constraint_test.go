@@ -40,7 +40,7 @@ func TestAdmitOnce(t *testing.T) {
 			if err := e.AddTemplate(t.Context(), parsed); err != nil {
 				t.Fatal(err)
 			}
-			i := NewIngest(e, nil, nil, NewReadiness(), logr.Discard())
+			i := NewIngest(e, nil, NewReadiness(), logr.Discard())
 			u, k := constraint("Once", "one", "1"), key{"Once", "one"}
 			u.SetUID("1")
 			u.SetGeneration(1)

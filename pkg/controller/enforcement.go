@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
@@ -49,6 +51,7 @@ type Webhook interface {
 // Enforcement is the leader's part of a constraint: the condition Enforced.
 type Enforcement struct {
 	client   client.Client
+	synced   func(kind string) bool
 	webhook  Webhook
 	census   *Census
 	touched  chan struct{}
@@ -61,7 +64,10 @@ type Enforcement struct {
 // EnforcementOptions are what an Enforcement needs; all but Metrics and
 // Recorder are required.
 type EnforcementOptions struct {
+	// Client reads from a cache that holds constraints.
 	Client client.Client
+	// Synced tells of which kinds it holds all of them: an Ingest's.
+	Synced func(kind string) bool
 	// Census knows who is alive.
 	Census  *Census
 	Webhook Webhook
@@ -76,7 +82,7 @@ type EnforcementOptions struct {
 // metric.
 func NewEnforcement(o EnforcementOptions) (*Enforcement, error) {
 	e := &Enforcement{
-		client: o.Client, webhook: o.Webhook, ready: o.Ready, recorder: o.Recorder, log: o.Log,
+		client: o.Client, synced: o.Synced, webhook: o.Webhook, ready: o.Ready, recorder: o.Recorder, log: o.Log,
 		census: o.Census, touched: make(chan struct{}, 1),
 		gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "fusegate_constraints",
@@ -182,8 +188,11 @@ func (e *Enforcement) round(ctx context.Context) (again time.Duration, err error
 }
 
 // constraints lists those of every template from what is cached, whether it is
-// ready or not: one that is not may have been. They must not be modified.
+// ready or not: one that is not may have been. They must not be modified. A kind
+// may go while it is read, and then come again.
 func (e *Enforcement) constraints(ctx context.Context) ([]*unstructured.Unstructured, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	templates := &unstructured.UnstructuredList{}
 	templates.SetGroupVersionKind(templateGVK().GroupVersion().WithKind("ConstraintTemplateList"))
 	if err := e.client.List(ctx, templates, client.UnsafeDisableDeepCopy); err != nil {
@@ -192,12 +201,16 @@ func (e *Enforcement) constraints(ctx context.Context) ([]*unstructured.Unstruct
 	var out []*unstructured.Unstructured
 	for i := range templates.Items {
 		t := &templates.Items[i]
-		if !strings.EqualFold(kindOf(t), t.GetName()) {
-			continue // it was never in force
+		if !strings.EqualFold(kindOf(t), t.GetName()) || !e.synced(kindOf(t)) {
+			continue // it was never in force, or is not yet
 		}
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(constraintGVK(kindOf(t) + "List"))
-		if err := e.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		err := e.client.List(ctx, list, client.UnsafeDisableDeepCopy)
+		if gone := (*cache.ErrResourceNotCached)(nil); errors.As(err, &gone) {
+			continue
+		}
+		if err != nil {
 			return nil, fmt.Errorf("listing constraints of kind %s: %w", kindOf(t), err)
 		}
 		for j := range list.Items {

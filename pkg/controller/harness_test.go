@@ -3,7 +3,6 @@ package controller
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -191,13 +190,7 @@ func run(t *testing.T, pod string, o processOptions) *process {
 		t.Fatal(err)
 	}
 	log := mgr.GetLogger()
-	constraints, err := NewConstraints(ConstraintsOptions{
-		Config: mgr.GetConfig(), HTTP: mgr.GetHTTPClient(), Packed: o.follower, Log: log.WithName("constraints"),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.ingest = NewIngest(p.engine, constraints, writer, p.readiness, log.WithName("ingest"))
+	p.ingest = NewIngest(p.engine, writer, p.readiness, log.WithName("ingest"))
 	census := cmp.Or(o.census, NewCensus())
 	p.publisher = NewPublisher(p.engine, census, log.WithName("publisher"))
 	pieces := []error{
@@ -240,10 +233,8 @@ func (p *process) manager(t *testing.T, o processOptions) manager.Manager {
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 		Client:     client.Options{Cache: &client.CacheOptions{Unstructured: true}},
 		Cache: cache.Options{
-			DefaultTransform: func(obj any) (any, error) {
-				obj, err := cache.TransformStripManagedFields()(obj)
-				return obj, errors.Join(err, Trim(obj, o.follower))
-			},
+			ReaderFailOnMissingInformer: true,
+			DefaultTransform:            Trim,
 			ByObject: map[client.Object]cache.ByObject{
 				&apiextensionsv1.CustomResourceDefinition{}: {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelConstraintCRD: "yes"})},
 				&coordinationv1.Lease{}: {

@@ -74,22 +74,21 @@ func crdName(template string) string { return template + "." + engine.Constraint
 // constraints. It works on one object at a time, since a constraint is worth
 // nothing before its template.
 type Ingest struct {
-	cache       cache.Cache
-	live        client.Reader
-	constraints *Constraints
-	engine      *engine.Engine
-	inventory   Inventory
-	reports     *reports
-	faults      *faults
-	absences    *absences
-	readiness   *Readiness
-	log         logr.Logger
-	changed     chan struct{}
-	touched     func()
+	cache     cache.Cache
+	live      client.Reader
+	watches   *watches
+	engine    *engine.Engine
+	inventory Inventory
+	reports   *reports
+	faults    *faults
+	absences  *absences
+	readiness *Readiness
+	log       logr.Logger
+	changed   chan struct{}
+	touched   func()
 
 	// The fields below belong to the reconciler's only worker.
 	queue    workqueue.TypedRateLimitingInterface[key]
-	watches  *watches
 	ingested map[string]version // by template: the version that is in the engine
 	refused  map[string]refusal // by template: the version that would not compile
 	inForce  map[key]attempt    // by constraint: the version that is in the engine
@@ -115,11 +114,10 @@ type version struct {
 	requires   string // of a template: the annotation that names what it reads
 }
 
-// NewIngest returns an ingest that has not been set up. It says which kinds of
-// constraints are followed.
-func NewIngest(e *engine.Engine, c *Constraints, w *status.Writer, r *Readiness, log logr.Logger) *Ingest {
+// NewIngest returns an ingest that has not been set up.
+func NewIngest(e *engine.Engine, w *status.Writer, r *Readiness, log logr.Logger) *Ingest {
 	return &Ingest{
-		engine: e, constraints: c, reports: newReports(w, log), faults: newFaults(time.Now), absences: &absences{all: map[key]NotInForce{}}, readiness: r, log: log,
+		engine: e, reports: newReports(w, log), faults: newFaults(time.Now), absences: &absences{all: map[key]NotInForce{}}, readiness: r, log: log,
 		changed:  make(chan struct{}, 1),
 		touched:  func() {},
 		ingested: map[string]version{},
@@ -154,9 +152,19 @@ func (i *Ingest) notify() {
 	}
 }
 
-// SetupWithManager adds the controller to mgr. It may be called once.
+// Synced tells whether kind is followed and all its constraints are cached: who
+// reads them of another kind would wait for them, or be told that they are not.
+// It is safe for concurrent use once the controller has been set up.
+func (i *Ingest) Synced(kind string) bool { return i.watches.synced(kind) }
+
+// SetupWithManager adds the controller to mgr, the cache of which must not start
+// informers for who reads (ReaderFailOnMissingInformer). It may be called once.
 func (i *Ingest) SetupWithManager(mgr manager.Manager) error {
 	i.cache, i.live = mgr.GetCache(), mgr.GetAPIReader()
+	i.watches = newWatches(i.cache, func(k key) {
+		i.queue.Add(k)
+		i.touched()
+	})
 	c, err := controller.NewTyped("ingest", mgr, controller.TypedOptions[key]{
 		Reconciler:              reconcile.TypedFunc[key](i.reconcile),
 		NeedLeaderElection:      ptr.To(false),
@@ -167,10 +175,9 @@ func (i *Ingest) SetupWithManager(mgr manager.Manager) error {
 		return fmt.Errorf("creating the ingest controller: %w", err)
 	}
 	return errors.Join(
-		mgr.Add(i.constraints),
 		mgr.Add(i.reports),
 		c.Watch(source.TypedFunc[key](func(_ context.Context, q workqueue.TypedRateLimitingInterface[key]) error {
-			i.queue, i.watches = q, newWatches(i.constraints, q, i.touched)
+			i.queue = q
 			i.faults.deliver(q.AddAfter)
 			return nil
 		})),

@@ -225,8 +225,8 @@ func awaitSettled(t *testing.T, c client.Client, p *process, k key) {
 			t.Fatal(err)
 		}
 		await(t, "the touch to be seen", func() error {
-			seen, err := p.ingest.constraints.Get(k.kind, k.name)
-			if err != nil {
+			seen := newObject(constraintGVK(k.kind))
+			if err := p.ingest.cache.Get(t.Context(), client.ObjectKey{Name: k.name}, seen); err != nil {
 				return err
 			}
 			if seen.GetAnnotations()["touch"] != fmt.Sprint(n) {

@@ -32,9 +32,6 @@ func (i *Ingest) template(ctx context.Context, k key) error {
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", k, err)
 	}
-	if err := unpack(u); err != nil {
-		return err
-	}
 	crd, err := i.definition(ctx, k.name)
 	if err != nil {
 		return err
@@ -55,8 +52,7 @@ func (i *Ingest) template(ctx context.Context, k key) error {
 		r.interpreted = why.Error()
 	}
 	i.reports.put(k, r)
-	i.withheld(k.name)
-	return nil
+	return i.withheld(ctx, k.name)
 }
 
 // Reconsider has the status of a template written anew. It does not block.
@@ -77,16 +73,19 @@ func (i *Ingest) inventoryOf(template string) *status.Inventory {
 
 // withheld has the constraints of a template reported when it has changed
 // whether they are judged by.
-func (i *Ingest) withheld(template string) {
+func (i *Ingest) withheld(ctx context.Context, template string) error {
 	now := ""
 	if err := i.engine.Withheld(template); err != nil {
 		now = err.Error()
 	}
 	if i.data[template] == now {
-		return
+		return nil
 	}
-	i.requeueConstraints(i.watches.kind(template))
+	if err := i.requeueConstraints(ctx, i.watches.kind(template)); err != nil {
+		return err
+	}
 	i.data[template] = now
+	return nil
 }
 
 // definition returns the CRD of a template's constraint kind, nil if there is
@@ -131,11 +130,13 @@ func (i *Ingest) compile(ctx context.Context, u *unstructured.Unstructured, crd 
 	if err != nil {
 		return i.refuse(ctx, name, now, err)
 	}
+	if err := i.requeueConstraints(ctx, now.kind); err != nil {
+		return nil, err
+	}
 	delete(i.refused, name)
 	i.ingested[name] = now
 	i.log.Info("template ingested", "template", name, "generation", now.generation)
 	i.notify()
-	i.requeueConstraints(now.kind)
 	return nil, nil
 }
 
@@ -148,9 +149,11 @@ func (i *Ingest) refuse(ctx context.Context, name string, now version, err error
 			return nil, err
 		}
 	}
+	if err := i.requeueConstraints(ctx, i.watches.kind(name)); err != nil {
+		return nil, err
+	}
 	i.log.Error(err, "template not ingested", "template", name, "generation", now.generation)
 	i.refused[name] = refusal{version: now, errs: templateErrors(err)}
-	i.requeueConstraints(i.watches.kind(name))
 	return i.refused[name].errs, nil
 }
 
@@ -199,8 +202,7 @@ func (i *Ingest) removeTemplate(ctx context.Context, k key) error {
 	if err := i.follow(ctx, k.name, crd); err != nil {
 		return err
 	}
-	i.requeueConstraints(i.watches.kind(k.name))
-	return nil
+	return i.requeueConstraints(ctx, i.watches.kind(k.name))
 }
 
 // forgetTemplate takes a template and its constraints out of the engine.
@@ -236,10 +238,11 @@ func (i *Ingest) follow(ctx context.Context, template string, crd *apiextensions
 	if !strings.EqualFold(kind, template) || !served(crd, kind) || !readable(crd) {
 		return nil
 	}
-	if i.watches.add(template, kind, crd.UID) {
+	anew, err := i.watches.add(ctx, template, kind, crd.UID)
+	if anew {
 		i.requeueInForce(kind)
 	}
-	return nil
+	return err
 }
 
 // unfollow forgets the constraints of a template whose CRD is gone. One that
@@ -267,8 +270,7 @@ func (i *Ingest) unfollow(ctx context.Context, template string) error {
 	maps.DeleteFunc(i.rejected, func(k key, _ rejection) bool { return k.kind == kind })
 	i.reports.dropKind(kind)
 	i.absences.dropKind(kind)
-	i.watches.remove(template)
-	return nil
+	return i.watches.remove(ctx, template)
 }
 
 // served tells whether constraints of kind can be read. Those of a CRD that is
@@ -296,13 +298,19 @@ func readable(crd *apiextensionsv1.CustomResourceDefinition) bool {
 // requeueConstraints has the constraints of kind checked against a template
 // that has changed. Before the first list of them there is nothing to do: each
 // is about to come.
-func (i *Ingest) requeueConstraints(kind string) {
-	if !i.watches.has(kind) {
-		return
+func (i *Ingest) requeueConstraints(ctx context.Context, kind string) error {
+	if !i.watches.synced(kind) {
+		return nil
 	}
-	for _, name := range i.constraints.names(kind) {
-		i.queue.Add(key{kind: kind, name: name})
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(constraintGVK(kind + "List"))
+	if err := i.cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("listing constraints of kind %s: %w", kind, err)
 	}
+	for _, u := range list.Items {
+		i.queue.Add(key{kind: kind, name: u.GetName()})
+	}
+	return nil
 }
 
 // requeueInForce has the constraints in the engine looked up again: a new watch

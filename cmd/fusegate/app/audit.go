@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -16,8 +17,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
@@ -38,7 +41,7 @@ const (
 
 // addAudit adds the audit, which runs on the leader.
 func (p *parts) addAudit() error {
-	sink := newAuditSink(p.constraints.Client(p.mgr.GetClient()), p.mgr.GetEventRecorder("fusegate"), p.settings.AuditResync)
+	sink := newAuditSink(p.mgr.GetClient(), p.mgr.GetEventRecorder("fusegate"), p.settings.AuditResync)
 	objects, err := p.newReporter(sink)
 	if err != nil {
 		return err
@@ -175,8 +178,7 @@ func (s *auditSink) tryConstraint(ctx context.Context, o *audit.Outcome) error {
 
 // Before implements audit.Sink.
 func (s *auditSink) Before(ctx context.Context, constraint policy.Constraint, uid types.UID) (audit.Before, error) {
-	u := newConstraint(constraint.Kind)
-	err := s.client.Get(ctx, client.ObjectKey{Name: constraint.Name}, u, client.UnsafeDisableDeepCopy)
+	u, err := s.read(ctx, constraint)
 	if apierrors.IsNotFound(err) || err == nil && u.GetUID() != uid {
 		return audit.Before{}, nil
 	}
@@ -193,11 +195,17 @@ func (s *auditSink) Before(ctx context.Context, constraint policy.Constraint, ui
 	}, nil
 }
 
-func newConstraint(kind string) *unstructured.Unstructured {
+// read returns a constraint from the cache. It must not be modified. The error is
+// NotFound, too, if its kind is not cached any more.
+func (s *auditSink) read(ctx context.Context, c policy.Constraint) (*unstructured.Unstructured, error) {
 	u := &unstructured.Unstructured{}
 	u.SetAPIVersion(engine.ConstraintGroup + "/v1beta1")
-	u.SetKind(kind)
-	return u
+	u.SetKind(c.Kind)
+	err := s.client.Get(ctx, client.ObjectKey{Name: c.Name}, u, client.UnsafeDisableDeepCopy)
+	if gone := (*cache.ErrResourceNotCached)(nil); errors.As(err, &gone) {
+		err = apierrors.NewNotFound(schema.GroupResource{Group: engine.ConstraintGroup, Resource: strings.ToLower(c.Kind)}, c.Name)
+	}
+	return u, err
 }
 
 // constraint writes one outcome unless the constraint has changed since.
@@ -207,8 +215,8 @@ func (s *auditSink) constraint(ctx context.Context, o *audit.Outcome) error {
 	if !s.served(ctx, o.Constraint.Kind, o.Reason == v1alpha1.ReasonNotInForce) {
 		return nil
 	}
-	u := newConstraint(o.Constraint.Kind)
-	if err := s.client.Get(ctx, client.ObjectKey{Name: o.Constraint.Name}, u, client.UnsafeDisableDeepCopy); err != nil {
+	u, err := s.read(ctx, o.Constraint)
+	if err != nil {
 		return err
 	}
 	now := settledAudit{o, u.GetResourceVersion()}

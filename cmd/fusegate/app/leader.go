@@ -42,7 +42,7 @@ func (p *parts) addController() error {
 		return err
 	}
 	enforcement, err := controller.NewEnforcement(controller.EnforcementOptions{
-		Client: p.constraints.Client(p.mgr.GetClient()), Census: census, Webhook: path{guard, prober}, Ready: p.settled(guard),
+		Client: p.mgr.GetClient(), Synced: p.ingest.Synced, Census: census, Webhook: path{guard, prober}, Ready: p.settled(guard),
 		Recorder: p.mgr.GetEventRecorder("fusegate"), Metrics: metrics.Registry, Log: p.log.WithName("enforcement"),
 	})
 	if err != nil {

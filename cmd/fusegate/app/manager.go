@@ -15,10 +15,13 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -44,16 +47,15 @@ const drain = 10 * time.Second
 
 // parts are what the pieces of a process share.
 type parts struct {
-	settings    settings
-	log         logr.Logger
-	mgr         manager.Manager
-	engine      *engine.Engine
-	perimeter   exempt.Perimeter
-	readiness   *controller.Readiness
-	constraints *controller.Constraints
-	ingest      *controller.Ingest
-	inventory   *inventory.Inventory
-	catalog     *catalog.Catalog // of the controller
+	settings  settings
+	log       logr.Logger
+	mgr       manager.Manager
+	engine    *engine.Engine
+	perimeter exempt.Perimeter
+	readiness *controller.Readiness
+	ingest    *controller.Ingest
+	inventory *inventory.Inventory
+	catalog   *catalog.Catalog // of the controller
 }
 
 // newManager constructs everything that a process runs, in the order in which
@@ -93,7 +95,7 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 	mgr, err := manager.New(cfg, manager.Options{
 		Scheme:                        scheme,
 		Logger:                        log,
-		Cache:                         cacheOptions(s.Namespace, !s.Serves(config.RoleController)),
+		Cache:                         cacheOptions(s.Namespace),
 		NewClient:                     newLimitedClient,
 		Client:                        client.Options{Cache: &client.CacheOptions{Unstructured: true}},
 		Metrics:                       metricsserver.Options{BindAddress: s.MetricsListen},
@@ -110,14 +112,14 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 	return status.Recording(mgr), nil
 }
 
-// cacheOptions keep out of memory what nobody reads. pack is for processes in
-// which nobody but the ingest reads templates.
-func cacheOptions(namespace string, pack bool) cache.Options {
+// cacheOptions keep out of memory what nobody reads.
+func cacheOptions(namespace string) cache.Options {
 	return cache.Options{
-		DefaultTransform: func(o any) (any, error) {
-			o, err := cache.TransformStripManagedFields()(o)
-			return o, errors.Join(err, controller.Trim(o, pack))
-		},
+		// The kinds of constraints come and go. Who reads one that is gone must not
+		// have it followed again.
+		ReaderFailOnMissingInformer: true,
+		DefaultWatchErrorHandler:    watchFailed,
+		DefaultTransform:            controller.Trim,
 		ByObject: map[client.Object]cache.ByObject{
 			&apiextensionsv1.CustomResourceDefinition{}: {
 				Label:     labels.SelectorFromSet(labels.Set{v1alpha1.LabelConstraintCRD: "yes"}),
@@ -132,6 +134,16 @@ func cacheOptions(namespace string, pack bool) cache.Options {
 			},
 		},
 	}
+}
+
+// watchFailed says why a kind cannot be followed for the moment. One that is not
+// served is about to be forgotten, when the event of its CRD comes.
+func watchFailed(ctx context.Context, r *toolscache.Reflector, err error) {
+	if apierrors.IsNotFound(err) {
+		klog.FromContext(ctx).V(1).Info("not served", "reflector", r.Name(), "reason", err.Error())
+		return
+	}
+	toolscache.DefaultWatchErrorHandler(ctx, r, err)
 }
 
 // addIngest feeds the engine; every process does.
@@ -152,12 +164,7 @@ func (p *parts) addIngest() error {
 		return err
 	}
 	p.engine.Observe(observer)
-	if p.constraints, err = controller.NewConstraints(controller.ConstraintsOptions{
-		Config: p.mgr.GetConfig(), HTTP: p.mgr.GetHTTPClient(), Packed: !p.settings.Serves(config.RoleController), Log: p.log.WithName("constraints"),
-	}); err != nil {
-		return err
-	}
-	p.ingest = controller.NewIngest(p.engine, p.constraints, writer, p.readiness, p.log.WithName("ingest"))
+	p.ingest = controller.NewIngest(p.engine, writer, p.readiness, p.log.WithName("ingest"))
 	if p.inventory, err = p.newInventory(); err != nil {
 		return err
 	}

@@ -59,14 +59,12 @@ func (s *auditSink) describe(ctx context.Context, c policy.Constraint) reporting
 	if !s.served(ctx, c.Kind, false) {
 		return reporting.Description{}
 	}
-	template, constraint := &unstructured.Unstructured{}, &unstructured.Unstructured{}
+	template := &unstructured.Unstructured{}
 	template.SetAPIVersion(engine.TemplateGroup + "/v1")
 	template.SetKind("ConstraintTemplate")
-	constraint.SetAPIVersion(engine.ConstraintGroup + "/v1beta1")
-	constraint.SetKind(c.Kind)
 	// What cannot be read says nothing; it is asked again.
 	_ = s.client.Get(ctx, client.ObjectKey{Name: strings.ToLower(c.Kind)}, template, client.UnsafeDisableDeepCopy)
-	_ = s.client.Get(ctx, client.ObjectKey{Name: c.Name}, constraint, client.UnsafeDisableDeepCopy)
+	constraint, _ := s.read(ctx, c)
 	of := func(annotation string) string {
 		return cmp.Or(constraint.GetAnnotations()[annotation], template.GetAnnotations()[annotation])
 	}
