@@ -193,8 +193,12 @@ check-layers: ## Check that packages import only what their layer may.
 ##@ Generate
 
 .PHONY: generate
-generate: $(BIN)/controller-gen manifests-base docs-cli ## Write the deep-copy methods of the API types, the CRDs of OpenReports, manifests/base and docs/cli.
-	$(if $(wildcard apis/*/*.go),$(BIN)/controller-gen object paths=./apis/...,@echo 'no API types yet')
+generate: api manifests-base docs-cli ## Write the deep-copy methods and CRDs of the API types, the CRDs of OpenReports, manifests/base and docs/cli.
+
+.PHONY: api
+api: $(BIN)/controller-gen # Before manifests-base, which has the CRDs in it.
+	$(BIN)/controller-gen object crd paths=./apis/... output:crd:dir=$(BIN)/crds
+	@for kind in canaries auditreports; do mv $(BIN)/crds/fusegate.dev_$$kind.yaml manifests/crds/$$kind.yaml || exit 1; done
 	$(BIN)/controller-gen crd:maxDescLen=0 paths=github.com/openreports/reports-api/apis/openreports.io/v1alpha1 \
 		output:crd:dir=manifests/crds/reports
 

@@ -1,5 +1,9 @@
 // Package v1alpha1 holds the API surface of the group fusegate.dev: the names
-// that other tools see and may rely on. It imports nothing of Fusegate.
+// that other tools see and may rely on. It imports nothing of Fusegate. The CRDs
+// in manifests/crds are generated from its types, but for those of Gatekeeper's groups.
+//
+// +kubebuilder:object:generate=true
+// +groupName=fusegate.dev
 package v1alpha1
 
 // Group is the API group of Fusegate's own kinds, and Version their version.
@@ -7,10 +11,6 @@ const (
 	Group   = "fusegate.dev"
 	Version = "v1alpha1"
 )
-
-// CanaryKind is the kind by which Fusegate asks an API server, in dry runs,
-// whether it sends requests to the webhook.
-const CanaryKind = "Canary"
 
 // ConditionReady is True on a ConstraintTemplate once every pod of Fusegate has
 // compiled its current generation and its constraint CRD is established.

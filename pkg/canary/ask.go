@@ -13,8 +13,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -88,11 +86,12 @@ func ask(ctx context.Context, c client.Client, prefix, revision string) Answer {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	nonce := string(uuid.NewUUID())
-	u := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"nonce": nonce, "revision": revision}}}
-	u.SetGroupVersionKind(schema.GroupVersionKind{Group: v1alpha1.Group, Version: v1alpha1.Version, Kind: v1alpha1.CanaryKind})
-	u.SetName(prefix + nonce)
+	canary := &v1alpha1.Canary{
+		ObjectMeta: metav1.ObjectMeta{Name: prefix + nonce},
+		Spec:       v1alpha1.CanarySpec{Nonce: nonce, Revision: revision},
+	}
 	start := time.Now()
-	err := c.Create(ctx, u, client.DryRunAll)
+	err := c.Create(ctx, canary, client.DryRunAll)
 	return answer(nonce, time.Since(start), err)
 }
 

@@ -118,13 +118,16 @@ func (c *Cluster) connect(host string) (client.Client, error) {
 		}
 	}
 	cfg.QPS, cfg.Burst = 50, 100
-	return client.New(cfg, client.Options{Scheme: runtime.NewScheme(), Mapper: mapper()})
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	return client.New(cfg, client.Options{Scheme: scheme, Mapper: mapper()})
 }
 
 // mapper knows canaries, so that no discovery is needed to ask about them.
 func mapper() meta.RESTMapper {
-	gv := schema.GroupVersion{Group: v1alpha1.Group, Version: v1alpha1.Version}
-	m := meta.NewDefaultRESTMapper([]schema.GroupVersion{gv})
-	m.Add(gv.WithKind(v1alpha1.CanaryKind), meta.RESTScopeRoot)
+	m := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.GroupVersion})
+	m.Add(v1alpha1.GroupVersion.WithKind(v1alpha1.CanaryKind), meta.RESTScopeRoot)
 	return m
 }

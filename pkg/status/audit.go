@@ -172,8 +172,7 @@ func auditTime(object *unstructured.Unstructured) time.Time {
 // unless it says so already but for what passes with time.
 func Reported(ctx context.Context, c client.Client, report v1alpha1.AuditReportStatus) error {
 	object := &unstructured.Unstructured{}
-	object.SetAPIVersion(v1alpha1.Group + "/" + v1alpha1.Version)
-	object.SetKind(v1alpha1.AuditReportKind)
+	object.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.AuditReportKind))
 	object.SetName(v1alpha1.AuditReportName)
 	err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), auditor, client.ForceOwnership)
 	if err != nil {
@@ -181,6 +180,7 @@ func Reported(ctx context.Context, c client.Client, report v1alpha1.AuditReportS
 	}
 	conditions := Conditions(object)
 	for _, condition := range report.Conditions {
+		condition.Message = printable.TextMax(condition.Message, maxConditionMessage)
 		apimeta.SetStatusCondition(&conditions, condition)
 	}
 	conditions = slices.DeleteFunc(conditions, func(c metav1.Condition) bool {
