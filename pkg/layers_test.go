@@ -51,6 +51,7 @@ var layers = map[string]row{
 	"pkg/rawjson":   {},
 	"pkg/manifest":  {imports: []string{"pkg/output"}},
 	"pkg/catalog":   {},
+	"pkg/timing":    {},
 
 	// Pure functions.
 	"pkg/match":  {imports: []string{"pkg/policy"}},
@@ -80,9 +81,9 @@ var layers = map[string]row{
 	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy", "pkg/output", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
 	"pkg/report":     {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy", "pkg/audit"}, tests: []string{"manifests", "pkg/engine", "pkg/exempt"}},
 	"pkg/status":     {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy"}, tests: []string{"manifests"}},
-	"pkg/controller": {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status"}, tests: []string{"manifests"}},
-	"pkg/install":    {imports: []string{"apis/v1alpha1", "pkg/match", "pkg/exempt", "pkg/config", "pkg/intercept", "manifests"}, tests: []string{"pkg/policy", "pkg/webhook"}},
-	"pkg/canary":     {imports: []string{"apis/v1alpha1"}, tests: []string{"pkg/engine", "pkg/exempt", "pkg/install", "pkg/webhook"}},
+	"pkg/controller": {imports: []string{"pkg/timing", "apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status"}, tests: []string{"manifests"}},
+	"pkg/install":    {imports: []string{"pkg/timing", "apis/v1alpha1", "pkg/match", "pkg/exempt", "pkg/config", "pkg/intercept", "manifests"}, tests: []string{"pkg/policy", "pkg/webhook"}},
+	"pkg/canary":     {imports: []string{"pkg/timing", "apis/v1alpha1"}, tests: []string{"pkg/engine", "pkg/exempt", "pkg/install", "pkg/webhook"}},
 	"pkg/fuse":       {imports: []string{"apis/v1alpha1", "pkg/canary"}},
 	"pkg/suite":      {imports: []string{"pkg/policy", "pkg/engine", "pkg/output"}},
 	"pkg/lint":       {imports: []string{"pkg/engine", "pkg/rego", "pkg/manifest", "pkg/output", "pkg/suite"}},
@@ -99,7 +100,7 @@ var layers = map[string]row{
 	"test/install":      {tests: []string{"pkg/exempt", "pkg/install", "test/env/fusegate"}},
 	"test/perimeter":    {tests: []string{"pkg/exempt", "pkg/install", "test/env/fusegate"}},
 	"test/faults":       {tests: []string{"pkg/install", "test/env/fusegate"}},
-	"test/env/fusegate": {imports: []string{"cmd/fusegate/app", "pkg/engine", "pkg/webhook", "test/controlplane", "test/env"}},
+	"test/env/fusegate": {imports: []string{"pkg/timing", "cmd/fusegate/app", "pkg/engine", "pkg/webhook", "test/controlplane", "test/env"}},
 
 	"cmd/fusegate":     {imports: []string{"cmd/fusegate/app"}},
 	"cmd/fusegate/app": {all: true},

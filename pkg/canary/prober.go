@@ -11,25 +11,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 const (
-	// interval is how often every API server is asked, and eager how often
-	// while one has not yet answered at the current revision, for at most
-	// eagerFor.
-	interval = 3 * time.Second
-	eager    = 250 * time.Millisecond
-	eagerFor = 10 * time.Second
-
 	// patience is how many answers in a row must be wrong before a proof no
 	// longer holds: one lost packet is no outage. Two canaries that were both
 	// let through after slow are enough by themselves.
 	patience = 2
 	slow     = time.Second
-
-	// grace is how long an API server may take to learn of a new revision: it
-	// watches the webhook configuration.
-	grace = 5 * time.Second
 )
 
 // Servers lists the API servers to ask.
@@ -39,6 +29,9 @@ type Servers interface {
 
 // Prober asks every API server again and again. It runs on the leader.
 type Prober struct {
+	// Timings are how often it asks. They are set before Start, if at all.
+	Timings timing.Timings
+
 	servers  Servers
 	revision func() string
 	metrics  *metrics
@@ -69,6 +62,8 @@ func NewProber(s Servers, revision func() string, reg prometheus.Registerer, log
 	}
 	return &Prober{servers: s, revision: revision, metrics: m, log: log, look: make(chan struct{}, 1), tell: func() {}, records: map[string]*record{}}, nil
 }
+
+func (p *Prober) pace() timing.Timings { return p.Timings.Filled() }
 
 // Tell has f called when Proof says something else of the current revision than
 // after the round before. f must not block. It is to be called before Start, if
@@ -123,12 +118,12 @@ func (p *Prober) rest(revision string) time.Duration {
 	if len(p.records) == 0 {
 		return 0
 	}
-	out := interval
+	out := p.pace().Canary
 	for _, r := range p.records {
 		if r.proven != revision || r.wrong > 0 {
 			return 0
 		}
-		out = min(out, interval-time.Since(r.last.At))
+		out = min(out, p.pace().Canary-time.Since(r.last.At))
 	}
 	return out
 }
@@ -137,13 +132,13 @@ func (p *Prober) rest(revision string) time.Duration {
 func (p *Prober) pause(revision string, changed time.Time) time.Duration {
 	switch {
 	case revision == "":
-		return interval
+		return p.pace().Canary
 	case p.proven(revision):
 		return max(p.rest(revision), time.Millisecond)
-	case time.Since(changed) > eagerFor:
-		return interval
+	case time.Since(changed) > p.pace().CanaryEagerFor:
+		return p.pace().Canary
 	}
-	return eager
+	return p.pace().CanaryEager
 }
 
 func (p *Prober) proven(revision string) bool {
@@ -254,7 +249,7 @@ func (p *Prober) Proof(revision string) Proof {
 		r := p.records[name]
 		switch {
 		case r.proven == revision && r.wrong < patience:
-		case r.proven != revision && (r.last.Revision != revision || time.Since(r.since) < grace):
+		case r.proven != revision && (r.last.Revision != revision || time.Since(r.since) < p.pace().CanaryGrace):
 			pending = true
 		default:
 			reason, message := r.last.explain()

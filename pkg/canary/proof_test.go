@@ -9,6 +9,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 // sampleOf is what an API server answered at a revision.
@@ -42,7 +43,7 @@ func TestProof(t *testing.T) {
 		"Both":    {reason: "both deny", rounds: [][]Sample{{denied("a", "2"), denied("b", "2")}}, want: Proof{Proven: true, Reason: v1alpha1.ReasonCanaryAnswered}, message: "a, b"},
 		"OldOne":  {reason: "one answered at the revision before", rounds: [][]Sample{{denied("a", "2"), denied("b", "1")}}, want: Proof{Pending: true, Reason: v1alpha1.ReasonCanaryUnknown}},
 		"Fresh":   {reason: "an API server may take a moment to learn of a revision", rounds: [][]Sample{{denied("a", "1")}, {admitted("a")}, {admitted("a")}, {admitted("a")}}, want: Proof{Pending: true, Reason: v1alpha1.ReasonCanaryUnknown}},
-		"NotSoFresh": {reason: "but not forever", ago: 2 * grace, rounds: [][]Sample{{denied("a", "1")}, {admitted("a")}, {admitted("a")}},
+		"NotSoFresh": {reason: "but not forever", ago: 2 * timing.Production().CanaryGrace, rounds: [][]Sample{{denied("a", "1")}, {admitted("a")}, {admitted("a")}},
 			want: Proof{Reason: v1alpha1.ReasonCanaryAdmitted}, message: "did not answer it (1ms)"},
 		"Blip":  {reason: "one wrong answer is no outage", rounds: [][]Sample{{denied("a", "2")}, {admitted("a")}}, want: Proof{Proven: true, Reason: v1alpha1.ReasonCanaryAnswered}},
 		"Twice": {reason: "two in a row are", rounds: [][]Sample{{denied("a", "2")}, {admitted("a")}, {admitted("a")}}, want: Proof{Reason: v1alpha1.ReasonCanaryAdmitted}},

@@ -11,6 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 // Census knows which processes are alive, by the events of their Leases: nothing
@@ -18,6 +20,10 @@ import (
 // reader's own clock, so that clocks need not agree. It is safe for concurrent
 // use.
 type Census struct {
+	// Timings are how long a process is believed to live. They are set before
+	// Watch, if at all.
+	Timings timing.Timings
+
 	now func() time.Time
 
 	mu     sync.Mutex
@@ -94,7 +100,7 @@ func (c *Census) saw(obj any) {
 		return
 	}
 	c.seen[pod] = sighting{renewed: *l.Spec.RenewTime, at: now}
-	if !known || now.Sub(before.at) > presenceTimeout {
+	if !known || now.Sub(before.at) > c.Timings.Filled().PresenceTimeout {
 		c.announce()
 	}
 }
@@ -125,11 +131,11 @@ func (c *Census) alive() (alive map[string]bool, next time.Time, known bool) {
 	alive = map[string]bool{}
 	now := c.now()
 	for pod, s := range c.seen {
-		if now.Sub(s.at) > presenceTimeout {
+		if now.Sub(s.at) > c.Timings.Filled().PresenceTimeout {
 			continue
 		}
 		alive[pod] = true
-		if out := s.at.Add(presenceTimeout); next.IsZero() || out.Before(next) {
+		if out := s.at.Add(c.Timings.Filled().PresenceTimeout); next.IsZero() || out.Before(next) {
 			next = out
 		}
 	}
@@ -152,7 +158,7 @@ func (c *Census) dead() map[string]bool {
 	defer c.mu.Unlock()
 	out := map[string]bool{}
 	for pod, s := range c.seen {
-		if c.now().Sub(s.at) > presenceTimeout {
+		if c.now().Sub(s.at) > c.Timings.Filled().PresenceTimeout {
 			out[pod] = true
 		}
 	}
@@ -160,7 +166,7 @@ func (c *Census) dead() map[string]bool {
 }
 
 // absent returns those of the pods, all of which have left entries, that have
-// had no Lease for presenceTimeout. A pod that starts may be quicker to write
+// had no Lease for c.Timings.Filled().PresenceTimeout. A pod that starts may be quicker to write
 // its entries than its Lease.
 func (c *Census) absent(pods map[string]bool) []string {
 	c.mu.Lock()
@@ -175,7 +181,7 @@ func (c *Census) absent(pods map[string]bool) []string {
 		if _, known := c.missed[pod]; !known {
 			c.missed[pod] = now
 		}
-		if now.Sub(c.missed[pod]) > presenceTimeout {
+		if now.Sub(c.missed[pod]) > c.Timings.Filled().PresenceTimeout {
 			out = append(out, pod)
 		}
 	}

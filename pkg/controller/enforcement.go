@@ -21,14 +21,10 @@ import (
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/status"
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 const (
-	// enforcementInterval is how often at most the conditions are compared with
-	// what is so, as long as there are changes, and enforcementCheck how often
-	// if nothing has told of any. Nothing is written when nothing has changed.
-	enforcementInterval = time.Second
-	enforcementCheck    = 10 * time.Second
 	// enforcementWriters is how many conditions are written at a time.
 	enforcementWriters = 8
 	// maxAnnounced bounds the Events of one round: when everything changes at
@@ -57,6 +53,7 @@ type Enforcement struct {
 	touched  chan struct{}
 	ready    func() error
 	recorder events.EventRecorder
+	timings  timing.Timings
 	gauge    *prometheus.GaugeVec
 	log      logr.Logger
 }
@@ -75,7 +72,10 @@ type EnforcementOptions struct {
 	Ready    func() error
 	Recorder events.EventRecorder
 	Metrics  prometheus.Registerer
-	Log      logr.Logger
+	// Timings are how often conditions are compared with what is so. Nothing is
+	// written when nothing has changed.
+	Timings timing.Timings
+	Log     logr.Logger
 }
 
 // NewEnforcement returns an Enforcement. The error is that of registering its
@@ -83,7 +83,7 @@ type EnforcementOptions struct {
 func NewEnforcement(o EnforcementOptions) (*Enforcement, error) {
 	e := &Enforcement{
 		client: o.Client, synced: o.Synced, webhook: o.Webhook, ready: o.Ready, recorder: o.Recorder, log: o.Log,
-		census: o.Census, touched: make(chan struct{}, 1),
+		census: o.Census, timings: o.Timings.Filled(), touched: make(chan struct{}, 1),
 		gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "fusegate_constraints",
 			Help: "Constraints by the status and reason of their condition Enforced. Only the leader knows.",
@@ -122,7 +122,7 @@ func (e *Enforcement) Start(ctx context.Context) error {
 			said = err.Error()
 			e.log.Error(err, "whether constraints are enforced is not up to date; trying again")
 		}
-		if !pause(ctx, time.Until(began.Add(enforcementInterval))) {
+		if !pause(ctx, time.Until(began.Add(e.timings.Enforcement))) {
 			return nil
 		}
 	}
@@ -165,24 +165,24 @@ type judged struct {
 func (e *Enforcement) round(ctx context.Context) (again time.Duration, err error) {
 	alive, out, known := e.census.alive()
 	if e.ready() != nil || !known {
-		return enforcementInterval, nil // the conditions stay as they are
+		return e.timings.Enforcement, nil // the conditions stay as they are
 	}
 	constraints, err := e.constraints(ctx)
 	if err != nil {
-		return enforcementInterval, err
+		return e.timings.Enforcement, err
 	}
 	all := make([]judged, len(constraints))
 	for i, u := range constraints {
 		all[i] = judged{u, e.judge(u, alive)}
 	}
 	e.count(all)
-	again = enforcementCheck
+	again = e.timings.EnforcementCheck
 	if runsOut := time.Until(out) + time.Millisecond; !out.IsZero() && runsOut < again {
 		again = max(runsOut, 0)
 	}
 	settled, err := e.write(ctx, all)
 	if !settled {
-		again = enforcementInterval // what was written has to come back
+		again = e.timings.Enforcement // what was written has to come back
 	}
 	return again, err
 }

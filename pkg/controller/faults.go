@@ -6,13 +6,10 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/status"
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 const (
-	// faultDelay is how long faults of a constraint are gathered before its
-	// status is written: whoever can cause faults must not thereby cause as
-	// many writes.
-	faultDelay = 10 * time.Second
 	// maxFaulty bounds how many constraints with faults are remembered that
 	// may meanwhile be gone.
 	maxFaulty = 10000
@@ -21,7 +18,8 @@ const (
 // faults remembers when constraints could not be judged, for their status. It
 // is safe for concurrent use.
 type faults struct {
-	now func() time.Time
+	now   func() time.Time
+	delay time.Duration // see timing.Timings.FaultDelay
 
 	mu     sync.Mutex
 	later  func(k key, delay time.Duration) // has the constraint reported
@@ -30,7 +28,7 @@ type faults struct {
 }
 
 func newFaults(now func() time.Time) *faults {
-	return &faults{now: now, byKey: map[key]status.Faults{}, queued: map[key]bool{}}
+	return &faults{now: now, delay: timing.Production().FaultDelay, byKey: map[key]status.Faults{}, queued: map[key]bool{}}
 }
 
 // deliver sets what has a constraint reported after a delay.
@@ -65,7 +63,7 @@ func (f *faults) record(r *policy.Review, fault policy.Fault) {
 	}}
 	if f.later != nil && !f.queued[k] {
 		f.queued[k] = true
-		f.later(k, faultDelay)
+		f.later(k, f.delay)
 	}
 }
 

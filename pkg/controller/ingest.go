@@ -30,6 +30,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/inventory"
 	"github.com/fusegate/fusegate/pkg/status"
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 const (
@@ -95,6 +96,10 @@ type Ingest struct {
 	rejected map[key]rejection  // by constraint: the version that was not accepted
 	data     map[string]string  // by template: why its data is not complete
 }
+
+// Pace sets how long faults are gathered. It is called before SetupWithManager, if
+// at all.
+func (i *Ingest) Pace(t timing.Timings) { i.faults.delay = t.Filled().FaultDelay }
 
 // Inventory knows the data that templates read: an *inventory.Inventory.
 type Inventory interface {

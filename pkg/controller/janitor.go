@@ -47,7 +47,7 @@ func (j *Janitor) Start(ctx context.Context) error {
 		if err := j.round(ctx); err != nil && ctx.Err() == nil {
 			j.log.Error(err, "entries of dead pods not removed; trying again")
 		}
-	}, presenceInterval)
+	}, j.census.Timings.Filled().PresenceRenew)
 	return nil
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/status"
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 // clock is set by hand.
@@ -63,13 +64,13 @@ func TestCensus(t *testing.T) {
 	check("without Leases", `alive 0 for 0s dead 0 absent [] news 0`)
 	census.saw(leaseAt("pod", 1))
 	check("the pod has shown itself", `alive 1 for 20s dead 0 absent [] news 1`)
-	at.at = at.at.Add(presenceInterval)
+	at.at = at.at.Add(timing.Production().PresenceRenew)
 	census.saw(leaseAt("pod", 6))
 	check("it renews its Lease", `alive 1 for 20s dead 0 absent [] news 1`)
-	at.at = at.at.Add(presenceInterval)
+	at.at = at.at.Add(timing.Production().PresenceRenew)
 	census.saw(leaseAt("pod", 6))
 	check("its Lease is seen again", `alive 1 for 15s dead 0 absent [] news 1`)
-	at.at = at.at.Add(presenceTimeout - presenceInterval)
+	at.at = at.at.Add(timing.Production().PresenceTimeout - timing.Production().PresenceRenew)
 	check("just in time", `alive 1 for 0s dead 0 absent ["other"] news 1`)
 	at.at = at.at.Add(time.Second)
 	check("its Lease has run out", `alive 0 for 0s dead 1 absent ["other"] news 1`)
@@ -77,7 +78,7 @@ func TestCensus(t *testing.T) {
 	check("it has come back", `alive 1 for 20s dead 0 absent ["other"] news 2`)
 	census.lost(leaseAt("pod", 32))
 	check("it took its leave", `alive 0 for 0s dead 0 absent ["other"] news 3`)
-	at.at = at.at.Add(presenceTimeout + time.Second)
+	at.at = at.at.Add(timing.Production().PresenceTimeout + time.Second)
 	absent := census.absent(map[string]bool{"pod": true})
 	if diff := cmp.Diff([]string{"pod"}, absent); diff != "" {
 		t.Errorf("long after (-want +got):\n%s", diff)
@@ -198,7 +199,7 @@ func TestJanitor(t *testing.T) {
 		}
 	}
 	round("alive", "dead", "janitor-leader")
-	at.at = at.at.Add(presenceTimeout)
+	at.at = at.at.Add(timing.Production().PresenceTimeout)
 	round("alive", "janitor-leader")
 	check("in time", "absent", "alive", "dead", "gatekeeper-audit-0", "janitor-leader", "late")
 	if reader.n > 0 {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/status"
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 const noSuchTemplate = "not enforced: there is no ConstraintTemplate"
@@ -74,7 +75,7 @@ func sweepAll(t *testing.T, c client.Client, leases string) {
 		if err := j.round(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		at.at = at.at.Add(presenceTimeout + time.Second)
+		at.at = at.at.Add(timing.Production().PresenceTimeout + time.Second)
 	}
 }
 

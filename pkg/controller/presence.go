@@ -13,22 +13,21 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 const (
-	// presenceInterval is how often a process renews its Lease, presenceTimeout
-	// how long it is believed to live after a renewal was last seen. A process
-	// outside the cluster has no Pod to look at, which is why Leases are used.
-	presenceInterval = 5 * time.Second
-	presenceTimeout  = 20 * time.Second
-
 	// goodbye bounds the deletion of the Lease when the process stops.
 	goodbye = 3 * time.Second
 )
 
-// Presence shows that this process is alive, by a Lease that it renews. The
+// Presence shows that this process is alive, by a Lease that it renews: a process
+// outside the cluster has no Pod to look at. The
 // leader removes the status entries of processes whose Lease has run out.
 type Presence struct {
+	// Timings are how often it renews. They are set before Start, if at all.
+	Timings timing.Timings
+
 	client    client.Client
 	namespace string
 	pod       string
@@ -49,7 +48,7 @@ func (p *Presence) Start(ctx context.Context) error {
 		if err := p.renew(ctx); err != nil && ctx.Err() == nil {
 			p.log.Error(err, "presence not renewed")
 		}
-	}, presenceInterval)
+	}, p.Timings.Filled().PresenceRenew)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 	defer cancel()
 	if err := client.IgnoreNotFound(p.client.Delete(ctx, p.lease())); err != nil {
@@ -72,7 +71,7 @@ func presenceName(pod string) string { return "fusegate-presence-" + pod }
 
 func (p *Presence) renew(ctx context.Context) error {
 	now := metav1.NowMicro()
-	seconds := int32(presenceTimeout / time.Second)
+	seconds := int32(p.Timings.Filled().PresenceTimeout / time.Second)
 	lease := p.lease()
 	lease.Spec = coordinationv1.LeaseSpec{HolderIdentity: &p.pod, LeaseDurationSeconds: &seconds, RenewTime: &now}
 	// The label is in the patch too: without it the process would look dead.

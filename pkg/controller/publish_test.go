@@ -17,6 +17,7 @@ import (
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 // TestEdition checks that a template is compiled once for each version of it.
@@ -75,7 +76,7 @@ func TestDeadPod(t *testing.T) {
 		}
 		return nil
 	})
-	ahead.Store(int64(presenceTimeout / 2))
+	ahead.Store(int64(timing.Production().PresenceTimeout / 2))
 	apply(t, c, template("GhostKind", "word", "string"))
 	awaitCondition(t, c, "ghostkind", v1alpha1.ReasonWaitingForPods, "ghost")
 	awaitCondition(t, c, "ghostkind", v1alpha1.ReasonCompiled, "every pod")

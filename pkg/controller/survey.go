@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/go-logr/logr"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -14,18 +13,21 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 const (
-	// surveyInterval is how often what exists is listed until all of it has
-	// been ingested: something may be deleted before its turn comes.
-	surveyInterval = 2 * time.Second
 	// pageSize bounds one answer of a list.
 	pageSize = 500
 )
 
-// Survey tells a Readiness what exists, by live reads, until it is ready.
+// Survey tells a Readiness what exists, by live reads, until it is ready: again and
+// again, since something may be deleted before its turn to be ingested comes.
 type Survey struct {
+	// Timings are how often it lists. They are set before Start, if at all.
+	Timings timing.Timings
+
 	live      client.Reader
 	readiness *Readiness
 	log       logr.Logger
@@ -43,7 +45,7 @@ func (s *Survey) NeedLeaderElection() bool { return false }
 
 // Start returns once the Readiness is ready or ctx ends.
 func (s *Survey) Start(ctx context.Context) error {
-	err := wait.PollUntilContextCancel(ctx, surveyInterval, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextCancel(ctx, s.Timings.Filled().Survey, true, func(ctx context.Context) (bool, error) {
 		keys, err := s.list(ctx)
 		if ctx.Err() != nil {
 			return false, nil // what is cut off is no obstacle

@@ -16,27 +16,7 @@ import (
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/intercept"
-)
-
-const (
-	// guardInterval is how often the live configuration is looked at when
-	// nothing has announced a change.
-	guardInterval = 5 * time.Second
-
-	// catalogAge is how old what was discovered may be for a change that was
-	// announced. Changes come by the hundred, and discovery is not cheap.
-	catalogAge = 5 * time.Second
-
-	// guardCheck is how often everything is compared although nothing of what
-	// that depends on seems to have changed.
-	guardCheck = time.Minute
-
-	// An obstacle is met again after guardRetry at first, and after up to
-	// guardRetryMax when it stays; that there is no configuration, which is
-	// announced when it comes, after up to guardAbsent.
-	guardRetry    = time.Second
-	guardRetryMax = 5 * time.Second
-	guardAbsent   = 30 * time.Second
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 // Subject is a constraint that can change the answer to a request.
@@ -94,6 +74,8 @@ type GuardOptions struct {
 	// every look.
 	Namespaces func(ctx context.Context) ([]intercept.Namespace, error)
 	Renamed    func() uint64
+	// Timings are how often it looks and tries again.
+	Timings timing.Timings
 	// Announce emits an Event about the webhook configuration.
 	Announce func(warning bool, reason, message string)
 	// Stated is told that State returns another one. It must not block.
@@ -110,6 +92,7 @@ func NewGuard(o GuardOptions) (*Guard, error) {
 	if o.Stated == nil {
 		o.Stated = func() {}
 	}
+	o.Timings = o.Timings.Filled()
 	m, err := newGuardMetrics(o.Metrics)
 	if err != nil {
 		return nil, fmt.Errorf("registering the guard's metrics: %w", err)
@@ -121,11 +104,11 @@ func NewGuard(o GuardOptions) (*Guard, error) {
 
 // Start guards until ctx ends.
 func (g *Guard) Start(ctx context.Context) error {
-	tick := time.NewTicker(guardInterval)
+	tick := time.NewTicker(g.Timings.Guard)
 	defer tick.Stop()
 	retry := time.NewTimer(0)
 	defer retry.Stop()
-	pause, absent := guardRetry, false
+	pause, absent := g.Timings.GuardRetry, false
 	for {
 		select {
 		case <-ctx.Done():
@@ -134,11 +117,11 @@ func (g *Guard) Start(ctx context.Context) error {
 			if absent && g.Touched != nil {
 				continue // they are looked at when there is something to arm
 			}
-			g.settled, pause = settled{}, guardRetry
+			g.settled, pause = settled{}, g.Timings.GuardRetry
 		case <-g.Touched:
-			pause = guardRetry
+			pause = g.Timings.GuardRetry
 		case <-tick.C:
-			if pause > guardRetryMax {
+			if pause > g.Timings.GuardRetryMax {
 				continue // there is nothing to look at
 			}
 		case <-retry.C:
@@ -146,22 +129,22 @@ func (g *Guard) Start(ctx context.Context) error {
 		err := g.round(ctx)
 		absent = errors.Is(err, errAbsent)
 		if err == nil || ctx.Err() != nil {
-			g.said, pause = "", guardRetry
+			g.said, pause = "", g.Timings.GuardRetry
 			continue
 		}
 		g.settled = settled{}
 		g.say(err)
 		retry.Reset(g.until(pause))
-		pause = min(2*pause, longest(err))
+		pause = min(2*pause, g.longest(err))
 	}
 }
 
 // longest is the longest pause for an obstacle.
-func longest(err error) time.Duration {
+func (g *Guard) longest(err error) time.Duration {
 	if errors.Is(err, errAbsent) {
-		return guardAbsent
+		return g.Timings.GuardAbsent
 	}
-	return guardRetryMax
+	return g.Timings.GuardRetryMax
 }
 
 // until is when to try again: after pause, or sooner if a truce ends.

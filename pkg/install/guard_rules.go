@@ -60,7 +60,7 @@ func (g *Guard) rules(live *admissionregistrationv1.ValidatingWebhookConfigurati
 		needs = append(needs, s.Need)
 	}
 	policies, missing := intercept.Rules(needs, g.catalog.served)
-	if len(missing) > 0 || time.Since(g.catalog.taken) > catalogAge {
+	if len(missing) > 0 || time.Since(g.catalog.taken) > g.Timings.CatalogAge {
 		if err := g.discover(); err != nil {
 			return nil, err
 		}

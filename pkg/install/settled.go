@@ -48,10 +48,10 @@ func (g *Guard) basis(live client.Object) basis {
 // unchanged tells whether a round would go by the same as the last one did. What
 // the cluster serves is looked at again for that.
 func (g *Guard) unchanged(now basis) bool {
-	if g.Renamed == nil || now != g.settled.basis || time.Since(g.settled.at) > guardCheck || g.Ready() != nil {
+	if g.Renamed == nil || now != g.settled.basis || time.Since(g.settled.at) > g.Timings.GuardCheck || g.Ready() != nil {
 		return false
 	}
-	if time.Since(g.catalog.taken) > catalogAge && g.discover() != nil {
+	if time.Since(g.catalog.taken) > g.Timings.CatalogAge && g.discover() != nil {
 		return false // the round says why
 	}
 	return g.catalog.changes == g.settled.catalog

@@ -30,18 +30,18 @@ import (
 	"github.com/fusegate/fusegate/pkg/policy"
 	reporting "github.com/fusegate/fusegate/pkg/report"
 	"github.com/fusegate/fusegate/pkg/status"
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 const (
 	auditWriters      = 4
 	auditWriteTimeout = 10 * time.Second
-	// reportEvery is how often the report may be written while it changes.
-	reportEvery = 5 * time.Second
 )
 
 // addAudit adds the audit, which runs on the leader.
 func (p *parts) addAudit() error {
 	sink := newAuditSink(p.mgr.GetClient(), p.mgr.GetEventRecorder("fusegate"), p.settings.AuditResync)
+	sink.timings = p.timings
 	objects, err := p.newReporter(sink)
 	if err != nil {
 		return err
@@ -70,9 +70,10 @@ func (p *parts) notInForce() []audit.NotInForce {
 // auditSink writes what audit finds into the status of constraints, and into
 // the report.
 type auditSink struct {
-	client client.Client
-	resync time.Duration
-	news   *auditNews
+	client  client.Client
+	resync  time.Duration
+	timings timing.Timings
+	news    *auditNews
 
 	mu sync.Mutex
 	// settled holds, by constraint, what was last compared or written.
@@ -88,16 +89,12 @@ type auditSink struct {
 	reporter *reporting.Reporter
 }
 
-// compareEvery is how often constraints are looked at of which audit has nothing
-// new, in case somebody else has changed what it wrote.
-const compareEvery = 10 * time.Second
-
 // refreshWithin is in how many rounds statuses in which only the time is old are
 // written, at least: those of all constraints become old at once.
 const refreshWithin = 120
 
 func newAuditSink(c client.Client, recorder events.EventRecorder, resync time.Duration) *auditSink {
-	return &auditSink{client: c, resync: resync, news: newAuditNews(recorder), settled: map[string]settledAudit{}, failing: map[string]failedAudit{}}
+	return &auditSink{client: c, resync: resync, timings: timing.Production(), news: newAuditNews(recorder), settled: map[string]settledAudit{}, failing: map[string]failedAudit{}}
 }
 
 // settledAudit is an outcome that needs no more writing as long as the
@@ -116,10 +113,6 @@ type failedAudit struct {
 	delay time.Duration
 }
 
-// firstAuditRetry and lastAuditRetry are how long not to try again after a
-// failure, which doubles with each.
-const firstAuditRetry, lastAuditRetry = time.Second, 30 * time.Second
-
 // Constraints implements audit.Sink. What cannot be written keeps nothing else
 // from being written.
 func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) []audit.Unwritten {
@@ -127,7 +120,7 @@ func (s *auditSink) Constraints(ctx context.Context, outcomes []*audit.Outcome) 
 	var tasks sync.WaitGroup
 	slots := make(chan struct{}, auditWriters)
 	s.refreshes.Store(int64(1 + len(outcomes)/refreshWithin))
-	compare := time.Since(s.compared) >= compareEvery
+	compare := time.Since(s.compared) >= s.timings.AuditCompare
 	if compare {
 		s.compared = time.Now()
 	}
@@ -170,7 +163,7 @@ func (s *auditSink) tryConstraint(ctx context.Context, o *audit.Outcome) error {
 		return nil
 	}
 	delete(s.settled, key) // whatever it says now, it is not what was settled
-	failed.err, failed.delay = err, min(max(2*failed.delay, firstAuditRetry), lastAuditRetry)
+	failed.err, failed.delay = err, min(max(2*failed.delay, s.timings.AuditRetry), s.timings.AuditRetryMax)
 	failed.next = time.Now().Add(failed.delay)
 	s.failing[key] = failed
 	return err
@@ -309,7 +302,7 @@ func (s *auditSink) Report(ctx context.Context, r v1alpha1.AuditReportStatus) er
 	}
 	before := s.report
 	before.LagMilliseconds = r.LagMilliseconds
-	if reflect.DeepEqual(before, r) || time.Since(s.reported) < reportEvery {
+	if reflect.DeepEqual(before, r) || time.Since(s.reported) < s.timings.AuditReport {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, auditWriteTimeout)

@@ -7,18 +7,13 @@ import (
 	"time"
 )
 
-// lull is how long a webhook that was told to stop goes on answering, while it
-// asks its clients to come back on another connection. An API server that sends
-// a review on a connection that is just being closed gets no answer, and lets
-// the object in.
-const lull = 3 * time.Second
-
 // leaving is a handler whose answers, once it is on its way out, close the
 // connection: in HTTP/1.1 at once, in HTTP/2 as soon as what is in flight is
 // answered.
 type leaving struct {
 	http.Handler
 	soon atomic.Bool
+	lull time.Duration // see timing.Timings.Lull
 }
 
 // ServeHTTP implements http.Handler.
@@ -35,7 +30,7 @@ func (l *leaving) after(ctx context.Context) (late context.Context, stop func())
 	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	release := context.AfterFunc(ctx, func() {
 		l.soon.Store(true)
-		timer := time.NewTimer(lull)
+		timer := time.NewTimer(l.lull)
 		defer timer.Stop()
 		select {
 		case <-timer.C:

@@ -37,13 +37,15 @@ func (p *parts) addController() error {
 	if err != nil {
 		return err
 	}
+	prober.Timings = p.timings
 	census := controller.NewCensus()
+	census.Timings = p.timings
 	if err := census.Watch(context.Background(), p.mgr.GetCache()); err != nil {
 		return err
 	}
 	enforcement, err := controller.NewEnforcement(controller.EnforcementOptions{
 		Client: p.mgr.GetClient(), Synced: p.ingest.Synced, Census: census, Webhook: path{guard, prober}, Ready: p.settled(guard),
-		Recorder: p.mgr.GetEventRecorder("fusegate"), Metrics: metrics.Registry, Log: p.log.WithName("enforcement"),
+		Recorder: p.mgr.GetEventRecorder("fusegate"), Metrics: metrics.Registry, Timings: p.timings, Log: p.log.WithName("enforcement"),
 	})
 	if err != nil {
 		return err
@@ -79,7 +81,7 @@ func (p *parts) newGuard(stated func()) (*install.Guard, error) {
 	return install.NewGuard(install.GuardOptions{
 		Client: p.mgr.GetClient(), Live: p.mgr.GetAPIReader(), Discovery: p.catalog, Config: p.settings.Config,
 		Ready: p.readiness.Err, Subjects: p.subjects, Changed: p.ingest.Changed(), Touched: touched,
-		Namespaces: p.namespaces, Renamed: renamed, Announce: p.announce(), Stated: stated, Metrics: metrics.Registry, Log: p.log.WithName("guard"),
+		Namespaces: p.namespaces, Renamed: renamed, Announce: p.announce(), Stated: stated, Timings: p.timings, Metrics: metrics.Registry, Log: p.log.WithName("guard"),
 	})
 }
 

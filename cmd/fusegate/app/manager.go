@@ -39,15 +39,14 @@ import (
 	"github.com/fusegate/fusegate/pkg/inventory"
 	"github.com/fusegate/fusegate/pkg/servingcert"
 	"github.com/fusegate/fusegate/pkg/status"
+	"github.com/fusegate/fusegate/pkg/timing"
 	"github.com/fusegate/fusegate/pkg/webhook"
 )
-
-// drain is how long requests in flight may take when the process stops.
-const drain = 10 * time.Second
 
 // parts are what the pieces of a process share.
 type parts struct {
 	settings  settings
+	timings   timing.Timings
 	log       logr.Logger
 	mgr       manager.Manager
 	engine    *engine.Engine
@@ -60,7 +59,8 @@ type parts struct {
 
 // newManager constructs everything that a process runs, in the order in which
 // the pieces build on each other.
-func newManager(s settings, log logr.Logger) (manager.Manager, error) {
+func newManager(s settings, t timing.Timings, log logr.Logger) (manager.Manager, error) {
+	t = t.Filled()
 	perimeter, err := s.Perimeter()
 	if err != nil {
 		return nil, err
@@ -69,11 +69,11 @@ func newManager(s settings, log logr.Logger) (manager.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	mgr, err := bareManager(s, log)
+	mgr, err := bareManager(s, t, log)
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{settings: s, log: log, mgr: mgr, engine: e, perimeter: perimeter, readiness: controller.NewReadiness()}
+	p := &parts{settings: s, timings: t, log: log, mgr: mgr, engine: e, perimeter: perimeter, readiness: controller.NewReadiness()}
 	for _, add := range []func() error{p.addIngest, p.addWebhook, p.addController, p.addHealth} {
 		if err := add(); err != nil {
 			return nil, err
@@ -82,7 +82,7 @@ func newManager(s settings, log logr.Logger) (manager.Manager, error) {
 	return mgr, nil
 }
 
-func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
+func bareManager(s settings, t timing.Timings, log logr.Logger) (manager.Manager, error) {
 	cfg, err := s.restConfig()
 	if err != nil {
 		return nil, err
@@ -91,7 +91,7 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), apiextensionsv1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
-	grace := lull + drain + 5*time.Second
+	grace := t.Lull + t.Drain + 5*time.Second
 	mgr, err := manager.New(cfg, manager.Options{
 		Scheme:                        scheme,
 		Logger:                        log,
@@ -104,6 +104,9 @@ func bareManager(s settings, log logr.Logger) (manager.Manager, error) {
 		LeaderElectionID:              "fusegate-controller",
 		LeaderElectionNamespace:       s.Namespace,
 		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 &t.LeaseDuration,
+		RenewDeadline:                 &t.RenewDeadline,
+		RetryPeriod:                   &t.RetryPeriod,
 		GracefulShutdownTimeout:       &grace,
 	})
 	if err != nil {
@@ -169,10 +172,14 @@ func (p *parts) addIngest() error {
 		return err
 	}
 	p.ingest.Reads(p.inventory)
+	presence := controller.NewPresence(c, p.settings.Namespace, p.settings.PodName, p.log.WithName("presence"))
+	survey := controller.NewSurvey(p.mgr.GetAPIReader(), p.readiness, p.log.WithName("survey"))
+	presence.Timings, survey.Timings = p.timings, p.timings
+	p.ingest.Pace(p.timings)
 	return errors.Join(
 		p.mgr.Add(p.inventory),
-		p.mgr.Add(controller.NewPresence(c, p.settings.Namespace, p.settings.PodName, p.log.WithName("presence"))),
-		p.mgr.Add(controller.NewSurvey(p.mgr.GetAPIReader(), p.readiness, p.log.WithName("survey"))),
+		p.mgr.Add(presence),
+		p.mgr.Add(survey),
 		p.ingest.SetupWithManager(p.mgr),
 		p.mgr.Add(checker(p.check)),
 	)
@@ -200,7 +207,7 @@ func (p *parts) addWebhook() error {
 	if err := metrics.Registry.Register(servingcert.NewExpiry(p.settings.CertDir)); err != nil {
 		return err
 	}
-	return p.mgr.Add(newServer(host, port, p.settings.CertDir, h, log))
+	return p.mgr.Add(newServer(host, port, p.settings.CertDir, &leaving{Handler: h, lull: p.timings.Lull}, log))
 }
 
 // patientServer starts its server once there is a certificate.
@@ -211,8 +218,8 @@ type patientServer struct {
 	leaving     *leaving
 }
 
-func newServer(host string, port int, certDir string, h http.Handler, log logr.Logger) *patientServer {
-	s := &patientServer{certificate: servingcert.NewFiles(certDir, log), log: log, leaving: &leaving{Handler: h}}
+func newServer(host string, port int, certDir string, h *leaving, log logr.Logger) *patientServer {
+	s := &patientServer{certificate: servingcert.NewFiles(certDir, log), log: log, leaving: h}
 	s.Server = ctrlwebhook.NewServer(ctrlwebhook.Options{Host: host, Port: port, TLSOpts: []func(*tls.Config){
 		func(c *tls.Config) { c.GetCertificate = s.certificate.GetCertificate },
 	}})
@@ -257,7 +264,7 @@ func (p *parts) addHealth() error {
 		}
 		_, _ = fmt.Fprintln(w, "ok")
 	})
-	shutdown := drain
+	shutdown := p.timings.Drain
 	return p.mgr.Add(&manager.Server{
 		Name:            "health",
 		Server:          &http.Server{Addr: p.settings.HealthListen, Handler: mux, ReadHeaderTimeout: 5 * time.Second},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/printable"
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 // The exit codes.
@@ -31,10 +32,22 @@ const exitCodes = `Exit codes: 0 done, or nothing to do; 1 failed, so that tryin
 // Main runs the command that args name and returns the exit code of the process.
 // Signals that ask the process to stop end the command in good order; a second one
 // ends the process at once.
-func Main(args []string) int {
+func Main(args []string) int { return MainTimed(args, timing.Timings{}) }
+
+// MainTimed is Main with other intervals than those of production, for tests: no
+// flag, variable or file sets them.
+func MainTimed(args []string, t timing.Timings) int {
 	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	context.AfterFunc(ctx, stop)
-	return run(ctx, args)
+	return run(context.WithValue(ctx, timingsKey{}, t), args)
+}
+
+type timingsKey struct{}
+
+// timingsOf are those that the process was started with.
+func timingsOf(ctx context.Context) timing.Timings {
+	t, _ := ctx.Value(timingsKey{}).(timing.Timings)
+	return t
 }
 
 // endings are the signals that end the process in good order. A closed terminal

@@ -69,7 +69,7 @@ func serve(ctx context.Context, s settings, logs io.Writer) error {
 		}
 		return err
 	}
-	mgr, err := newManager(s, log)
+	mgr, err := newManager(s, timingsOf(ctx), log)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package fusegate
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,7 +11,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -208,8 +208,11 @@ func StatusOf(t testing.TB, u *unstructured.Unstructured) (s Status) {
 	if u == nil {
 		return s
 	}
-	m, _, _ := unstructured.NestedMap(u.Object, "status")
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(m, &s); err != nil {
+	text, err := json.Marshal(u.Object["status"])
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return s

@@ -5,6 +5,7 @@ package fusegate
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/fusegate/fusegate/cmd/fusegate/app"
+	"github.com/fusegate/fusegate/pkg/timing"
 	"github.com/fusegate/fusegate/test/controlplane"
 	"github.com/fusegate/fusegate/test/env"
 )
@@ -29,12 +31,20 @@ import (
 // asBinary makes the test binary behave as fusegate itself.
 const asBinary = "FUSEGATE_TEST_AS_BINARY"
 
+// timingsEnv holds the Timings of such a process, as JSON. Only Main reads it.
+const timingsEnv = "FUSEGATE_TEST_TIMINGS"
+
 // Main runs the tests of a package that calls it from TestMain, or fusegate in a
 // process of theirs, and returns the code to exit with. The tests do not see what
 // FUSEGATE_* variables say.
 func Main(m *testing.M) int {
 	if os.Getenv(asBinary) != "" {
-		return app.Main(os.Args[1:])
+		t, err := timings()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return app.MainTimed(os.Args[1:], t)
 	}
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "FUSEGATE_") && !strings.HasPrefix(name, "FUSEGATE_CONTROLPLANE_") {
@@ -50,10 +60,41 @@ func Main(m *testing.M) int {
 	return code
 }
 
+// Timings are those of the processes that tests start: short, so that a test waits
+// for what happens and not for when it is looked for. What is about the values of
+// production is asserted beside them, in pkg/timing.
+var Timings = timing.Timings{
+	LeaseDuration: 4 * time.Second, RenewDeadline: 3 * time.Second, RetryPeriod: 500 * time.Millisecond,
+	Lull:          500 * time.Millisecond,
+	PresenceRenew: time.Second, PresenceTimeout: 5 * time.Second,
+	Survey:      500 * time.Millisecond,
+	FaultDelay:  time.Second,
+	Enforcement: 200 * time.Millisecond, EnforcementCheck: 2 * time.Second,
+	Guard: time.Second, CatalogAge: time.Second, GuardRetry: 250 * time.Millisecond, GuardRetryMax: time.Second,
+	Canary: time.Second, CanaryGrace: 3 * time.Second,
+	AuditReport: 500 * time.Millisecond, AuditCompare: time.Second, AuditRetry: 250 * time.Millisecond, AuditRetryMax: 2 * time.Second,
+}
+
+// timings are those that the process which started this one asks for.
+func timings() (t timing.Timings, err error) {
+	text := os.Getenv(timingsEnv)
+	if text == "" {
+		return t, nil
+	}
+	if err := json.Unmarshal([]byte(text), &t); err != nil {
+		return t, fmt.Errorf("%s: %w", timingsEnv, err)
+	}
+	return t, nil
+}
+
 // Command is fusegate with these arguments.
 func Command(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asBinary+"=1")
+	text, err := json.Marshal(Timings)
+	if err != nil {
+		panic(err) // durations are numbers
+	}
+	cmd.Env = append(os.Environ(), asBinary+"=1", timingsEnv+"="+string(text))
 	return cmd
 }
 
