@@ -55,7 +55,7 @@ func TestBigObject(t *testing.T) {
 		"just under the limit": {
 			reason: "it is judged like any other",
 			object: podTemplate("big", "other", "x", bodyLimit-1000), args: []string{"create", "--dry-run=server"},
-			want: fusegate.Denied + "[big] missing label owner", judged: true,
+			want: `Error from server (Forbidden): error when creating "STDIN": ` + bigDenied, judged: true,
 		},
 		"server-side apply": {
 			reason: "it is judged like any other",

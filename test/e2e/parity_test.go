@@ -76,7 +76,7 @@ func TestParity(t *testing.T) {
 			}
 			stdout, stderr, _ := fusegate.Run(t, object, "test", file, "-", "-o", "json")
 			if got := parityLines(t, stdout); cmp.Diff(want, got) != "" {
-				t.Errorf("(-fusegate.Denied +tested)\n%s%s", cmp.Diff(want, got), stderr)
+				t.Errorf("(-denied +tested)\n%s%s", cmp.Diff(want, got), stderr)
 			}
 		})
 	}

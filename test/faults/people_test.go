@@ -197,8 +197,9 @@ func everythingDenied(f *faultWorld, t *testing.T) string {
 // lets it go on when there is another. While both lead, somebody gives them
 // something to put back.
 func lateLeader(f *faultWorld, t *testing.T) string {
-	old := f.controller
-	f.newLeader(t, f.led)
+	led := f.leader(t)
+	old := f.newController(t, "controller-late")
+	f.newLeader(t, led)
 	first := f.leader(t)
 	if err := old.Cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -222,6 +223,7 @@ func lateLeader(f *faultWorld, t *testing.T) string {
 	mended := time.Since(start)
 	_ = old.Wait() // it ends with an error, by design
 	ended := time.Since(start)
+	defer f.end(f.controller)
 	writes := f.generation(t) - generation - edits
 	if edits != 1 || writes != 1 || ended > startLimit {
 		t.Errorf("the stale leader ended after %v; %d changes were put back by %d, want 1 by 1", ended, edits, writes)

@@ -45,8 +45,7 @@ type faultWorld struct {
 	webhook, controller *fusegate.Manager
 	backend             string // address of the webhook
 	components          map[string]*component
-	watched             *watch // see case 16
-	led                 string // who led when etcd was lost
+	state               state
 }
 
 // newFaultWorld starts it. Fusegate enforces when it returns.
@@ -69,6 +68,9 @@ func newFaultWorld(t *testing.T) *faultWorld {
 	}
 	f.installed(t)
 	f.policies(t)
+	if _, err := cp.AddNodes(t.Context(), len(kubelets)); err != nil {
+		t.Fatal(err)
+	}
 	return f
 }
 
@@ -177,10 +179,6 @@ func (f *faultWorld) end(managers ...*fusegate.Manager) {
 
 func (f *faultWorld) close() {
 	f.end(f.webhook, f.controller)
-	if f.watched != nil {
-		f.watched.cancel()
-		f.watched.done.Wait()
-	}
 	for _, c := range f.components {
 		c.kill()
 	}
