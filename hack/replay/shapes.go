@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/intercept"
@@ -111,7 +112,7 @@ func rule(group, resource string, operations []admissionregistrationv1.Operation
 // asks for every operation, the most it can intercept: the rules, and the
 // condition on their revision.
 func armed(b *blackhole, served []*metav1.APIResourceList) (*configuration, error) {
-	plan, err := install.Render(install.Config{WebhookURL: b.url(), CABundle: b.ca})
+	plan, err := install.Render(config.Config{WebhookURL: b.url(), CABundle: b.ca})
 	if err != nil {
 		return nil, fmt.Errorf("rendering Fusegate's webhook: %w", err)
 	}

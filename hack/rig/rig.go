@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/servingcert"
 )
@@ -38,7 +39,7 @@ func Apply(ctx context.Context, c client.Client, u *unstructured.Unstructured) e
 
 // ApplyKinds writes the CRDs and the namespace that fusegate serve needs.
 func ApplyKinds(ctx context.Context, c client.Client) error {
-	plan, err := install.Render(install.Config{Image: "fusegate"})
+	plan, err := install.Render(config.Config{Image: "fusegate"})
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/policy"
@@ -81,11 +82,11 @@ type Outcome struct {
 	Reason, Message string
 }
 
-// The defaults of Options.
+// The defaults of Options. Those that can be set are the settings' own.
 const (
-	DefaultLimit   = 20
-	DefaultResync  = time.Hour
-	DefaultWorkers = 2
+	DefaultLimit   = config.DefaultAuditLimit
+	DefaultResync  = config.DefaultAuditResync
+	DefaultWorkers = config.DefaultAuditWorkers
 	DefaultQPS     = 50
 	// DefaultPageSize is client-go's own. An object is let go when it has been
 	// reviewed, so that a page is the API server's memory and not that of audit:
@@ -94,7 +95,7 @@ const (
 	// DefaultCheckRights has a revoked right show within a minute.
 	DefaultCheckRights = 45 * time.Second
 	// MaxLimit is the most violations that may be listed in a status.
-	MaxLimit = 500
+	MaxLimit = config.MaxAuditLimit
 )
 
 const (

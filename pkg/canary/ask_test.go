@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/pkg/canary"
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
@@ -35,7 +36,7 @@ func armed(t *testing.T, c client.Client) *httptest.Server {
 	}
 	backend := httptest.NewTLSServer(handler)
 	t.Cleanup(backend.Close)
-	plan, err := install.Render(install.Config{
+	plan, err := install.Render(config.Config{
 		WebhookURL: backend.URL + webhook.Path,
 		CABundle:   pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: backend.Certificate().Raw}),
 	})

@@ -10,6 +10,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/pkg/config"
 )
 
 // AddOn is a namespace outside the perimeter with workloads that look like part
@@ -24,7 +26,7 @@ type AddOn struct {
 // AddOns finds them among DaemonSets, Deployments and StatefulSets. It is a
 // guess, for people to decide on. Errors are those of Config.Perimeter and of
 // listing workloads.
-func AddOns(ctx context.Context, c client.Reader, cfg Config) ([]AddOn, error) {
+func AddOns(ctx context.Context, c client.Reader, cfg config.Config) ([]AddOn, error) {
 	perimeter, err := cfg.Perimeter()
 	if err != nil {
 		return nil, err

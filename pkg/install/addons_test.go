@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 )
 
@@ -38,7 +39,7 @@ func TestAddOns(t *testing.T) {
 	} {
 		create(t, c, object)
 	}
-	cfg := install.Config{Image: image}
+	cfg := config.Config{Image: image}
 	cfg.Exempt.Namespaces = []string{"addon-known"}
 	got, err := install.AddOns(t.Context(), c, cfg)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
@@ -300,7 +301,7 @@ func TestServerVersion(t *testing.T) {
 // happened since it was rendered.
 func TestApplyValidates(t *testing.T) {
 	c := fresh(t)
-	expired := render(t, install.Config{WebhookURL: "https://192.0.2.1", CABundle: certificate(t, time.Now().Add(-time.Hour))})
+	expired := render(t, config.Config{WebhookURL: "https://192.0.2.1", CABundle: certificate(t, time.Now().Add(-time.Hour))})
 	tampered := render(t, ownConfig(t))
 	tampered.Config.TimeoutSeconds = 30
 	for want, plan := range map[string]install.Plan{"expired": expired, "timeoutSeconds: 30": tampered} {

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/intercept"
 )
@@ -36,7 +37,7 @@ func (r rules) revision(p exempt.Perimeter) (string, error) {
 
 // arm brings the live rules up to date and returns the configuration as it is
 // then. On error they stay as they are.
-func (g *Guard) arm(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration, config Config) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+func (g *Guard) arm(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration, config config.Config) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
 	perimeter, err := config.Perimeter()
 	if err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
 )
@@ -117,13 +118,13 @@ func letGo(ctx context.Context, c client.Client) {
 
 // ownConfig installs into a namespace of the test's own, as it takes seconds for
 // one to go.
-func ownConfig(t *testing.T) install.Config {
+func ownConfig(t *testing.T) config.Config {
 	name, _, _ := strings.Cut(strings.ToLower(t.Name()), "/")
-	return install.Config{Namespace: "fusegate-" + name, Image: image}
+	return config.Config{Namespace: "fusegate-" + name, Image: image}
 }
 
 // slower differs from ownConfig in the timeout.
-func slower(t *testing.T) install.Config {
+func slower(t *testing.T) config.Config {
 	c := ownConfig(t)
 	c.TimeoutSeconds = 2
 	return c

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 )
 
@@ -184,7 +185,7 @@ func excludedNamespaces(u *unstructured.Unstructured) []string {
 
 // Missing are the exclusions that the configuration's perimeter does not have
 // yet. Errors are those of Config.Perimeter.
-func (e *Exclusions) Missing(c Config) ([]string, error) {
+func (e *Exclusions) Missing(c config.Config) ([]string, error) {
 	perimeter, err := c.Perimeter()
 	if err != nil || e == nil {
 		return nil, err
@@ -202,7 +203,7 @@ func (e *Exclusions) Missing(c Config) ([]string, error) {
 // Import returns the configuration with what Missing returns added to
 // Exempt.Namespaces. What cannot be expressed there is refused by name, and
 // then nothing is added.
-func (e *Exclusions) Import(c Config) (Config, error) {
+func (e *Exclusions) Import(c config.Config) (config.Config, error) {
 	missing, err := e.Missing(c)
 	if err != nil {
 		return c, err

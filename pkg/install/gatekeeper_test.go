@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 )
@@ -146,7 +147,7 @@ func TestGatekeeperExclusions(t *testing.T) {
 	if diff := cmp.Diff([]string{"kube-system", "kube-*", "*-system", "a", "b", "c"}, found.Namespaces); diff != "" || found.Source.String() != "Config default/config" {
 		t.Errorf("%s excludes (-want +got):\n%s", found.Source, diff)
 	}
-	imported, err := found.Import(install.Config{Image: image, Exempt: exempt.Options{Namespaces: []string{"b", "z"}}})
+	imported, err := found.Import(config.Config{Image: image, Exempt: exempt.Options{Namespaces: []string{"b", "z"}}})
 	if err != nil {
 		t.Fatalf("Import: %v", err)
 	}
@@ -165,7 +166,7 @@ func TestImportRefuses(t *testing.T) {
 	source := install.Ref{Namespace: "gatekeeper-system", Name: "config"}
 	source.Kind = "Config"
 	e := &install.Exclusions{Source: source, Namespaces: []string{"fine", "*", "*mid*", "Upper"}}
-	got, err := e.Import(install.Config{Image: image})
+	got, err := e.Import(config.Config{Image: image})
 	if !errors.Is(err, install.ErrRefused) || len(got.Exempt.Namespaces) > 0 {
 		t.Fatalf("got %v and error %v, want a refusal and nothing added", got.Exempt.Namespaces, err)
 	}

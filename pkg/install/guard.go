@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/intercept"
 	"github.com/fusegate/fusegate/pkg/timing"
 )
@@ -42,7 +43,7 @@ type Guard struct {
 	// The fields below belong to the loop.
 	said    string // the last obstacle that was logged
 	catalog catalog
-	last    Config // the configuration as last read
+	last    config.Config // the configuration as last read
 	fights  fights
 	truce   time.Time // when the next attempt in a fight is due
 	samples samples
@@ -60,7 +61,7 @@ type GuardOptions struct {
 	Discovery discovery.ServerResourcesInterface
 	// Config is what the process was started with. What is rendered comes from
 	// the ConfigMap in its Namespace, where there is one.
-	Config Config
+	Config config.Config
 	// Ready returns why Subjects does not know all constraints yet. Until it
 	// returns nil the live rules stay as they are, since constraints not known
 	// yet may be what they are for.

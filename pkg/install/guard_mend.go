@@ -22,7 +22,7 @@ import (
 // applies with the plan. Where that cannot be had it is what it last was. It is
 // another version's if that one has rendered it, so that what this process
 // would render for it is not what is to be.
-func (g *Guard) config(ctx context.Context) (effective Config, another bool) {
+func (g *Guard) config(ctx context.Context) (effective config.Config, another bool) {
 	cm := &corev1.ConfigMap{}
 	ns := g.Config.WithDefaults().Namespace
 	err := g.Live.Get(ctx, client.ObjectKey{Namespace: ns, Name: ConfigMapName}, cm)
@@ -34,7 +34,7 @@ func (g *Guard) config(ctx context.Context) (effective Config, another bool) {
 		return g.read.config, g.read.another
 	}
 	g.read = settings{}
-	var c Config
+	var c config.Config
 	if err == nil {
 		c, err = config.Parse([]byte(cm.Data[ConfigKey]))
 	}
@@ -54,7 +54,7 @@ func (g *Guard) config(ctx context.Context) (effective Config, another bool) {
 
 // rendered tells whether this version renders for the configuration what was
 // installed for it, and says so once if not.
-func (g *Guard) rendered(cm *corev1.ConfigMap, c Config) bool {
+func (g *Guard) rendered(cm *corev1.ConfigMap, c config.Config) bool {
 	perimeter, err := c.Perimeter()
 	installed, known := cm.Annotations[renderingAnnotation]
 	if err != nil || !known || installed == rendering(webhookConfiguration(c, perimeter)) {
@@ -93,7 +93,7 @@ var errContested = errors.New("the webhook configuration is contested")
 
 // mend puts back what somebody changed of what Fusegate renders, and returns
 // the configuration as it is then.
-func (g *Guard) mend(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration, config Config) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+func (g *Guard) mend(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration, config config.Config) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
 	g.foreign(live)
 	perimeter, err := config.Perimeter()
 	if err != nil {
@@ -132,7 +132,7 @@ func (g *Guard) contested(ctx context.Context, live *admissionregistrationv1.Val
 // reread reads the configuration after it was mended, and returns an error if
 // it is still not as rendered: an API server that does not know a field drops
 // it silently.
-func (g *Guard) reread(ctx context.Context, config Config) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+func (g *Guard) reread(ctx context.Context, config config.Config) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
 	live, err := g.get(ctx)
 	if err != nil {
 		return nil, err
@@ -148,7 +148,7 @@ func (g *Guard) reread(ctx context.Context, config Config) (*admissionregistrati
 }
 
 // putBack applies what was rendered, as the installation does.
-func (g *Guard) putBack(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration, config Config) error {
+func (g *Guard) putBack(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration, config config.Config) error {
 	plan, err := Render(config)
 	if err != nil {
 		return err
@@ -169,7 +169,7 @@ func (g *Guard) putBack(ctx context.Context, live *admissionregistrationv1.Valid
 
 // overwrite sets whom the entries send requests to by an update, which takes
 // away what others have set beside it.
-func (g *Guard) overwrite(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration, config Config) error {
+func (g *Guard) overwrite(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration, config config.Config) error {
 	perimeter, err := config.Perimeter()
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/intercept"
@@ -73,7 +74,7 @@ func arm(t *testing.T, wrap func(client.Client) client.Client, prepare func(*arm
 	}
 	backend := httptest.NewTLSServer(a.serve(handler))
 	t.Cleanup(backend.Close)
-	config := install.Config{
+	config := config.Config{
 		WebhookURL: backend.URL + webhook.Path,
 		CABundle:   pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: backend.Certificate().Raw}),
 	}

@@ -7,6 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
+
+	"github.com/fusegate/fusegate/pkg/config"
 )
 
 // Plan is what is to be installed. The caller must not change what it holds.
@@ -20,7 +22,7 @@ type Plan struct {
 	Definitions []*unstructured.Unstructured
 	// Config is the configuration that the plan was rendered from, with
 	// defaults.
-	Config Config
+	Config config.Config
 }
 
 // YAML is the plan for kubectl apply, one document per object. Equal plans

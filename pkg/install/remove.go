@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 )
 
@@ -47,7 +48,7 @@ type RemoveOptions struct {
 // not bear Fusegate's label are kept, except for the webhook configuration,
 // which is Fusegate's by its name. The namespace goes with all that is in it;
 // Remove does not wait for that.
-func Remove(ctx context.Context, c client.Client, cfg Config, o RemoveOptions) ([]Change, error) {
+func Remove(ctx context.Context, c client.Client, cfg config.Config, o RemoveOptions) ([]Change, error) {
 	r := &remover{client: c, options: o}
 	elsewhere := r.elsewhere(ctx, cfg.WithDefaults().Namespace)
 	if err := r.remove(ctx, webhookRef); err != nil {
@@ -68,8 +69,8 @@ var webhookRef = Ref{GroupVersionKind: admissionregistrationv1.SchemeGroupVersio
 
 // removable lists all else that can have been installed, in the order of
 // removal: that of the plan, backwards.
-func removable(cfg Config) ([]*unstructured.Unstructured, error) {
-	plan, err := Render(Config{Namespace: cfg.Namespace, Image: product})
+func removable(cfg config.Config) ([]*unstructured.Unstructured, error) {
+	plan, err := Render(config.Config{Namespace: cfg.Namespace, Image: product})
 	if err != nil {
 		return nil, fmt.Errorf("listing what to remove: %w", err)
 	}

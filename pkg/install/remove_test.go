@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 )
 
@@ -152,7 +153,7 @@ func TestRemoveGoesOn(t *testing.T) {
 func TestRemoveIgnoresTheConfiguration(t *testing.T) {
 	c := fresh(t)
 	apply(t, c, install.ApplyOptions{})
-	changes, err := install.Remove(t.Context(), c, install.Config{Namespace: "No/Name"}, install.RemoveOptions{})
+	changes, err := install.Remove(t.Context(), c, config.Config{Namespace: "No/Name"}, install.RemoveOptions{})
 	if err == nil || !strings.Contains(err.Error(), "namespace:") || len(changes) != 1 || exists(t, c, webhookConfiguration()) {
 		t.Errorf("got changes %v and error %v, want the webhook configuration gone and the name refused", changes, err)
 	}
@@ -161,7 +162,7 @@ func TestRemoveIgnoresTheConfiguration(t *testing.T) {
 func TestRemoveElsewhere(t *testing.T) {
 	c := fresh(t)
 	apply(t, c, install.ApplyOptions{})
-	_, err := install.Remove(t.Context(), c, install.Config{Namespace: "fusegate-nowhere"}, install.RemoveOptions{DryRun: true})
+	_, err := install.Remove(t.Context(), c, config.Config{Namespace: "fusegate-nowhere"}, install.RemoveOptions{DryRun: true})
 	if want := `in namespace "fusegate-testremoveelsewhere", not in "fusegate-nowhere": uninstall again with --namespace fusegate-testremoveelsewhere`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got error %v, want one with %q", err, want)
 	}

@@ -53,7 +53,7 @@ func fixedCA(t testing.TB) []byte {
 	return ca
 }
 
-func render(t testing.TB, c install.Config) install.Plan {
+func render(t testing.TB, c config.Config) install.Plan {
 	t.Helper()
 	plan, err := install.Render(c)
 	if err != nil {
@@ -63,8 +63,8 @@ func render(t testing.TB, c install.Config) install.Plan {
 }
 
 // configs are those that the tests below go over.
-func configs(t testing.TB) map[string]install.Config {
-	return map[string]install.Config{
+func configs(t testing.TB) map[string]config.Config {
+	return map[string]config.Config{
 		"install.yaml":     {Image: image},
 		"webhook-url.yaml": {WebhookURL: "https://192.0.2.1:9443", CABundle: fixedCA(t), TimeoutSeconds: 1},
 		"options.yaml": {
@@ -122,7 +122,7 @@ func TestStrictDecoding(t *testing.T) {
 // pod the key of the authority.
 func TestAuthorityMounted(t *testing.T) {
 	mounts := map[string]string{}
-	for _, u := range render(t, install.Config{Image: image}).Objects {
+	for _, u := range render(t, config.Config{Image: image}).Objects {
 		text, err := u.MarshalJSON()
 		if err != nil {
 			t.Fatal(err)
@@ -181,7 +181,7 @@ func TestWebhookURL(t *testing.T) {
 		"https://192.0.2.1:9443/v1/admit":    "https://192.0.2.1:9443/v1/admit",
 		"https://hooks.example.com/fusegate": "https://hooks.example.com/fusegate",
 	} {
-		for _, w := range webhooks(t, render(t, install.Config{WebhookURL: given, CABundle: fixedCA(t)})) {
+		for _, w := range webhooks(t, render(t, config.Config{WebhookURL: given, CABundle: fixedCA(t)})) {
 			if w.ClientConfig.URL == nil || *w.ClientConfig.URL != want || w.ClientConfig.Service != nil {
 				t.Errorf("%s: got client configuration %+v, want URL %s", given, w.ClientConfig, want)
 			}
@@ -220,8 +220,8 @@ func configText(plan install.Plan) string {
 // TestConfigChangeRollsOut checks that pods, which read the configuration once,
 // are replaced when it changes.
 func TestConfigChangeRollsOut(t *testing.T) {
-	before := render(t, install.Config{Image: image})
-	after := render(t, install.Config{Image: image, Exempt: exempt.Options{Namespaces: []string{"calico-system"}}})
+	before := render(t, config.Config{Image: image})
+	after := render(t, config.Config{Image: image, Exempt: exempt.Options{Namespaces: []string{"calico-system"}}})
 	for i, u := range before.Objects {
 		if u.GetKind() != "Deployment" {
 			continue
@@ -245,7 +245,7 @@ func TestNamespace(t *testing.T) {
 }
 
 func TestLabels(t *testing.T) {
-	for _, u := range render(t, install.Config{Image: image}).Objects {
+	for _, u := range render(t, config.Config{Image: image}).Objects {
 		if got := u.GetLabels()["app.kubernetes.io/part-of"]; got != "fusegate" {
 			t.Errorf("%s %s: got label part-of %q", u.GetKind(), u.GetName(), got)
 		}
@@ -254,7 +254,7 @@ func TestLabels(t *testing.T) {
 
 // TestRoles checks that no right is wider than it must be.
 func TestRoles(t *testing.T) {
-	for _, u := range render(t, install.Config{Image: image}).Objects {
+	for _, u := range render(t, config.Config{Image: image}).Objects {
 		if !strings.HasSuffix(u.GetKind(), "Role") {
 			continue
 		}
@@ -310,7 +310,7 @@ func podSpecs(t testing.TB, plan install.Plan) map[string]corev1.PodSpec {
 }
 
 func TestPods(t *testing.T) {
-	for name, pod := range podSpecs(t, render(t, install.Config{Image: image})) {
+	for name, pod := range podSpecs(t, render(t, config.Config{Image: image})) {
 		c := pod.Containers[0]
 		if len(pod.Containers) != 1 || c.Image != image {
 			t.Errorf("%s: got containers %+v, want one with image %s", name, pod.Containers, image)
@@ -329,7 +329,7 @@ func TestPods(t *testing.T) {
 
 func TestRenderExpired(t *testing.T) {
 	expired := certificate(t, time.Now().Add(-time.Hour))
-	if _, err := install.Render(install.Config{WebhookURL: "https://192.0.2.1", CABundle: expired}); err != nil {
+	if _, err := install.Render(config.Config{WebhookURL: "https://192.0.2.1", CABundle: expired}); err != nil {
 		t.Errorf("what is installed must stay renderable after its certificate expired, got error %v", err)
 	}
 }

@@ -5,6 +5,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/pkg/config"
 )
 
 // edition is what an object looked like; zero for one that is not there.
@@ -33,7 +35,7 @@ type settled struct {
 // settings are the ConfigMap's, as last read.
 type settings struct {
 	edition edition
-	config  Config
+	config  config.Config
 	another bool
 }
 

@@ -12,6 +12,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/intercept"
 	"github.com/fusegate/fusegate/pkg/match"
@@ -39,7 +40,7 @@ const surveyTimeout = 10 * time.Second
 
 // survey finds out for every constraint whether its requests are sent, by the
 // configuration as it is, and publishes the State.
-func (g *Guard) survey(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration, config Config) error {
+func (g *Guard) survey(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration, config config.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
 	view, err := g.look(ctx, live, config)
@@ -73,7 +74,7 @@ type view struct {
 	leftOut []intercept.Namespace
 }
 
-func (g *Guard) look(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration, config Config) (*view, error) {
+func (g *Guard) look(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration, config config.Config) (*view, error) {
 	perimeter, err := config.Perimeter()
 	if err != nil {
 		return nil, err
@@ -114,7 +115,7 @@ func revisionIn(entry *admissionregistrationv1.ValidatingWebhook) string {
 }
 
 // sampler makes the samples anew if what they are made from has changed.
-func (g *Guard) sampler(ctx context.Context, config Config, perimeter exempt.Perimeter) ([]intercept.Namespace, error) {
+func (g *Guard) sampler(ctx context.Context, config config.Config, perimeter exempt.Perimeter) ([]intercept.Namespace, error) {
 	namespaces, err := g.Namespaces(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("listing namespaces: %w", err)

@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
@@ -49,7 +50,7 @@ func TestWaitNamesWhatIsMissing(t *testing.T) {
 		t.Errorf("got progress %q, want a line for each thing once", progress)
 	}
 
-	outside := render(t, install.Config{Namespace: ns, WebhookURL: "https://127.0.0.1:1", CABundle: fixedCA(t)})
+	outside := render(t, config.Config{Namespace: ns, WebhookURL: "https://127.0.0.1:1", CABundle: fixedCA(t)})
 	err = outside.Wait(t.Context(), c, install.WaitOptions{Timeout: time.Second})
 	if want := "webhook at https://127.0.0.1:1/v1/admit: "; err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "Deployment") {
 		t.Errorf("got error %v, want one with %q and no Deployment", err, want)

@@ -24,7 +24,7 @@ func installed(name string) bool { return slices.Contains(installedEntries, exem
 // webhookConfiguration is the one place where a webhook configuration is made.
 // All that keeps it safe is a constant here or comes from the perimeter. It
 // has no rules and, before a Service, no caBundle: both have other owners.
-func webhookConfiguration(c Config, p exempt.Perimeter) *admissionregistrationv1.ValidatingWebhookConfiguration {
+func webhookConfiguration(c config.Config, p exempt.Perimeter) *admissionregistrationv1.ValidatingWebhookConfiguration {
 	out := &admissionregistrationv1.ValidatingWebhookConfiguration{
 		TypeMeta: metav1.TypeMeta{
 			APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: webhookKind,
@@ -47,7 +47,7 @@ func webhookConfiguration(c Config, p exempt.Perimeter) *admissionregistrationv1
 	return out
 }
 
-func clientConfig(c Config) admissionregistrationv1.WebhookClientConfig {
+func clientConfig(c config.Config) admissionregistrationv1.WebhookClientConfig {
 	if !c.InCluster() {
 		return admissionregistrationv1.WebhookClientConfig{URL: ptr.To(webhookURL(c)), CABundle: c.CABundle}
 	}
@@ -57,7 +57,7 @@ func clientConfig(c Config) admissionregistrationv1.WebhookClientConfig {
 }
 
 // webhookURL is WebhookURL with the path that is meant when it has none.
-func webhookURL(c Config) string {
+func webhookURL(c config.Config) string {
 	if base := strings.TrimSuffix(c.WebhookURL, "/"); strings.Count(base, "/") == 2 {
 		return base + WebhookPath
 	}

@@ -109,7 +109,7 @@ func TestSafe(t *testing.T) {
 // TestOwnNamespaceExcluded checks that Fusegate never judges itself, wherever
 // it runs.
 func TestOwnNamespaceExcluded(t *testing.T) {
-	for _, w := range webhooks(t, render(t, install.Config{Image: image, Namespace: "policy"})) {
+	for _, w := range webhooks(t, render(t, config.Config{Image: image, Namespace: "policy"})) {
 		if !excludes(w.NamespaceSelector, "policy") {
 			t.Errorf("%s: its own namespace is not excluded", w.Name)
 		}
@@ -124,7 +124,7 @@ func FuzzRender(f *testing.F) {
 	f.Add("policy", "", "https://192.0.2.1", int32(3), int32(1), "kube-*\n*-system", "jane", "sre", "ci/deployer", "eks")
 	f.Add("policy", image, "https://a.b/c", int32(30), int32(9), "*", "\"", "\\", "a/b", "")
 	f.Fuzz(func(t *testing.T, namespace, image, url string, timeout, replicas int32, namespaces, users, groups, accounts, provider string) {
-		c := install.Config{
+		c := config.Config{
 			Namespace: namespace, Image: image, WebhookURL: url, TimeoutSeconds: timeout, WebhookReplicas: replicas,
 			Exempt: exempt.Options{
 				Namespaces: strings.Fields(namespaces), Users: strings.Split(users, "\n"), Groups: strings.Split(groups, "\n"),

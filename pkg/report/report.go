@@ -28,6 +28,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/fusegate/fusegate/pkg/audit"
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
@@ -45,7 +46,7 @@ const (
 
 const (
 	// DefaultLimit is how many reports there are at most of each format.
-	DefaultLimit = 10_000
+	DefaultLimit = config.DefaultReportLimit
 	// writers is how many reports are written at a time.
 	writers = 4
 	// retry is how long to wait where reports cannot be written.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
@@ -75,7 +76,7 @@ func TestKustomize(t *testing.T) {
 	c := &testCluster{fusegate.On(t, env.Start(t, controlplane.Options{}))}
 	c.Must(t, "", "create", "namespace", exempt.DefaultNamespace) // a dry run makes none to put the others in
 	out := c.Must(t, "", "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", filepath.Join("..", "..", "manifests", "base"))
-	plan, err := install.Render(install.Config{Image: image})
+	plan, err := install.Render(config.Config{Image: image})
 	if err != nil {
 		t.Fatal(err)
 	}

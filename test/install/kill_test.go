@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
 	"github.com/fusegate/fusegate/test/env"
@@ -89,7 +90,7 @@ func unchanged(t *testing.T, args ...string) {
 func TestKilledInstall(t *testing.T) {
 	c := bare(t)
 	inCluster := []string{"install", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin)}
-	plan, err := install.Render(install.Config{Image: image})
+	plan, err := install.Render(config.Config{Image: image})
 	if err != nil {
 		t.Fatal(err)
 	}

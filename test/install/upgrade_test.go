@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
 	"github.com/fusegate/fusegate/test/env"
@@ -121,7 +122,7 @@ func TestUpgradeInCluster(t *testing.T) {
 		"-l", "app.kubernetes.io/part-of=fusegate", "-o", "name"))
 	left = append(left, strings.Fields(c.Must(t, "", "get", "crd,namespace,clusterrole,clusterrolebinding,validatingwebhookconfiguration",
 		"-l", "app.kubernetes.io/part-of=fusegate", "-o", "name"))...)
-	plan, err := install.Render(install.Config{Image: image})
+	plan, err := install.Render(config.Config{Image: image})
 	if err != nil {
 		t.Fatal(err)
 	}

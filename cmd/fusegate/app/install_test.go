@@ -5,11 +5,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 )
 
 func TestLastWords(t *testing.T) {
-	inside := install.Config{Namespace: "policy"}
+	inside := config.Config{Namespace: "policy"}
 	first := []install.Change{{Action: install.Unchanged}, {Action: install.Created}}
 	for name, tc := range map[string]struct{ reason, got, want string }{
 		"in the cluster": {
@@ -17,7 +18,7 @@ func TestLastWords(t *testing.T) {
 			want: "\nInstalled. The webhook intercepts nothing until its pods answer and there are constraints. To follow:\n  kubectl -n policy rollout status deployment/fusegate-webhook\n",
 		},
 		"outside": {
-			reason: "what to start", got: installOptions{}.installed(install.Config{WebhookURL: "https://a"}, first),
+			reason: "what to start", got: installOptions{}.installed(config.Config{WebhookURL: "https://a"}, first),
 			want: "\nInstalled. The webhook intercepts nothing until fusegate serve answers at https://a and there are constraints.\n",
 		},
 		"a second time": {

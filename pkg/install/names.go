@@ -1,7 +1,5 @@
 package install
 
-import "github.com/fusegate/fusegate/pkg/config"
-
 const (
 	// ConfigurationName is the name of the ValidatingWebhookConfiguration.
 	ConfigurationName = "fusegate"
@@ -21,6 +19,3 @@ const (
 	// WebhookPath is where the webhook answers: pkg/webhook's Path.
 	WebhookPath = "/v1/admit"
 )
-
-// Config is pkg/config's.
-type Config = config.Config
