@@ -13,6 +13,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,16 +24,19 @@ import (
 )
 
 const (
-	// rollingTime is how long the components work, and rollEvery how often the
-	// Deployment is rolled meanwhile.
-	rollingTime = 3 * time.Minute
-	rollEvery   = 20 * time.Second
+	// leastRolls is how often the Deployment is rolled at least: each time another
+	// node is drained, and another of them goes.
+	leastRolls = 4
+	// busyFor bounds how long it takes until every component has had work: a
+	// CronJob's first Job comes after up to a minute.
+	busyFor = 4 * time.Minute
 )
 
 // TestComponents arms constraints on every kind, and lets the real components
-// of a control plane work: three minutes of rolling Deployments, Jobs, claims
-// and namespaces on nodes played by kwok, then the restart of each. Everything
-// that arrives at the webhook must be of a sort that policy is for.
+// of a control plane work: Deployments, Jobs, claims and namespaces are rolled on
+// nodes played by kwok until each of them has written something, and then each is
+// restarted. Everything that arrives at the webhook must be of a sort that policy
+// is for.
 func TestComponents(t *testing.T) {
 	c, r, trail := componentsCluster(t)
 	wide := c.widest(t)
@@ -48,7 +52,11 @@ func TestComponents(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	t.Run("the components work", c.componentsWork)
+	t.Run("the components work", func(t *testing.T) {
+		c.componentsWork(t, func() []string {
+			return slices.Concat(missingSorts(r.requests()), missingSorts(wide.requests()), missingWriters(t, trail))
+		})
+	})
 	t.Run("the components restart", c.componentsRestart)
 	t.Run("what arrived", func(t *testing.T) {
 		checkArrivals(t, "Fusegate's policy entry and its neighbours", r.requests())
@@ -139,19 +147,17 @@ func (c *testCluster) armEverything(t *testing.T) {
 	})
 }
 
-// componentsWork keeps the components busy for the whole time.
-func (c *testCluster) componentsWork(t *testing.T) {
-	end := time.Now().Add(rollingTime)
+// componentsWork keeps the components busy until none is missing that is to do
+// something.
+func (c *testCluster) componentsWork(t *testing.T, missing func() []string) {
 	c.Must(t, env.Read(t, "testdata", "components.yaml"), "apply", "-f", "-")
-	tick := time.NewTicker(rollEvery)
-	defer tick.Stop()
-	rolls := 0
-	for ; time.Now().Before(end); rolls++ {
+	for began, rolls := time.Now(), 0; rolls < leastRolls || len(missing()) > 0; rolls++ {
+		if time.Since(began) > busyFor {
+			t.Fatalf("after %d rolls there is nothing of %q", rolls, missing())
+		}
 		c.roll(t, rolls)
 		c.churn(t, rolls)
-		<-tick.C
 	}
-	t.Logf("rolled %d times in %v", rolls, rollingTime)
 }
 
 // roll changes the Deployment's template and waits for its pods.
