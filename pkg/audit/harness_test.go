@@ -27,6 +27,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 )
 
 const (
@@ -43,31 +44,16 @@ var (
 	clusterRoles = schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles"}
 )
 
-// shared is the control plane of all tests.
-var shared struct {
-	once sync.Once
-	cp   *controlplane.ControlPlane
-	err  error
-}
+// shared is the control plane of all tests. configmaps are kept out of the API
+// server's watch cache, so that what etcd has forgotten is expired for them.
+var shared = env.Shared{Options: controlplane.Options{
+	Users: []controlplane.User{{Name: auditor}}, APIServerArgs: []string{"--watch-cache-sizes=configmaps#0"},
+}}
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if shared.cp != nil {
-		if err := shared.cp.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "stopping the control plane:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+// await returns once try returns nil.
+var await = env.Await
 
-// startControlPlane keeps configmaps out of the API server's watch cache, so
-// that what etcd has forgotten is expired for them.
-func startControlPlane() {
-	shared.cp, shared.err = controlplane.Start(context.Background(), controlplane.Options{
-		Users: []controlplane.User{{Name: auditor}}, APIServerArgs: []string{"--watch-cache-sizes=configmaps#0"},
-	})
-}
+func TestMain(m *testing.M) { os.Exit(env.Run(m, &shared)) }
 
 // world is an auditor at work.
 type world struct {
@@ -102,19 +88,16 @@ type run struct {
 
 func newWorld(t *testing.T, o audit.Options) *world {
 	t.Helper()
-	shared.once.Do(startControlPlane)
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
+	cp := shared.Get(t)
 	e, err := engine.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin, err := dynamic.NewForConfig(shared.cp.Config(controlplane.Admin))
+	admin, err := dynamic.NewForConfig(cp.Config(controlplane.Admin))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, admin: admin, engine: e, wire: newWire(), config: shared.cp.Config(auditor)}
+	w := &world{t: t, admin: admin, engine: e, wire: newWire(), config: cp.Config(auditor)}
 	w.config.Wrap(w.wire.wrap)
 	w.grant("*")
 	w.start(o)
@@ -271,25 +254,6 @@ func (w *world) await(what string, want map[string][]string) {
 		}
 		return nil
 	})
-}
-
-func await(t *testing.T, what string, try func() error) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
-		select {
-		case <-deadline.C:
-			t.Fatalf("waiting for %s: %v", what, err)
-		case <-tick.C:
-		}
-	}
 }
 
 // memory is a sink that remembers.

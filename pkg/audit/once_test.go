@@ -103,7 +103,7 @@ func TestOnceRagged(t *testing.T) {
 				if err := w.admin.Resource(configMaps).Namespace("audit-ragged").Delete(r.Context(), "o059", metav1.DeleteOptions{}); err != nil {
 					t.Error(err)
 				}
-				if err := shared.cp.Compact(r.Context()); err != nil {
+				if err := shared.Get(t).Compact(r.Context()); err != nil {
 					t.Error(err)
 				}
 			})

@@ -174,7 +174,7 @@ func TestTakeoverBlank(t *testing.T) {
 	w.constraint("Wants", "owners", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-blank], name: one}`)
 	want := map[string][]string{"owners": {"ConfigMap audit-blank/one lacks owner"}}
 	w.await("what exists", want)
-	d, err := discovery.NewDiscoveryClientForConfig(shared.cp.Config(controlplane.Admin))
+	d, err := discovery.NewDiscoveryClientForConfig(shared.Get(t).Config(controlplane.Admin))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/webhook"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 )
 
 // armed installs Fusegate with the real handler and engine behind it, and gives
@@ -81,15 +82,7 @@ func awaitSample(t *testing.T, s canary.Server, revision string, policy, path ca
 }
 
 func TestAsk(t *testing.T) {
-	cp, err := controlplane.Start(t.Context(), controlplane.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cp.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cp := env.Start(t, controlplane.Options{})
 	admin, err := client.New(cp.Config(controlplane.Admin), client.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -118,15 +111,7 @@ func TestAsk(t *testing.T) {
 
 // TestRegistered finds the API server by its registration.
 func TestRegistered(t *testing.T) {
-	cp, err := controlplane.Start(t.Context(), controlplane.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cp.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cp := env.Start(t, controlplane.Options{})
 	admin, err := client.New(cp.Config(controlplane.Admin), client.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/yaml"
@@ -38,6 +37,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/status"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 )
 
 // patience bounds every wait for a condition.
@@ -55,36 +55,18 @@ var scheme = func() *runtime.Scheme {
 
 // shared is the control plane of all tests. Its controller manager is left out,
 // and with it garbage collection.
-var shared struct {
-	once  sync.Once
-	plane *controlplane.ControlPlane
-	err   error
-}
+var shared = env.Shared{Prepare: createTemplatesCRD}
 
-func TestMain(m *testing.M) {
-	ctrllog.SetLogger(logr.Discard())
-	m.Run()
-	if shared.plane == nil {
-		return
-	}
-	if err := shared.plane.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	}
-}
+// await returns once try returns nil, and poll does or when ctx ends.
+var await, poll = env.Await, env.Poll
 
-func startPlane() {
-	shared.plane, shared.err = controlplane.Start(context.Background(), controlplane.Options{})
-	if shared.err != nil {
-		return
-	}
-	c, err := client.New(shared.plane.Config(controlplane.Admin), client.Options{Scheme: scheme})
-	if err == nil {
-		err = createTemplatesCRD(c)
-	}
-	shared.err = err
-}
+func TestMain(m *testing.M) { os.Exit(env.Run(m, &shared)) }
 
-func createTemplatesCRD(c client.Client) error {
+func createTemplatesCRD(ctx context.Context, cp *controlplane.ControlPlane) error {
+	c, err := client.New(cp.Config(controlplane.Admin), client.Options{Scheme: scheme})
+	if err != nil {
+		return err
+	}
 	data, err := manifests.FS.ReadFile("crds/constrainttemplates.yaml")
 	if err != nil {
 		return err
@@ -93,8 +75,6 @@ func createTemplatesCRD(c client.Client) error {
 	if err := yaml.Unmarshal(data, crd); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	if err := c.Create(ctx, crd); err != nil {
 		return err
 	}
@@ -112,42 +92,12 @@ func createTemplatesCRD(c client.Client) error {
 // admin returns the configuration and a client of an administrator.
 func admin(t *testing.T) (*rest.Config, client.Client) {
 	t.Helper()
-	shared.once.Do(startPlane)
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
-	cfg := shared.plane.Config(controlplane.Admin)
+	cfg := shared.Get(t).Config(controlplane.Admin)
 	c, err := client.New(cfg, client.Options{Scheme: scheme})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return cfg, c
-}
-
-// poll calls try until it returns nil or ctx ends.
-func poll(ctx context.Context, try func() error) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := try()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-tick.C:
-		}
-	}
-}
-
-func await(t *testing.T, what string, try func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := poll(ctx, try); err != nil {
-		t.Fatalf("waiting for %s: %v", what, err)
-	}
 }
 
 // process is a manager that runs in this process as a pod of Fusegate would.

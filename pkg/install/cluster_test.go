@@ -3,11 +3,9 @@ package install_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +20,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 )
 
 // patience bounds every wait for the control plane to do something.
@@ -29,33 +28,15 @@ const patience = time.Minute
 
 // shared is the control plane of all tests, started by the first that needs
 // one. The tests install cluster-wide things, so they do not run in parallel.
-var shared struct {
-	once  sync.Once
-	plane *controlplane.ControlPlane
-	err   error
-}
+var shared = env.Shared{Options: controlplane.Options{ControllerManager: true}}
 
-func TestMain(m *testing.M) {
-	m.Run()
-	if shared.plane == nil {
-		return
-	}
-	if err := shared.plane.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	}
-}
+func TestMain(m *testing.M) { os.Exit(env.Run(m, &shared)) }
 
 // plane returns the shared control plane. It has a controller manager, so that
 // Deployments get pods and namespaces go.
 func plane(t *testing.T) *controlplane.ControlPlane {
 	t.Helper()
-	shared.once.Do(func() {
-		shared.plane, shared.err = controlplane.Start(context.Background(), controlplane.Options{ControllerManager: true})
-	})
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
-	return shared.plane
+	return shared.Get(t)
 }
 
 // fresh returns an administrator's client of a cluster that has nothing of

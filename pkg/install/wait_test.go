@@ -14,6 +14,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 )
 
 // TestWaitNamesWhatIsMissing checks the words at the deadline. That a wait ends
@@ -65,15 +66,7 @@ func TestWaitNamesWhatIsMissing(t *testing.T) {
 // TestWaitRollout goes through a roll-out as the controller manager reports it,
 // on a control plane where none runs.
 func TestWaitRollout(t *testing.T) {
-	cp, err := controlplane.Start(t.Context(), controlplane.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cp.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cp := env.Start(t, controlplane.Options{})
 	c := as(t, cp.Config(controlplane.Admin))
 	cfg := ownConfig(t)
 	cfg.ControllerReplicas = 1

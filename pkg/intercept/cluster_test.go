@@ -21,6 +21,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/intercept"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 )
 
 // tenantGroup is the group that alice is in. It may do everything, and so may
@@ -88,17 +89,9 @@ type cell struct {
 
 func newCell(t *testing.T) cell {
 	t.Helper()
-	plane, err := controlplane.Start(t.Context(), controlplane.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := plane.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	plane := env.Start(t, controlplane.Options{})
 	admin := kubernetes.NewForConfigOrDie(plane.Config(controlplane.Admin))
-	_, err = admin.RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
+	_, err := admin.RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: tenantGroup},
 		Subjects: []rbacv1.Subject{
 			{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: tenantGroup},

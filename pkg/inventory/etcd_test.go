@@ -5,7 +5,7 @@ import "testing"
 // compact makes etcd forget all but the present.
 func compact(t *testing.T) {
 	t.Helper()
-	if err := shared.cp.Compact(t.Context()); err != nil {
+	if err := shared.Get(t).Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }

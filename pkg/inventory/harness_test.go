@@ -31,6 +31,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/inventory"
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 )
 
 const (
@@ -52,22 +53,14 @@ var (
 )
 
 // shared is the control plane of all tests.
-var shared struct {
-	once sync.Once
-	cp   *controlplane.ControlPlane
-	err  error
-}
+var shared = env.Shared{Options: controlplane.Options{
+	Users: []controlplane.User{{Name: reader}}, APIServerArgs: []string{"--watch-cache-sizes=configmaps#0"},
+}}
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if shared.cp != nil {
-		if err := shared.cp.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "stopping the control plane:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+// await returns once try returns nil.
+var await = env.Await
+
+func TestMain(m *testing.M) { os.Exit(env.Run(m, &shared)) }
 
 // world is an inventory at work. Its templates read all, or one kind.
 type world struct {
@@ -118,15 +111,7 @@ func (h hasty) NewTimer(d time.Duration) clock.Timer { return h.RealClock.NewTim
 
 func newWorld(t *testing.T, o inventory.Options) *world {
 	t.Helper()
-	shared.once.Do(func() {
-		shared.cp, shared.err = controlplane.Start(context.Background(), controlplane.Options{
-			Users: []controlplane.User{{Name: reader}}, APIServerArgs: []string{"--watch-cache-sizes=configmaps#0"},
-		})
-	})
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
-	admin, err := dynamic.NewForConfig(shared.cp.Config(controlplane.Admin))
+	admin, err := dynamic.NewForConfig(shared.Get(t).Config(controlplane.Admin))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +125,7 @@ func newWorld(t *testing.T, o inventory.Options) *world {
 // start starts an inventory, and an engine that knows no template.
 func (w *world) start(o inventory.Options) {
 	w.t.Helper()
-	config := shared.cp.Config(reader)
+	config := shared.Get(w.t).Config(reader)
 	config.Wrap(w.wire.wrap)
 	config.QPS = -1
 	var err error
@@ -338,25 +323,6 @@ func (w *world) awaitFault(what, kind string, words ...string) {
 		}
 		return nil
 	})
-}
-
-func await(t *testing.T, what string, try func() error) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
-		select {
-		case <-deadline.C:
-			t.Fatalf("waiting for %s: %v", what, err)
-		case <-tick.C:
-		}
-	}
 }
 
 func parse(t testing.TB, text string) *unstructured.Unstructured {

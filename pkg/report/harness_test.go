@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +27,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/report"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 )
 
 // patience bounds every wait; a test that passes never waits that long.
@@ -45,22 +45,12 @@ var (
 
 // shared is the control plane of all tests, whose controller manager collects
 // garbage.
-var shared struct {
-	once sync.Once
-	cp   *controlplane.ControlPlane
-	err  error
-}
+var shared = env.Shared{Options: controlplane.Options{ControllerManager: true}}
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if shared.cp != nil {
-		if err := shared.cp.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "stopping the control plane:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+// await returns once try returns nil.
+var await = env.Await
+
+func TestMain(m *testing.M) { os.Exit(env.Run(m, &shared)) }
 
 // world is a cluster, and an engine that may be audited with.
 type world struct {
@@ -71,13 +61,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	shared.once.Do(func() {
-		shared.cp, shared.err = controlplane.Start(context.Background(), controlplane.Options{ControllerManager: true})
-	})
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
-	config := shared.cp.Config(controlplane.Admin)
+	config := shared.Get(t).Config(controlplane.Admin)
 	config.QPS, config.Burst = 500, 500
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
@@ -149,7 +133,7 @@ func (w *world) start(o report.Options) *run {
 		w.t.Fatal(err)
 	}
 	a, err := audit.New(audit.Options{
-		Config: shared.cp.Config(controlplane.Admin), Reviewer: w.engine, Sink: nowhere{}, Objects: reporter, Perimeter: perimeter,
+		Config: shared.Get(w.t).Config(controlplane.Admin), Reviewer: w.engine, Sink: nowhere{}, Objects: reporter, Perimeter: perimeter,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -330,25 +314,6 @@ func (w *world) awaitLines(what string, gvr schema.GroupVersionResource, namespa
 		}
 		return nil
 	})
-}
-
-func await(t *testing.T, what string, try func() error) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
-		select {
-		case <-deadline.C:
-			t.Fatalf("waiting for %s: %v", what, err)
-		case <-tick.C:
-		}
-	}
 }
 
 func parse(t *testing.T, text string) *unstructured.Unstructured {

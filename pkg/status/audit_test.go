@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,35 +16,18 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/status"
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 )
 
 // plane is shared by all tests of the package.
-var plane *controlplane.ControlPlane
+var plane env.Shared
 
-func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	log.SetLogger(logr.Discard())
-	var err error
-	if plane, err = controlplane.Start(context.Background(), controlplane.Options{}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	code := m.Run()
-	if err := plane.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
-}
+func TestMain(m *testing.M) { os.Exit(env.Run(m, &plane)) }
 
 func newScheme(t *testing.T) *runtime.Scheme {
 	t.Helper()
@@ -58,7 +40,7 @@ func newScheme(t *testing.T) *runtime.Scheme {
 
 func newClient(t *testing.T) client.WithWatch {
 	t.Helper()
-	c, err := client.NewWithWatch(plane.Config(controlplane.Admin), client.Options{Scheme: newScheme(t)})
+	c, err := client.NewWithWatch(plane.Get(t).Config(controlplane.Admin), client.Options{Scheme: newScheme(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -122,7 +122,7 @@ func printReport(t *testing.T, c client.Client, dirty metav1.Condition) {
 
 func printEvent(t *testing.T, about *unstructured.Unstructured) {
 	t.Helper()
-	clients := kubernetes.NewForConfigOrDie(plane.Config(controlplane.Admin))
+	clients := kubernetes.NewForConfigOrDie(plane.Get(t).Config(controlplane.Admin))
 	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: clients.EventsV1()})
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

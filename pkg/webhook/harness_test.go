@@ -15,21 +15,13 @@ import (
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/webhook"
-	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 )
 
-// plane is started by the first test that needs one and shared by all.
-var plane *controlplane.ControlPlane
+// plane is shared by all tests that need one.
+var plane env.Shared
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if plane != nil {
-		if err := plane.Stop(); err != nil {
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(env.Run(m, &plane)) }
 
 // reviewerFunc is a Reviewer.
 type reviewerFunc func(context.Context, *policy.Review) policy.Result

@@ -14,19 +14,6 @@ import (
 	"github.com/fusegate/fusegate/test/controlplane"
 )
 
-// sharedPlane starts the control plane on first use.
-func sharedPlane(t *testing.T) *controlplane.ControlPlane {
-	t.Helper()
-	if plane == nil {
-		started, err := controlplane.Start(t.Context(), controlplane.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		plane = started
-	}
-	return plane
-}
-
 // counting is a Reader that counts what it is asked.
 type counting struct {
 	client.Reader
@@ -41,7 +28,7 @@ func (c *counting) Get(ctx context.Context, key client.ObjectKey, o client.Objec
 // TestClusterNamespaces uses two API paths to one cluster: an account that may
 // read nothing stands for a cache that does not have the namespace yet.
 func TestClusterNamespaces(t *testing.T) {
-	cp := sharedPlane(t)
+	cp := plane.Get(t)
 	reader := func(user string) *counting {
 		c, err := client.New(cp.Config(user), client.Options{})
 		if err != nil {
