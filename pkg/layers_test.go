@@ -52,6 +52,7 @@ var layers = map[string]row{
 	"pkg/manifest":  {imports: []string{"pkg/output"}},
 	"pkg/catalog":   {},
 	"pkg/timing":    {},
+	"pkg/notify":    {},
 
 	// Pure functions.
 	"pkg/match":  {imports: []string{"pkg/policy"}},
@@ -74,16 +75,16 @@ var layers = map[string]row{
 	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}, tests: []string{"pkg/rego/exec"}},
 	"pkg/policies":  {imports: []string{"pkg/engine", "pkg/manifest", "pkg/output"}, tests: []string{"pkg/policy"}},
 	"pkg/trial":     {imports: []string{"pkg/policy", "pkg/match", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies", "pkg/printable"}, tests: []string{"templates"}},
-	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine"}, tests: []string{"manifests"}},
+	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine", "pkg/notify"}, tests: []string{"manifests"}},
 
 	// The edges.
 	"pkg/webhook":    {imports: []string{"pkg/printable", "pkg/policy", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
-	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy", "pkg/output", "pkg/exempt", "pkg/config", "pkg/engine", "pkg/rawjson"}},
+	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy", "pkg/output", "pkg/exempt", "pkg/config", "pkg/engine", "pkg/rawjson", "pkg/notify"}},
 	"pkg/report":     {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy", "pkg/config", "pkg/audit"}, tests: []string{"manifests", "pkg/engine", "pkg/exempt"}},
 	"pkg/status":     {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy"}, tests: []string{"manifests"}},
-	"pkg/controller": {imports: []string{"pkg/timing", "apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status"}, tests: []string{"manifests"}},
+	"pkg/controller": {imports: []string{"pkg/timing", "apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status", "pkg/notify"}, tests: []string{"manifests"}},
 	"pkg/install":    {imports: []string{"pkg/timing", "apis/v1alpha1", "pkg/match", "pkg/exempt", "pkg/config", "pkg/intercept", "manifests"}, tests: []string{"pkg/policy", "pkg/webhook"}},
-	"pkg/canary":     {imports: []string{"pkg/timing", "apis/v1alpha1"}, tests: []string{"pkg/engine", "pkg/exempt", "pkg/config", "pkg/install", "pkg/webhook"}},
+	"pkg/canary":     {imports: []string{"pkg/timing", "apis/v1alpha1", "pkg/notify"}, tests: []string{"pkg/engine", "pkg/exempt", "pkg/config", "pkg/install", "pkg/webhook"}},
 	"pkg/fuse":       {imports: []string{"apis/v1alpha1", "pkg/canary"}},
 	"pkg/suite":      {imports: []string{"pkg/policy", "pkg/engine", "pkg/output"}},
 	"pkg/lint":       {imports: []string{"pkg/engine", "pkg/rego", "pkg/manifest", "pkg/output", "pkg/suite"}},

@@ -30,6 +30,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
+	"github.com/fusegate/fusegate/pkg/notify"
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
@@ -184,7 +185,7 @@ type Auditor struct {
 	namespaces *namespaces
 	workers    chan struct{}
 	listings   chan struct{}
-	discover   chan struct{} // asks for another look at what is served
+	discover   notify.Signal // asks for another look at what is served
 	tasks      sync.WaitGroup
 	planned    planned // Start's
 
@@ -230,7 +231,7 @@ func newAuditor(o Options) (*Auditor, error) {
 	o = o.withDefaults()
 	a := &Auditor{
 		o: o, workers: make(chan struct{}, o.Workers), listings: make(chan struct{}, listings),
-		discover: make(chan struct{}, 1),
+		discover: notify.New(),
 		known:    map[name]*constraint{}, kinds: map[schema.GroupKind]*kind{}, unserved: map[string]error{},
 		dirty: map[*constraint]bool{}, changedObjects: map[objectRef]struct{}{},
 	}
@@ -308,7 +309,7 @@ func (a *Auditor) pause(ctx context.Context, changed <-chan struct{}, again time
 	case <-ctx.Done():
 	case <-timer.C():
 		return false
-	case <-a.discover:
+	case <-a.discover.C():
 		a.sleep(ctx, settle)
 	case <-changed:
 		a.sleep(ctx, settle)
@@ -328,9 +329,4 @@ func (a *Auditor) sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (a *Auditor) lookAgain() {
-	select {
-	case a.discover <- struct{}{}:
-	default:
-	}
-}
+func (a *Auditor) lookAgain() { a.discover.Set() }

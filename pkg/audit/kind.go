@@ -10,6 +10,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/fusegate/fusegate/pkg/notify"
 )
 
 const (
@@ -27,7 +29,7 @@ type kind struct {
 	source
 	cancel context.CancelFunc
 	done   chan struct{}
-	wake   chan struct{}
+	wake   notify.Signal
 	lost   chan error // the right to read it is gone
 
 	// The fields below are guarded by the Auditor's lock.
@@ -71,7 +73,7 @@ var zeroTime time.Time
 func newKind(a *Auditor, r resource) *kind {
 	return &kind{
 		a: a, resource: r, source: source{a: a, resource: r}, done: make(chan struct{}),
-		wake: make(chan struct{}, 1), lost: make(chan error, 1),
+		wake: notify.New(), lost: make(chan error, 1),
 		tally: newTally(), reread: map[string]bool{}, active: map[*reading]bool{},
 	}
 }
@@ -109,12 +111,7 @@ func (k *kind) concern(constraints map[*constraint]bool) {
 	}
 }
 
-func (k *kind) nudge() {
-	select {
-	case k.wake <- struct{}{}:
-	default:
-	}
-}
+func (k *kind) nudge() { k.wake.Set() }
 
 func (k *kind) run(ctx context.Context) {
 	retry := firstRetry
@@ -140,7 +137,7 @@ func (k *kind) wait(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-timer.C():
-	case <-k.wake:
+	case <-k.wake.C():
 	}
 }
 

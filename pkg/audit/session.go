@@ -76,7 +76,7 @@ func (s *session) loop(ctx context.Context) error {
 				return err
 			}
 			s.done, s.read = nil, true
-		case <-s.k.wake:
+		case <-s.k.wake.C():
 		case <-s.resync.C():
 			if s.k.stuck() {
 				return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/notify"
 	"github.com/fusegate/fusegate/pkg/timing"
 )
 
@@ -36,7 +37,7 @@ type Prober struct {
 	revision func() string
 	metrics  *metrics
 	log      logr.Logger
-	look     chan struct{}
+	look     notify.Signal
 	tell     func()
 
 	mu      sync.Mutex
@@ -60,7 +61,7 @@ func NewProber(s Servers, revision func() string, reg prometheus.Registerer, log
 	if err != nil {
 		return nil, err
 	}
-	return &Prober{servers: s, revision: revision, metrics: m, log: log, look: make(chan struct{}, 1), tell: func() {}, records: map[string]*record{}}, nil
+	return &Prober{servers: s, revision: revision, metrics: m, log: log, look: notify.New(), tell: func() {}, records: map[string]*record{}}, nil
 }
 
 func (p *Prober) pace() timing.Timings { return p.Timings.Filled() }
@@ -71,12 +72,7 @@ func (p *Prober) pace() timing.Timings { return p.Timings.Filled() }
 func (p *Prober) Tell(f func()) { p.tell = f }
 
 // Look has the revision looked at, which may have changed. It does not block.
-func (p *Prober) Look() {
-	select {
-	case p.look <- struct{}{}:
-	default:
-	}
-}
+func (p *Prober) Look() { p.look.Set() }
 
 // Start asks until ctx ends.
 func (p *Prober) Start(ctx context.Context) error {
@@ -88,7 +84,7 @@ func (p *Prober) Start(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-p.look:
+		case <-p.look.C():
 		case <-timer.C:
 		}
 		revision := p.revision()

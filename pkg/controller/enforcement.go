@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/notify"
 	"github.com/fusegate/fusegate/pkg/status"
 	"github.com/fusegate/fusegate/pkg/timing"
 )
@@ -50,7 +51,7 @@ type Enforcement struct {
 	synced   func(kind string) bool
 	webhook  Webhook
 	census   *Census
-	touched  chan struct{}
+	touched  notify.Signal
 	ready    func() error
 	recorder events.EventRecorder
 	timings  timing.Timings
@@ -83,7 +84,7 @@ type EnforcementOptions struct {
 func NewEnforcement(o EnforcementOptions) (*Enforcement, error) {
 	e := &Enforcement{
 		client: o.Client, synced: o.Synced, webhook: o.Webhook, ready: o.Ready, recorder: o.Recorder, log: o.Log,
-		census: o.Census, timings: o.Timings.Filled(), touched: make(chan struct{}, 1),
+		census: o.Census, timings: o.Timings.Filled(), touched: notify.New(),
 		gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "fusegate_constraints",
 			Help: "Constraints by the status and reason of their condition Enforced. Only the leader knows.",
@@ -102,12 +103,7 @@ func NewEnforcement(o EnforcementOptions) (*Enforcement, error) {
 // Touch has the conditions compared with what is so, since something that they
 // depend on may have changed: a constraint, a template, or what the Webhook says.
 // Who is alive needs no Touch. It does not block.
-func (e *Enforcement) Touch() {
-	select {
-	case e.touched <- struct{}{}:
-	default:
-	}
-}
+func (e *Enforcement) Touch() { e.touched.Set() }
 
 // Start keeps the conditions until ctx ends.
 func (e *Enforcement) Start(ctx context.Context) error {
@@ -138,7 +134,7 @@ func (e *Enforcement) await(ctx context.Context, next time.Time) bool {
 	case <-ctx.Done():
 		return false
 	case <-timer.C:
-	case <-e.touched:
+	case <-e.touched.C():
 	}
 	return ctx.Err() == nil
 }

@@ -29,6 +29,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/inventory"
+	"github.com/fusegate/fusegate/pkg/notify"
 	"github.com/fusegate/fusegate/pkg/status"
 	"github.com/fusegate/fusegate/pkg/timing"
 )
@@ -85,7 +86,7 @@ type Ingest struct {
 	absences  *absences
 	readiness *Readiness
 	log       logr.Logger
-	changed   chan struct{}
+	changed   notify.Signal
 	touched   func()
 
 	// The fields below belong to the reconciler's only worker.
@@ -123,7 +124,7 @@ type version struct {
 func NewIngest(e *engine.Engine, w *status.Writer, r *Readiness, log logr.Logger) *Ingest {
 	return &Ingest{
 		engine: e, reports: newReports(w, log), faults: newFaults(time.Now), absences: &absences{all: map[key]NotInForce{}}, readiness: r, log: log,
-		changed:  make(chan struct{}, 1),
+		changed:  notify.New(),
 		touched:  func() {},
 		ingested: map[string]version{},
 		refused:  map[string]refusal{},
@@ -143,19 +144,14 @@ func (i *Ingest) Refresh(template string) { i.faults.refresh(key{name: template}
 
 // Changed receives when the engine's templates or constraints have changed
 // since it was last received from.
-func (i *Ingest) Changed() <-chan struct{} { return i.changed }
+func (i *Ingest) Changed() <-chan struct{} { return i.changed.C() }
 
 // Tell has f called on every event of a template or a constraint, which can be
 // read then. f must not block. It is to be called before the manager starts, if
 // at all.
 func (i *Ingest) Tell(f func()) { i.touched = f }
 
-func (i *Ingest) notify() {
-	select {
-	case i.changed <- struct{}{}:
-	default:
-	}
-}
+func (i *Ingest) notify() { i.changed.Set() }
 
 // Synced tells whether kind is followed and all its constraints are cached: who
 // reads them of another kind would wait for them, or be told that they are not.

@@ -21,6 +21,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/notify"
 )
 
 // Engine is what is fed: an *engine.Engine that awaits its inventory.
@@ -75,8 +76,8 @@ type Inventory struct {
 	o       Options
 	metrics *inventoryMetrics
 	served  *resolver
-	wake    chan struct{}
-	stirred chan struct{}
+	wake    notify.Signal
+	stirred notify.Signal
 	tasks   sync.WaitGroup
 	syncs   *settings
 
@@ -111,7 +112,7 @@ func New(o Options) (*Inventory, error) {
 		o.Clock = clock.RealClock{}
 	}
 	i := &Inventory{
-		o: o, wake: make(chan struct{}, 1), stirred: make(chan struct{}, 1), served: newResolver(o.Discovery, o.Clock),
+		o: o, wake: notify.New(), stirred: notify.New(), served: newResolver(o.Discovery, o.Clock),
 		kinds: map[schema.GroupVersionKind]*kind{}, states: map[string]State{}, dirty: map[schema.GroupVersionKind]bool{},
 	}
 	i.syncs = newSettings(i)
@@ -150,20 +151,13 @@ func (i *Inventory) pause(ctx context.Context, changed <-chan struct{}, d time.D
 	select {
 	case <-ctx.Done():
 	case <-timer.C():
-	case <-i.wake:
+	case <-i.wake.C():
 	case <-changed:
 	}
 }
 
 // nudge asks for another look at what is needed and what there is.
-func (i *Inventory) nudge() { signal(i.wake) }
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
+func (i *Inventory) nudge() { i.wake.Set() }
 
 // sleep waits for d and tells whether ctx has not ended.
 func (i *Inventory) sleep(ctx context.Context, d time.Duration) bool {

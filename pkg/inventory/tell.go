@@ -21,7 +21,7 @@ func (i *Inventory) stir(gvk schema.GroupVersionKind) {
 	i.mu.Lock()
 	i.dirty[gvk] = true
 	i.mu.Unlock()
-	signal(i.stirred)
+	i.stirred.Set()
 }
 
 // tell passes changes on until ctx ends.
@@ -31,7 +31,7 @@ func (i *Inventory) tell(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-i.stirred:
+		case <-i.stirred.C():
 		}
 		delay = nextDelay(delay, i.o.Clock.Since(last))
 		if !i.sleep(ctx, delay) {

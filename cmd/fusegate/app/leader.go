@@ -21,6 +21,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/controller"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/intercept"
+	"github.com/fusegate/fusegate/pkg/notify"
 )
 
 // addController adds what one process at a time does.
@@ -92,20 +93,15 @@ func (p *parts) watchConfiguration() (<-chan struct{}, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watching the webhook configuration: %w", err)
 	}
-	touched := make(chan struct{}, 1)
-	touch := func(any) {
-		select {
-		case touched <- struct{}{}:
-		default:
-		}
-	}
+	touched := notify.New()
+	touch := func(any) { touched.Set() }
 	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 		AddFunc: touch, UpdateFunc: func(_, o any) { touch(o) }, DeleteFunc: touch,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("watching the webhook configuration: %w", err)
 	}
-	return touched, nil
+	return touched.C(), nil
 }
 
 // watchNamespaces returns how often names or labels of namespaces have changed.
