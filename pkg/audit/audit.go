@@ -27,6 +27,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/catalog"
 	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
@@ -259,10 +260,8 @@ func (a *Auditor) connect() (err error) {
 	if a.discovery = a.o.Discovery; a.discovery != nil {
 		return nil
 	}
-	if a.discovery, err = discovery.NewDiscoveryClientForConfig(cfg); err != nil {
-		return fmt.Errorf("creating the discovery client of audit: %w", err)
-	}
-	return nil
+	a.discovery, err = catalog.New(cfg)
+	return err
 }
 
 // NeedLeaderElection is true: two must never write at once.

@@ -1,14 +1,20 @@
-// Package catalog knows what an API server serves, for whoever has to look again
-// and again: as long as nothing has changed, a look is two requests that are
-// answered without a body (RFC 9110, If-None-Match), and returns the very values
+// Package catalog knows what an API server serves, for all of a process that has to
+// look again and again: as long as nothing has changed, a look is two requests that
+// are answered without a body (RFC 9110, If-None-Match), and returns the very values
 // that the look before did. It stands beside the pipeline, below what follows
 // kinds that come and go.
+//
+// The caches of client-go promise less: that in memory is right until somebody says
+// that it is not, and then everything is asked for again; that on disk is right for
+// a while. Here every look is as of now, and a group that cannot be discovered is an
+// error of that group (discovery.ErrGroupDiscoveryFailed) each time.
 package catalog
 
 import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,6 +79,19 @@ func (c *Catalog) ServerPreferredResources() ([]*metav1.APIResourceList, error) 
 	defer c.mu.Unlock()
 	c.bring(&c.preferred, c.ServerResourcesInterface.ServerPreferredResources)
 	return c.preferred.lists, c.preferred.err
+}
+
+// ServerResourcesForGroupVersion implements discovery.ServerResourcesInterface.
+// What is known of everything is answered by that. Anything else is asked for by
+// itself: only the API server can tell that it does not serve a version, rather
+// than that it cannot say or has left it out.
+func (c *Catalog) ServerResourcesForGroupVersion(version string) (*metav1.APIResourceList, error) {
+	_, lists, err := c.ServerGroupsAndResources() // of lists, none failed
+	i := slices.IndexFunc(lists, func(l *metav1.APIResourceList) bool { return l.GroupVersion == version })
+	if i < 0 || err != nil && !discovery.IsGroupDiscoveryFailedError(err) {
+		return c.ServerResourcesInterface.ServerResourcesForGroupVersion(version)
+	}
+	return lists[i], nil
 }
 
 // bring brings an answer up to date. The caller holds the lock.

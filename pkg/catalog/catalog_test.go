@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
@@ -29,11 +30,19 @@ type server struct {
 	kind, freshness, tag string
 	fails                bool
 	bodies               int
+	// asked counts the questions for one version, of which /apis tells the kinds of
+	// its list; there is none that it does not list.
+	asked int
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.fails {
 		http.Error(w, "no", http.StatusInternalServerError)
+		return
+	}
+	if r.URL.Path != "/api" && r.URL.Path != "/apis" {
+		s.asked++
+		http.NotFound(w, r)
 		return
 	}
 	tag, body := `"nothing"`, empty
@@ -125,4 +134,36 @@ func look(t *testing.T, c *catalog.Catalog) *metav1.APIResourceList {
 		t.Fatalf("got %v (%v), want what %v has", lists, err, all)
 	}
 	return all
+}
+
+// TestVersion asks for one version: by what is known of all, and of the API server
+// itself where that does not settle it.
+func TestVersion(t *testing.T) {
+	s := &server{kind: "Thing", freshness: "Current", tag: `"1"`}
+	backend := httptest.NewServer(s)
+	defer backend.Close()
+	c, err := catalog.New(&rest.Config{Host: backend.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		list, err := c.ServerResourcesForGroupVersion("example.com/v1")
+		if err != nil || list.APIResources[0].Kind != "Thing" || s.asked != 0 || s.bodies != 2 {
+			t.Fatalf("a version that is known: got %v (%v) by %d questions and %d bodies, want Thing by none and 2", list, err, s.asked, s.bodies)
+		}
+	}
+	if _, err := c.ServerResourcesForGroupVersion("example.com/v2"); !apierrors.IsNotFound(err) || s.asked != 1 {
+		t.Errorf("a version that is not there: got error %v by %d questions, want not found by one", err, s.asked)
+	}
+	s.freshness, s.tag = "Stale", `"2"`
+	if list, err := c.ServerResourcesForGroupVersion("example.com/v1"); err == nil || s.asked != 2 {
+		t.Errorf("a version that is stale: got %v by %d questions, want what the API server itself says", list, s.asked)
+	}
+	if _, err := c.ServerResourcesForGroupVersion("beside.com/v1"); err != nil || s.asked != 2 {
+		t.Errorf("a version beside one that is stale: got error %v by %d questions, want none by 2", err, s.asked)
+	}
+	s.fails = true
+	if list, err := c.ServerResourcesForGroupVersion("beside.com/v1"); err == nil {
+		t.Errorf("no answer: got %v, want an error", list)
+	}
 }

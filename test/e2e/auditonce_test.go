@@ -145,6 +145,12 @@ func TestAuditOnce(t *testing.T) {
 		if !strings.Contains(stdout, "ConfigMap once-a/bare") || !strings.Contains(stdout, "OnceLabels/owner") {
 			t.Errorf("what is applied is not judged by:\n%s\n%s", stdout, stderr)
 		}
+		for _, format := range []string{"junit", "sarif", "github"} {
+			stdout, stderr, code := fusegate.Run(t, "", "audit", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin), "--constraint", "OnceLabels/owner", "-o", format)
+			if code != 1 || !strings.Contains(stdout, "OnceLabels/owner") || !strings.Contains(stdout, "missing label owner") {
+				t.Errorf("as %s: exit code %d, want 1 and the violation:\n%s\n%s", format, code, stdout, stderr)
+			}
+		}
 		c.Must(t, "", "delete", "constrainttemplate", "oncelabels")
 	})
 }

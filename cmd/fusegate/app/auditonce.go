@@ -10,13 +10,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/pkg/audit"
+	"github.com/fusegate/fusegate/pkg/catalog"
 	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
@@ -156,6 +156,10 @@ func (f *auditFlags) audit(cmd *cobra.Command, cfg *rest.Config) (output.Audit, 
 	if err != nil {
 		return output.Audit{}, fmt.Errorf("connecting to the cluster: %w", err)
 	}
+	served, err := catalog.New(cfg)
+	if err != nil {
+		return output.Audit{}, fmt.Errorf("connecting to the cluster: %w", err)
+	}
 	set, err := f.policies(cmd, dyn)
 	if err != nil {
 		return output.Audit{}, err
@@ -169,12 +173,12 @@ func (f *auditFlags) audit(cmd *cobra.Command, cfg *rest.Config) (output.Audit, 
 	defer p.end()
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	done, err := f.fillInventory(ctx, cfg, dyn, e, p)
+	done, err := f.fillInventory(ctx, served, dyn, e, p)
 	if err != nil {
 		return output.Audit{}, err
 	}
 	result, err := audit.Once(ctx, audit.Options{
-		Config: cfg, Reviewer: e, Perimeter: f.perimeter(ctx, cfg), Limit: f.listed(), Workers: f.workers, QPS: f.qps,
+		Config: cfg, Discovery: served, Reviewer: e, Perimeter: f.perimeter(ctx, cfg), Limit: f.listed(), Workers: f.workers, QPS: f.qps,
 		Progress: func(n audit.Progress) { p.say("%d objects judged, %d of %d kinds read", n.Objects, n.Read, n.Kinds) },
 	})
 	cancel()
@@ -213,18 +217,14 @@ func (f *auditFlags) policies(cmd *cobra.Command, dyn dynamic.Interface) (*polic
 
 // fillInventory has policies that look at other objects see them, or says why
 // they do not. The channel is closed once nothing of it runs any more.
-func (f *auditFlags) fillInventory(ctx context.Context, cfg *rest.Config, dyn dynamic.Interface, e *engine.Engine, p *progress) (<-chan struct{}, error) {
+func (f *auditFlags) fillInventory(ctx context.Context, served *catalog.Catalog, dyn dynamic.Interface, e *engine.Engine, p *progress) (<-chan struct{}, error) {
 	done := make(chan struct{})
 	if len(e.InventoryNeeds()) == 0 {
 		close(done)
 		return done, nil
 	}
-	disco, err := discovery.NewDiscoveryClientForConfig(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("connecting to the cluster: %w", err)
-	}
 	i, err := inventory.New(inventory.Options{
-		Client: dyn, Discovery: disco, Engine: e, Secrets: f.secrets,
+		Client: dyn, Discovery: served, Engine: e, Secrets: f.secrets,
 		ConfigNamespaces: []string{f.namespace, "gatekeeper-system"},
 	})
 	if err != nil {

@@ -3,7 +3,6 @@ package app
 import (
 	"fmt"
 
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -28,13 +27,9 @@ func (p *parts) newInventory() (*inventory.Inventory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating the client of the inventory: %w", err)
 	}
-	disco, err := discovery.NewDiscoveryClientForConfig(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("creating the discovery client of the inventory: %w", err)
-	}
 	p.engine.AwaitInventory()
 	return inventory.New(inventory.Options{
-		Client: dyn, Discovery: disco, Engine: p.engine, Secrets: p.settings.InventorySecrets,
+		Client: dyn, Discovery: p.catalog, Engine: p.engine, Secrets: p.settings.InventorySecrets,
 		ConfigNamespaces: []string{p.settings.Namespace, gatekeeperNamespace},
 		Ready:            p.readiness.Err, Changed: func(template string) { p.ingest.Refresh(template) },
 		Metrics: metrics.Registry, Log: p.log.WithName("inventory"),

@@ -16,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/fusegate/fusegate/pkg/canary"
-	"github.com/fusegate/fusegate/pkg/catalog"
 	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/controller"
 	"github.com/fusegate/fusegate/pkg/install"
@@ -67,10 +66,6 @@ func (p *parts) addController() error {
 }
 
 func (p *parts) newGuard(stated func()) (*install.Guard, error) {
-	var err error
-	if p.catalog, err = catalog.New(p.mgr.GetConfig()); err != nil {
-		return nil, err
-	}
 	touched, err := p.watchConfiguration()
 	if err != nil {
 		return nil, err

@@ -54,7 +54,7 @@ type parts struct {
 	readiness *controller.Readiness
 	ingest    *controller.Ingest
 	inventory *inventory.Inventory
-	catalog   *catalog.Catalog // of the controller
+	catalog   *catalog.Catalog
 }
 
 // newManager constructs everything that a process runs, in the order in which
@@ -168,6 +168,9 @@ func (p *parts) addIngest() error {
 	}
 	p.engine.Observe(observer)
 	p.ingest = controller.NewIngest(p.engine, writer, p.readiness, p.log.WithName("ingest"))
+	if p.catalog, err = catalog.New(p.mgr.GetConfig()); err != nil {
+		return err
+	}
 	if p.inventory, err = p.newInventory(); err != nil {
 		return err
 	}
