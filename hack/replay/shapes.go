@@ -16,6 +16,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/intercept"
+	"github.com/fusegate/fusegate/pkg/match"
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
@@ -145,7 +146,7 @@ func armed(b *blackhole, served []*metav1.APIResourceList) (*configuration, erro
 // entryRules are the rules of each entry: everything, the writes of templates
 // and constraints, and the canaries.
 func entryRules(served []*metav1.APIResourceList) map[exempt.Entry][]admissionregistrationv1.RuleWithOperations {
-	everything, _ := intercept.Rules([]intercept.Need{{Operations: []policy.Operation{"*"}}}, served)
+	everything, _ := intercept.Rules([]match.Need{{Operations: []policy.Operation{"*"}}}, served)
 	writes := []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update}
 	return map[exempt.Entry][]admissionregistrationv1.RuleWithOperations{
 		exempt.PolicyEntry: append(everything, exempt.CanaryRules()...),

@@ -6,27 +6,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/fusegate/fusegate/pkg/match"
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/rego"
 )
 
-// Scope says what a constraint wants to see at admission.
-type Scope struct {
-	Kind, Name string
-	// UID and Generation tell which version of the constraint this is.
-	UID        types.UID
-	Generation int64
-	Match      *match.Matcher
-	// Operations are those of its template, as written; empty if it lists none.
-	Operations []policy.Operation
-}
-
 // AuditScope says what a constraint wants to see of what exists.
 type AuditScope struct {
-	Scope
+	match.Need
 	// Constraint is the constraint as it acts at audit.
 	Constraint policy.Constraint
 	// Revision changes with everything that may change a verdict: the
@@ -174,11 +161,11 @@ func (r *registry) publish() {
 
 // AdmissionScopes returns what the constraints that can change the answer to an
 // admission request want to see, sorted by kind and name.
-func (e *Engine) AdmissionScopes() []Scope {
-	var out []Scope
+func (e *Engine) AdmissionScopes() []match.Need {
+	var out []match.Need
 	for _, x := range e.registry.current.Load().entries {
 		if !x.canary && x.on(policy.PointWebhook).ActsOnRequests() {
-			out = append(out, Scope{
+			out = append(out, match.Need{
 				Kind: x.kind, Name: x.name, UID: x.uid, Generation: x.generation, Match: x.match, Operations: x.operations,
 			})
 		}
@@ -195,7 +182,7 @@ func (e *Engine) AuditScopes() []AuditScope {
 			continue
 		}
 		out = append(out, AuditScope{
-			Scope:      Scope{Kind: x.kind, Name: x.name, UID: x.uid, Generation: x.generation, Match: x.match, Operations: x.operations},
+			Need:       match.Need{Kind: x.kind, Name: x.name, UID: x.uid, Generation: x.generation, Match: x.match, Operations: x.operations},
 			Constraint: x.on(policy.PointAudit), Revision: x.revision, Reads: x.reads,
 			Withheld: x.withheld, Stale: x.stale, Data: x.data,
 		})

@@ -17,14 +17,9 @@ import (
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/intercept"
+	"github.com/fusegate/fusegate/pkg/match"
 	"github.com/fusegate/fusegate/pkg/timing"
 )
-
-// Subject is a constraint that can change the answer to a request.
-type Subject struct {
-	Identity
-	Need intercept.Need
-}
 
 // Guard keeps the installed webhook configuration as it was rendered, with the
 // rules that the constraints need once a backend answers. It is the only writer
@@ -68,7 +63,7 @@ type GuardOptions struct {
 	Ready func() error
 	// Subjects returns the constraints, and Changed receives when they may have
 	// changed; Touched does when the live configuration may have.
-	Subjects         func() []Subject
+	Subjects         func() []match.Need
 	Changed, Touched <-chan struct{}
 	// Namespaces lists the cluster's, from a cache, and Renamed counts how often
 	// names or labels of them have changed. Without it they are compared at

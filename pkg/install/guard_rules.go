@@ -55,10 +55,7 @@ func (g *Guard) discover() error {
 
 // rules are what each entry needs to intercept.
 func (g *Guard) rules(live *admissionregistrationv1.ValidatingWebhookConfiguration) (rules, error) {
-	var needs []intercept.Need
-	for _, s := range g.Subjects() {
-		needs = append(needs, s.Need)
-	}
+	needs := g.Subjects()
 	policies, missing := intercept.Rules(needs, g.catalog.served)
 	if len(missing) > 0 || time.Since(g.catalog.taken) > g.Timings.CatalogAge {
 		if err := g.discover(); err != nil {

@@ -51,7 +51,7 @@ type armory struct {
 	read     atomic.Int64 // looks at the webhook configuration
 	mu       sync.Mutex
 	ready    error
-	needs    []intercept.Need
+	needs    []match.Need
 	events   []string
 	guard    *install.Guard
 	answer   http.HandlerFunc // instead of the webhook's, if set
@@ -162,13 +162,14 @@ func (a *armory) isReady() error {
 	return a.ready
 }
 
-func (a *armory) all() []install.Subject {
+func (a *armory) all() []match.Need {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.counted.Add(1)
-	out := make([]install.Subject, len(a.needs))
+	out := make([]match.Need, len(a.needs))
 	for i, n := range a.needs {
-		out[i] = install.Subject{Identity: subject(i), Need: n}
+		out[i] = n
+		out[i].Kind, out[i].Name = subject(i).Kind, subject(i).Name
 	}
 	return out
 }
@@ -260,7 +261,7 @@ func (a *armory) rounds(t *testing.T) {
 }
 
 // need is a constraint's that matches kinds, written as Kind.group.
-func need(t *testing.T, kinds ...string) []intercept.Need {
+func need(t *testing.T, kinds ...string) []match.Need {
 	t.Helper()
 	var entries []any
 	for _, k := range kinds {
@@ -271,7 +272,7 @@ func need(t *testing.T, kinds ...string) []intercept.Need {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return []intercept.Need{{Match: m}}
+	return []match.Need{{Match: m}}
 }
 
 // armedFor are the resources in the rules of the policy entry, sorted.
@@ -389,7 +390,7 @@ func TestHiddenGroups(t *testing.T) {
 	for name, tc := range map[string]struct {
 		reason   string
 		discover func([]*metav1.APIResourceList) ([]*metav1.APIResourceList, error)
-		needs    []intercept.Need
+		needs    []match.Need
 		events   []string
 		guard    *install.Guard
 		want     string

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
+	"github.com/fusegate/fusegate/pkg/match"
 )
 
 // State is what the guard last saw of the live configuration.
@@ -30,6 +31,10 @@ type Identity struct {
 	Kind, Name string
 	UID        types.UID
 	Generation int64
+}
+
+func identityOf(n match.Need) Identity {
+	return Identity{Kind: n.Kind, Name: n.Name, UID: n.UID, Generation: n.Generation}
 }
 
 // Interception tells whether requests for a constraint are sent to the webhook.

@@ -56,7 +56,7 @@ func (g *Guard) survey(ctx context.Context, live *admissionregistrationv1.Valida
 	}
 	state := &State{Armed: true, Revision: revisionIn(entryOf(live, exempt.PolicyEntry)), verdicts: map[Identity]Interception{}}
 	for _, subject := range g.Subjects() {
-		state.verdicts[subject.Identity] = g.verdict(ctx, view, subject)
+		state.verdicts[identityOf(subject)] = g.verdict(ctx, view, subject)
 	}
 	g.forget(state)
 	g.report(state, view)
@@ -133,21 +133,21 @@ func (g *Guard) sampler(ctx context.Context, config config.Config, perimeter exe
 	return namespaces, nil
 }
 
-func (g *Guard) verdict(ctx context.Context, v *view, subject Subject) Interception {
-	known, ok := g.samples.known[subject.Identity]
+func (g *Guard) verdict(ctx context.Context, v *view, subject match.Need) Interception {
+	known, ok := g.samples.known[identityOf(subject)]
 	if !ok {
-		known.requests, known.coverage = g.samples.sampler.Samples(subject.Need)
+		known.requests, known.coverage = g.samples.sampler.Samples(subject)
 	}
 	if known.verdict == nil {
 		out := v.interception(subject, v.simulator.Verdict(ctx, known.requests), known.coverage)
 		known.verdict = &out
 	}
-	g.samples.known[subject.Identity] = known
+	g.samples.known[identityOf(subject)] = known
 	return *known.verdict
 }
 
 // interception words a verdict.
-func (v *view) interception(subject Subject, found intercept.Verdict, c intercept.Coverage) Interception {
+func (v *view) interception(subject match.Need, found intercept.Verdict, c intercept.Coverage) Interception {
 	if found.State == intercept.Unclear && found.Sent == 0 && len(found.Missed) == 0 {
 		if reason, message := uncovered(c); reason != "" {
 			return Interception{Reason: reason, Message: message}
@@ -176,9 +176,9 @@ func failing(reasons []intercept.Reason) []intercept.Reason {
 
 // leaves names the namespaces which the constraint selects and the entry does
 // not.
-func (v *view) leaves(subject Subject) []string {
+func (v *view) leaves(subject match.Need) []string {
 	var out []string
-	m := subject.Need.Match
+	m := subject.Match
 	if m.Scope() == match.ScopeCluster {
 		return nil
 	}

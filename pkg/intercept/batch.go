@@ -10,6 +10,7 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/plugin/webhook/predicates/rules"
 
+	"github.com/fusegate/fusegate/pkg/match"
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
@@ -22,7 +23,7 @@ var representatives = []target{
 // batch makes the samples of one need.
 type batch struct {
 	sampler *Sampler
-	need    Need
+	need    match.Need
 	plan    planner
 	// places are the namespaces to sample in, inside those that the match
 	// block selects within the perimeter; known tells that the places exist or
@@ -43,7 +44,7 @@ type batch struct {
 	coverage Coverage
 }
 
-func newBatch(s *Sampler, n Need) *batch {
+func newBatch(s *Sampler, n match.Need) *batch {
 	b := &batch{
 		sampler: s, need: n,
 		plan:      planner{catalogue: s.catalogue, wanted: map[target]operations{}, missing: map[string]bool{}},

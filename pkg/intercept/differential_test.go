@@ -24,6 +24,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/intercept"
+	"github.com/fusegate/fusegate/pkg/match"
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
@@ -252,7 +253,7 @@ func (c cell) checkSamples(t *testing.T, b *backend) {
 	for _, n := range needs(t, need{everyKind, "CREATE"}, need{pods, ""}, need{everyApp, "*"}, need{`kinds: [{apiGroups: [autoscaling], kinds: [HorizontalPodAutoscaler]}]`, ""}) {
 		samples, coverage := sampler.Samples(n)
 		if diff := cmp.Diff(intercept.Coverage{}, coverage, cmpopts.EquateEmpty()); diff != "" {
-			t.Errorf("%s: coverage (-want +got):\n%s", describe([]intercept.Need{n}), diff)
+			t.Errorf("%s: coverage (-want +got):\n%s", describe([]match.Need{n}), diff)
 		}
 		for _, r := range samples {
 			if r.Operation != policy.Create || !slices.Contains([]string{"configmaps", "namespaces", "clusterroles"}, r.Resource.Resource) {

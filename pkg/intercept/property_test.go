@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/fusegate/fusegate/pkg/intercept"
+	"github.com/fusegate/fusegate/pkg/match"
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
@@ -86,7 +87,7 @@ func intercepted(rules []admissionregistrationv1.RuleWithOperations, r request) 
 }
 
 // wanted says independently of the planner whether a request must be sent.
-func wanted(t *testing.T, all []intercept.Need, r request) bool {
+func wanted(t *testing.T, all []match.Need, r request) bool {
 	t.Helper()
 	exempt := []string{"status", "binding", "finalize", "token", "approval", "eviction"}
 	if slices.Contains(exempt, r.subresource()) && r.resource != "services/status" {
@@ -104,7 +105,7 @@ func wanted(t *testing.T, all []intercept.Need, r request) bool {
 	return false
 }
 
-func asks(n intercept.Need, op policy.Operation) bool {
+func asks(n match.Need, op policy.Operation) bool {
 	if len(n.Operations) == 0 {
 		return op == policy.Create || op == policy.Update
 	}
@@ -113,11 +114,11 @@ func asks(n intercept.Need, op policy.Operation) bool {
 
 // scales tells whether somebody who asks for every kind asks for the request:
 // who may scale changes what is scaled.
-func scales(n intercept.Need, r request) bool {
+func scales(n match.Need, r request) bool {
 	return n.Match.Kinds() == nil && r.subresource() == "scale" && r.op == policy.Update
 }
 
-func names(n intercept.Need, r request) bool {
+func names(n match.Need, r request) bool {
 	for _, k := range n.Match.Kinds() {
 		if slices.Contains(k.Kinds, r.kind.Kind) && (len(k.Groups) == 0 || slices.Contains(k.Groups, r.kind.Group)) {
 			return true
@@ -128,7 +129,7 @@ func names(n intercept.Need, r request) bool {
 
 // randomNeeds draws match blocks from the fixture's kinds, its groups, and
 // some that do not exist.
-func randomNeeds(t *testing.T, rnd *rand.Rand) []intercept.Need {
+func randomNeeds(t *testing.T, rnd *rand.Rand) []match.Need {
 	t.Helper()
 	groups := []string{`""`, `""`, "apps", "autoscaling", "policy", "example.com", "events.k8s.io", "subresources.example.com", "absent.io", `"*"`}
 	kinds := []string{
@@ -208,7 +209,7 @@ func checkForm(t *testing.T, rules []admissionregistrationv1.RuleWithOperations)
 	}
 }
 
-func describe(all []intercept.Need) string {
+func describe(all []match.Need) string {
 	var out []string
 	for _, n := range all {
 		out = append(out, fmt.Sprintf("%v %q", n.Match.Kinds(), n.Operations))

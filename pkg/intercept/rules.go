@@ -19,22 +19,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fusegate/fusegate/pkg/match"
-	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 // wildcard stands for every group, version or top-level resource of a rule.
 const wildcard = "*"
-
-// Need is what one constraint needs to see.
-type Need struct {
-	// Match says which kinds; nil matches every kind. Its other clauses are
-	// left to the engine.
-	Match *match.Matcher
-	// Operations are those of the constraint's template. Empty means CREATE
-	// and UPDATE; "*" means all four. Unknown ones are ignored, since one of
-	// them would make the API server refuse every rule.
-	Operations []policy.Operation
-}
 
 // Rules returns the rules that let through to the webhook what the needs ask
 // for, and the kinds among them that the cluster does not serve, as Kind.group
@@ -56,8 +44,10 @@ type Need struct {
 // eviction are never asked for. Every kind, or every kind of a group, becomes
 // the resource "*", which covers kinds still to come and no subresource; every
 // kind also "*/scale", since whoever may scale changes what is scaled. "*/*" is
-// never used.
-func Rules(needs []Need, served []*metav1.APIResourceList) (rules []admissionregistrationv1.RuleWithOperations, missing []string) {
+// never used. Operations that no API server knows are ignored, since one of them
+// would make it refuse every rule. Of a match block, only the kinds count: its other
+// clauses are left to the engine.
+func Rules(needs []match.Need, served []*metav1.APIResourceList) (rules []admissionregistrationv1.RuleWithOperations, missing []string) {
 	p := planner{catalogue: newCatalogue(served), wanted: map[target]operations{}, missing: map[string]bool{}}
 	for _, n := range needs {
 		p.add(n)
@@ -76,7 +66,7 @@ type planner struct {
 	missing   map[string]bool
 }
 
-func (p *planner) add(n Need) {
+func (p *planner) add(n match.Need) {
 	ops := operationsOf(n.Operations)
 	entries := n.Match.Kinds()
 	if len(entries) == 0 {

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fusegate/fusegate/pkg/intercept"
+	"github.com/fusegate/fusegate/pkg/match"
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
@@ -18,15 +19,15 @@ type need struct {
 	ops   string
 }
 
-func needs(t testing.TB, in ...need) []intercept.Need {
+func needs(t testing.TB, in ...need) []match.Need {
 	t.Helper()
-	var out []intercept.Need
+	var out []match.Need
 	for _, n := range in {
 		var ops []policy.Operation
 		for _, o := range strings.Fields(n.ops) {
 			ops = append(ops, policy.Operation(o))
 		}
-		out = append(out, intercept.Need{Match: matcher(t, n.kinds), Operations: ops})
+		out = append(out, match.Need{Match: matcher(t, n.kinds), Operations: ops})
 	}
 	return out
 }
@@ -138,7 +139,7 @@ func TestRules(t *testing.T) {
 
 func TestRulesOfOddInput(t *testing.T) {
 	odd := []*metav1.APIResourceList{nil, {GroupVersion: "a/b/c", APIResources: []metav1.APIResource{entry("x", "X", full)}}, {}}
-	got, missing := intercept.Rules([]intercept.Need{{}}, odd)
+	got, missing := intercept.Rules([]match.Need{{}}, odd)
 	if diff := cmp.Diff([]admissionregistrationv1.RuleWithOperations{rule("U", "*", "*/scale"), rule("CU", "*", "*")}, got); diff != "" {
 		t.Errorf("a need without a matcher wants every kind (-want +got):\n%s", diff)
 	}

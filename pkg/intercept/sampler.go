@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/fusegate/fusegate/pkg/exempt"
+	"github.com/fusegate/fusegate/pkg/match"
 )
 
 // Bounds of the samples of one constraint. There are at most
@@ -94,7 +95,7 @@ func perimeterEntry(p exempt.Perimeter) admissionregistrationv1.ValidatingWebhoo
 // where a resource has several versions.
 //
 // Coverage says what they leave out, and why there are none if so.
-func (s *Sampler) Samples(n Need) ([]Request, Coverage) {
+func (s *Sampler) Samples(n match.Need) ([]Request, Coverage) {
 	b := newBatch(s, n)
 	if s.err != nil {
 		b.coverage.Unknown = []string{fmt.Sprintf("the perimeter's own entry cannot be simulated: %v", s.err)}
@@ -111,7 +112,7 @@ func (s *Sampler) Samples(n Need) ([]Request, Coverage) {
 }
 
 // confirm tells whether a request is one that must be intercepted.
-func (s *Sampler) confirm(n Need, r Request) bool {
+func (s *Sampler) confirm(n match.Need, r Request) bool {
 	review := r.Review()
 	if matched, err := n.Match.Match(review); !matched || err != nil {
 		return false

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/intercept"
+	"github.com/fusegate/fusegate/pkg/match"
 )
 
 // randomClauses draws the clauses of a match block beside its kinds.
@@ -46,7 +47,7 @@ func randomClauses(rnd *rand.Rand) string {
 	return strings.Join(out, "\n")
 }
 
-func randomNeed(t *testing.T, rnd *rand.Rand) (intercept.Need, string) {
+func randomNeed(t *testing.T, rnd *rand.Rand) (match.Need, string) {
 	t.Helper()
 	kinds := []string{
 		everyKind, pods, services, deployments, everyApp, everyCore, `kinds: [{kinds: [Widget]}]`, `kinds: [{kinds: [Namespace, Lease]}]`,
@@ -83,7 +84,7 @@ func TestSamplesAreSent(t *testing.T) {
 				n, text := randomNeed(t, rnd)
 				samples, coverage := sampler.Samples(n)
 				checkCoverage(t, text, samples, coverage)
-				rules := armed(t, p, []intercept.Need{n}, func(h *hook) { h.MatchConditions = nil })
+				rules := armed(t, p, []match.Need{n}, func(h *hook) { h.MatchConditions = nil })
 				for _, s := range []*intercept.Simulator{rules, perimeter} {
 					if v := s.Verdict(t.Context(), samples); len(v.Missed) > 0 {
 						t.Fatalf("%s is not sent: %v\n%s", v.Missed[0].Request, v.Reasons(), text)
@@ -122,7 +123,7 @@ func checkCoverage(t *testing.T, text string, samples []intercept.Request, c int
 	}
 }
 
-func checkSample(t *testing.T, text string, n intercept.Need, p exempt.Perimeter, r intercept.Request) {
+func checkSample(t *testing.T, text string, n match.Need, p exempt.Perimeter, r intercept.Request) {
 	t.Helper()
 	review := r.Review()
 	if matched, err := n.Match.Match(review); !matched || err != nil {

@@ -8,10 +8,11 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/intercept"
+	"github.com/fusegate/fusegate/pkg/match"
 )
 
 // manyNeeds are the constraints of a large cluster.
-func manyNeeds(t testing.TB) []intercept.Need {
+func manyNeeds(t testing.TB) []match.Need {
 	blocks := []string{pods, services, deployments, everyKind, pods + "\nnamespaces: [team-*]", everyApp + "\nlabelSelector: {matchLabels: {app: web}}"}
 	var in []need
 	for i := range 2000 {

@@ -9,10 +9,11 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/intercept"
+	"github.com/fusegate/fusegate/pkg/match"
 )
 
 // armed is the live entry as it should be for the needs, and then edited.
-func armed(t *testing.T, p exempt.Perimeter, all []intercept.Need, edits ...edit) *intercept.Simulator {
+func armed(t *testing.T, p exempt.Perimeter, all []match.Need, edits ...edit) *intercept.Simulator {
 	t.Helper()
 	rules, _ := intercept.Rules(all, cluster())
 	h := live(p, rules)

@@ -76,7 +76,7 @@ func (p *parts) newGuard(stated func()) (*install.Guard, error) {
 	}
 	return install.NewGuard(install.GuardOptions{
 		Client: p.mgr.GetClient(), Live: p.mgr.GetAPIReader(), Discovery: p.catalog, Config: p.settings.Config,
-		Ready: p.readiness.Err, Subjects: p.subjects, Changed: p.ingest.Changed(), Touched: touched,
+		Ready: p.readiness.Err, Subjects: p.engine.AdmissionScopes, Changed: p.ingest.Changed(), Touched: touched,
 		Namespaces: p.namespaces, Renamed: renamed, Announce: p.announce(), Stated: stated, Timings: p.timings, Metrics: metrics.Registry, Log: p.log.WithName("guard"),
 	})
 }
@@ -151,19 +151,6 @@ func (p *parts) namespaces(ctx context.Context) ([]intercept.Namespace, error) {
 		out[i] = intercept.Namespace{Name: n.Name, Labels: n.Labels}
 	}
 	return out, nil
-}
-
-// subjects are the constraints that ask for something at admission.
-func (p *parts) subjects() []install.Subject {
-	scopes := p.engine.AdmissionScopes()
-	out := make([]install.Subject, len(scopes))
-	for i, s := range scopes {
-		out[i] = install.Subject{
-			Identity: install.Identity{Kind: s.Kind, Name: s.Name, UID: s.UID, Generation: s.Generation},
-			Need:     intercept.Need{Match: s.Match, Operations: s.Operations},
-		}
-	}
-	return out
 }
 
 // apiServers are those that are named, else in a cluster those that have
