@@ -98,6 +98,11 @@ bench-scale: controlplane build ## Measure the memory that 200 templates and 1,0
 
 SCALE ?= 10000
 
+SOAK ?= 10m
+
+# The Kubernetes that tests run on, if not the one that hack/controlplane pins.
+export CONTROLPLANE_VERSION
+
 .PHONY: bench-audit
 bench-audit: controlplane build ## Measure the audit of SCALE Pods on a real API server.
 	go run ./hack/bench-audit -binary $(BIN)/fusegate -pods $(SCALE)
@@ -124,6 +129,15 @@ test: controlplane test-hack ## Run all tests, against a real control plane.
 	@start=$$SECONDS; \
 	go test -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./... || exit 1; \
 	echo "test: passed in $$((SECONDS - start)) s"
+
+.PHONY: test-e2e
+test-e2e: ## Run the end-to-end and perimeter tests; CONTROLPLANE_VERSION=v1.35.2 builds that control plane and runs them on it.
+	@$(CONTROLPLANE) >/dev/null
+	go test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./test/e2e ./test/perimeter
+
+.PHONY: test-soak
+test-soak: controlplane ## Run Fusegate for SOAK under writes while its processes are replaced.
+	go test -count=1 -tags soak -timeout 0 -v $(TESTFLAGS) ./test/soak -duration $(SOAK)
 
 .PHONY: conformance
 conformance: ## Run OPA's conformance cases compiled, and compare 290,000 evaluations with the interpreter.
@@ -180,7 +194,7 @@ check-tidy: ## Check that go.mod and go.sum of all modules are tidy.
 
 .PHONY: check-format
 check-format: ## Check that every Go file is formatted.
-	@unformatted=$$("$$(go env GOROOT)/bin/gofmt" -l $(wildcard apis cmd hack manifests pkg templates)); \
+	@unformatted=$$("$$(go env GOROOT)/bin/gofmt" -l $(wildcard apis cmd hack manifests pkg templates test)); \
 	if [[ -n "$$unformatted" ]]; then \
 		printf 'not formatted, run make format:\n%s\n' "$$unformatted" >&2; \
 		exit 1; \

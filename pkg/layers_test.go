@@ -101,6 +101,7 @@ var layers = map[string]row{
 	"test/install":      {tests: []string{"pkg/exempt", "pkg/config", "pkg/install", "test/env/fusegate"}},
 	"test/perimeter":    {tests: []string{"pkg/exempt", "pkg/install", "test/env/fusegate"}},
 	"test/faults":       {tests: []string{"pkg/install", "test/env/fusegate"}},
+	"test/soak":         {tests: []string{"test/env/fusegate"}},
 	"test/env/fusegate": {imports: []string{"pkg/timing", "cmd/fusegate/app", "pkg/engine", "pkg/webhook", "test/controlplane", "test/env"}},
 
 	"cmd/fusegate":     {imports: []string{"cmd/fusegate/app"}},
