@@ -12,6 +12,7 @@ import (
 // TestDrain stops one of two webhooks by turns while violating objects are
 // written, and wants every one denied: a call that fails lets its object in.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	c := bare(t)
 	s := fusegate.NewTurnout(t)
 	c.Port = s.Port()

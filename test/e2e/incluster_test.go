@@ -17,6 +17,7 @@ import (
 // certificate made by the controller. No kubelet runs here: the test carries the
 // Secret to the webhook's folder and listens on the Service's cluster IP.
 func TestInCluster(t *testing.T) {
+	t.Parallel()
 	c := bare(t)
 	// Nothing here maps a Service's port to another.
 	c.Install(t, "--service-port=9443", "--reports=openreports")

@@ -104,7 +104,7 @@ func (f *faultWorld) renewLease(t *testing.T) time.Duration {
 	t.Helper()
 	body := fmt.Sprintf(`{"spec":{"renewTime":%q}}`, time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"))
 	w := f.request(t.Context(), controlplane.Kubelets, http.MethodPatch, "application/merge-patch+json",
-		"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/kwok-0", body)
+		"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/"+f.kubelets[0], body)
 	if w.err != nil || w.judged || w.took > atOnce {
 		t.Errorf("renewing a node's Lease: %s, want it at once", w)
 	}

@@ -28,8 +28,8 @@ const hang = 6 * time.Second
 // backend's timeout for each of its writes would have made it late, or die.
 const startLimit = 30 * time.Second
 
-// kubelets are the nodes that kwok plays.
-var kubelets = []string{"kwok-0", "kwok-1", "kwok-2"}
+// nodes is how many kwok plays the kubelets of.
+const nodes = 3
 
 // clusterParts are the control plane's but for its API server.
 var clusterParts = []string{"etcd", "kube-controller-manager", "kube-scheduler", "kwok"}
@@ -37,6 +37,8 @@ var clusterParts = []string{"etcd", "kube-controller-manager", "kube-scheduler",
 // restored has the cluster's last copy of etcd come up on new machines: the
 // webhook configuration is there, armed for everything, and nobody behind it.
 func restored(f *faultWorld, t *testing.T) string {
+	f.Must(t, "", "delete", "nodes", "--all")
+	f.Must(t, "", "delete", "pods", "--all", "-n", "fusegate-system", "--force")
 	if err := f.CP.StopAPIServer(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -56,11 +58,7 @@ func restored(f *faultWorld, t *testing.T) string {
 	ready, _ := f.startAPIServer(t, startLimit)
 	f.startAll(t, "kube-controller-manager", "kube-scheduler", "kwok")
 	start := time.Now()
-	nodes, err := f.CP.AddNodes(t.Context(), 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Must(t, "", "delete", "node", nodes[0])
+	f.addNodes(t)
 	joined := time.Since(start)
 	scheduled := f.podsRun(t, "fusegate-system", "app.kubernetes.io/component=webhook", 3)
 	if joined > startLimit || scheduled > startLimit {
@@ -70,7 +68,7 @@ func restored(f *faultWorld, t *testing.T) string {
 	if calls > 0 {
 		t.Errorf("%d requests reached the backend, want none", calls)
 	}
-	return fmt.Sprintf("API server ready after %s, a node joined after %s, Fusegate's 3 webhook pods were scheduled and running %s later; %d requests reached the backend",
+	return fmt.Sprintf("API server ready after %s, nodes joined after %s, Fusegate's 3 webhook pods were scheduled and running %s later; %d requests reached the backend",
 		round(ready), round(joined), round(scheduled), calls)
 }
 
@@ -301,7 +299,7 @@ func (f *faultWorld) kubeletsWatch(t *testing.T) {
 	f.Must(t, fusegate.Object("v1", "Pod", "kube-system", "seen", fmt.Sprintf(`spec:
   nodeName: %s
   tolerations: [{operator: Exists}]
-  containers: [{name: c, image: registry.example.com/seen}]`, kubelets[0])), "create", "-f", "-")
+  containers: [{name: c, image: registry.example.com/seen}]`, f.kubelets[0])), "create", "-f", "-")
 	f.Must(t, "", "wait", "pod", "-n", "kube-system", "seen", "--for=jsonpath={.status.phase}=Running", "--timeout=90s")
 	f.Must(t, "", "delete", "pod", "-n", "kube-system", "seen", "--wait=false")
 }
@@ -310,13 +308,13 @@ func (f *faultWorld) kubeletsWatch(t *testing.T) {
 // controller taints those.
 func (f *faultWorld) network(t *testing.T, unavailable string) {
 	t.Helper()
-	for _, node := range kubelets {
+	for _, node := range f.kubelets {
 		f.Must(t, "", "patch", "node", node, "--subresource=status", "--type=strategic", "-p", fmt.Sprintf(
 			`{"status":{"conditions":[{"type":"NetworkUnavailable","status":%q,"reason":"CNI"}]}}`, unavailable))
 	}
 	env.Await(t, "the nodes' taints", func() error {
 		got := f.Must(t, "", "get", "nodes", "-o", "jsonpath={.items[*].spec.taints[*].key}")
-		if tainted := strings.Count(got, "network-unavailable"); (unavailable == "True") != (tainted == len(kubelets)) {
+		if tainted := strings.Count(got, "network-unavailable"); (unavailable == "True") != (tainted == nodes) {
 			return fmt.Errorf("got %q", got)
 		}
 		return nil
@@ -381,7 +379,7 @@ func stoppedAndStarted(f *faultWorld, t *testing.T) string {
 	f.until(t, "writes to be judged", func(w answered) bool { return w.judged })
 	judged := time.Since(start)
 	env.Await(t, "the nodes' Leases", func() error {
-		for _, node := range kubelets {
+		for _, node := range f.kubelets {
 			lease, err := f.admin.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(t.Context(), node, metav1.GetOptions{})
 			if err != nil {
 				return err

@@ -46,6 +46,7 @@ type faultWorld struct {
 	backend             string // address of the webhook
 	components          map[string]*component
 	state               state
+	kubelets            []string // the nodes
 }
 
 // newFaultWorld starts it. Fusegate enforces when it returns.
@@ -68,10 +69,17 @@ func newFaultWorld(t *testing.T) *faultWorld {
 	}
 	f.installed(t)
 	f.policies(t)
-	if _, err := cp.AddNodes(t.Context(), len(kubelets)); err != nil {
+	f.addNodes(t)
+	return f
+}
+
+// addNodes makes nodes in the place of those that there were.
+func (f *faultWorld) addNodes(t *testing.T) {
+	t.Helper()
+	var err error
+	if f.kubelets, err = f.CP.AddNodes(t.Context(), nodes); err != nil {
 		t.Fatal(err)
 	}
-	return f
 }
 
 // installed brings up Fusegate as TestInCluster does.

@@ -73,6 +73,7 @@ func TestDryRuns(t *testing.T) {
 // TestKustomize has a real kubectl build the base, and a real API server
 // accept every object of it.
 func TestKustomize(t *testing.T) {
+	t.Parallel()
 	c := &testCluster{fusegate.On(t, env.Start(t, controlplane.Options{}))}
 	c.Must(t, "", "create", "namespace", exempt.DefaultNamespace) // a dry run makes none to put the others in
 	out := c.Must(t, "", "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", filepath.Join("..", "..", "manifests", "base"))

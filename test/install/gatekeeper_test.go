@@ -85,6 +85,7 @@ func changesOf(t *testing.T, args ...string) []change {
 // TestInstallBesideGatekeeper goes the way of who moves from Gatekeeper: it is
 // refused while Gatekeeper is there, and told of what to take along.
 func TestInstallBesideGatekeeper(t *testing.T) {
+	t.Parallel()
 	c := bare(t)
 	c.Must(t, gatekeeper, "apply", "-f", "-")
 	c.Must(t, "", "wait", "--for=condition=Established", "crd/configs.config.gatekeeper.sh", "--timeout="+env.Patience.String())

@@ -88,6 +88,7 @@ func unchanged(t *testing.T, args ...string) {
 // TestKilledInstall kills the installation after each object in turn. Each run
 // goes on from what the one before has left.
 func TestKilledInstall(t *testing.T) {
+	t.Parallel()
 	c := bare(t)
 	inCluster := []string{"install", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin)}
 	plan, err := install.Render(config.Config{Image: image})
@@ -117,6 +118,7 @@ func TestKilledInstall(t *testing.T) {
 // TestKilledChange kills changes of an installation that a controller guards,
 // while no webhook answers, and wants it armed only once one does.
 func TestKilledChange(t *testing.T) {
+	t.Parallel()
 	c := bare(t)
 	if out, err := fusegate.Command(c.Outside()...).CombinedOutput(); err != nil {
 		t.Fatalf("installing: %v: %s", err, out)

@@ -54,6 +54,7 @@ func (c *testCluster) applyAs(t *testing.T, manager, objects string) {
 // it, and with the new controller first, as it comes where pods roll out before
 // the webhook configuration is applied.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	c := bare(t)
 	rest, webhook := c.old(t)
 	c.applyAs(t, install.FieldManager, rest)
@@ -106,6 +107,7 @@ func TestUpgrade(t *testing.T) {
 // TestUpgradeInCluster converges over the earlier version's manifests for a
 // cluster, and leaves nothing of theirs that this version does not have.
 func TestUpgradeInCluster(t *testing.T) {
+	t.Parallel()
 	c := bare(t)
 	c.applyAs(t, install.FieldManager, env.Read(t, "testdata", "upgrade-cluster.yaml"))
 	c.Must(t, "", "label", "configmap", "-n", "fusegate-system", install.ConfigMapName, "team=policy") // somebody's own stays
