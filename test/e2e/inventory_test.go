@@ -41,7 +41,7 @@ func TestReferential(t *testing.T) {
 	c := start(t)
 	c.Must(t, "", "create", "namespace", "ref-a")
 	c.Must(t, "", "create", "namespace", "ref-b")
-	text, err := os.ReadFile("../../../templates/uniqueingresshost/template.yaml")
+	text, err := os.ReadFile("../../templates/uniqueingresshost/template.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

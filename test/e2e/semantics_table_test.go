@@ -17,7 +17,7 @@ import (
 
 // semanticFiles are the cases that pkg/engine's TestSemantics takes through the
 // engine. Its semanticTable says what the fields mean.
-const semanticFiles = "../../../pkg/engine/testdata/semantics/*.yaml"
+const semanticFiles = "../../pkg/engine/testdata/semantics/*.yaml"
 
 // semanticDoc is decoded JSON whose integers are int64.
 type semanticDoc map[string]any
