@@ -85,6 +85,7 @@ func (f *faultWorld) become(t *testing.T, s state) {
 		return
 	}
 	f.state = s
+	f.unwatch()
 	if s == hangs {
 		f.end(f.webhook, f.controller)
 		if err := f.svc.hang(); err != nil {

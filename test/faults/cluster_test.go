@@ -221,6 +221,25 @@ func (f *faultWorld) watch(t *testing.T) *watch {
 	return w
 }
 
+// watching is a watch that began with this case or with one before, all of which
+// leave nodes and API server alone.
+func (f *faultWorld) watching(t *testing.T) *watch {
+	t.Helper()
+	if f.watched == nil {
+		f.watched = f.watch(t)
+	}
+	return f.watched
+}
+
+func (f *faultWorld) unwatch() {
+	if f.watched == nil {
+		return
+	}
+	f.watched.cancel()
+	f.watched.done.Wait()
+	f.watched = nil
+}
+
 func (w *watch) look(ctx context.Context, f *faultWorld) {
 	nodes, err := f.admin.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -243,10 +262,9 @@ func (w *watch) look(ctx context.Context, f *faultWorld) {
 // kubeletsRenew waits until the backend has hung for longer than it takes to
 // lose nodes, which is 50 s.
 func kubeletsRenew(f *faultWorld, t *testing.T) string {
-	w := f.watch(t)
+	w := f.watching(t)
 	pass(t.Context(), time.Until(w.start.Add(time.Minute)))
-	w.cancel()
-	w.done.Wait()
+	f.unwatch()
 	longest, renewed := time.Duration(0), 0
 	for _, r := range w.leases {
 		longest, renewed = max(longest, r.longest), renewed+r.n
@@ -271,6 +289,7 @@ func daemonSet(namespace string) string {
 // noCNI lets no other pods to the nodes, and starts a CNI's: in kube-system, and
 // in a namespace of its own that Fusegate does not know of.
 func noCNI(f *faultWorld, t *testing.T) string {
+	f.watching(t)
 	f.kubeletsWatch(t)
 	f.network(t, "True")
 	f.Must(t, daemonSet("kube-system"), "create", "-f", "-")
@@ -338,6 +357,7 @@ webhooks:
 // thirdParty has somebody's webhook refuse every pod. Fusegate is not what it
 // waits for, nor the other way round.
 func thirdParty(f *faultWorld, t *testing.T) string {
+	f.watching(t)
 	f.Must(t, failingWebhook, "create", "-f", "-")
 	pod := strings.Fields(f.Must(t, "", "get", "pods", "-n", "fusegate-system", "-l", "app.kubernetes.io/component=webhook", "-o", "name"))[0]
 	f.Must(t, "", "delete", "-n", "fusegate-system", pod)

@@ -197,6 +197,7 @@ func everythingDenied(f *faultWorld, t *testing.T) string {
 // lets it go on when there is another. While both lead, somebody gives them
 // something to put back.
 func lateLeader(f *faultWorld, t *testing.T) string {
+	f.watching(t)
 	led := f.leader(t)
 	old := f.newController(t, "controller-late")
 	f.newLeader(t, led)

@@ -46,6 +46,7 @@ type faultWorld struct {
 	backend             string // address of the webhook
 	components          map[string]*component
 	state               state
+	watched             *watch // see kubeletsRenew
 	kubelets            []string // the nodes
 }
 
@@ -187,6 +188,7 @@ func (f *faultWorld) end(managers ...*fusegate.Manager) {
 
 func (f *faultWorld) close() {
 	f.end(f.webhook, f.controller)
+	f.unwatch()
 	for _, c := range f.components {
 		c.kill()
 	}
