@@ -46,7 +46,7 @@ type faultWorld struct {
 	backend             string // address of the webhook
 	components          map[string]*component
 	state               state
-	watched             *watch // see kubeletsRenew
+	watched             *watch   // see kubeletsRenew
 	kubelets            []string // the nodes
 }
 

@@ -157,6 +157,10 @@ func TestKilledChange(t *testing.T) {
 	}
 	unchanged(t, c.Outside()...)
 	c.uninstalled(t)
+	// It cannot lead any more: its Lease went with the namespace.
+	if err := controller.End(syscall.SIGKILL); err != nil {
+		t.Error(err)
+	}
 }
 
 // uninstalled removes Fusegate while its controller runs, and checks that
