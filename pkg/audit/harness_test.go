@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,8 +30,6 @@ import (
 )
 
 const (
-	// patience bounds every wait; a test that passes never waits that long.
-	patience = 60 * time.Second
 	// auditor is the user that audits, with the rights of a ClusterRole.
 	auditor = "auditor"
 )

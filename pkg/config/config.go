@@ -31,9 +31,10 @@ const (
 	DefaultAuditResync = time.Hour
 	// DefaultAuditWorkers is how many objects audit reviews at a time.
 	DefaultAuditWorkers = 2
-	// DefaultReportLimit is how many reports there may be of a format, and
+	// DefaultReportLimit is how many reports there may be of a format.
+	DefaultReportLimit = 10_000
 	// MaxReportLimit bounds it: each report takes some 2 KB of etcd.
-	DefaultReportLimit, MaxReportLimit = 10_000, 100_000
+	MaxReportLimit = 100_000
 	// MaxReplicas bounds the pods of a Deployment.
 	MaxReplicas = 100
 )

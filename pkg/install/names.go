@@ -5,10 +5,11 @@ const (
 	ConfigurationName = "fusegate"
 	// ServiceName is the Service in front of the webhook's pods.
 	ServiceName = "fusegate-webhook"
-	// CertSecretName is the Secret that holds the serving certificate, and
-	// AuthoritySecretName that of the authority which signs it. Both are installed
-	// empty; only the former is mounted.
-	CertSecretName      = "fusegate-webhook-cert"
+	// CertSecretName is the Secret that holds the serving certificate. It is
+	// installed empty, and webhook pods mount it.
+	CertSecretName = "fusegate-webhook-cert"
+	// AuthoritySecretName is the Secret of the authority that signs it. It is
+	// installed empty, and no pod mounts it.
 	AuthoritySecretName = "fusegate-webhook-ca"
 	// ConfigMapName is the ConfigMap that holds the settings in force under
 	// ConfigKey.

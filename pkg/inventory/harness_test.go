@@ -35,8 +35,6 @@ import (
 )
 
 const (
-	// patience bounds every wait; a test that passes never waits that long.
-	patience = 60 * time.Second
 	// reader is the user that reads, with the rights of a ClusterRole.
 	reader = "reader"
 	home   = "gatekeeper-system"

@@ -45,14 +45,6 @@ var hidden = []*unicode.RangeTable{
 	unicode.Other_Default_Ignorable_Code_Point, unicode.Noncharacter_Code_Point,
 }
 
-// visible reports whether r may stay. It is false for line breaks and tabs.
-func visible(r rune) bool {
-	if r <= unicode.MaxASCII {
-		return ' ' <= r && r <= '~'
-	}
-	return !unicode.In(r, hidden...)
-}
-
 // Text makes s printable and keeps line breaks and tabs: for statuses and the
 // messages of denials, which have lines.
 func Text(s string) string { return rewrite(s, true, math.MaxInt) }

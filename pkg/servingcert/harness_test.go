@@ -100,14 +100,14 @@ func (w *world) succeed() { w.rotator = servingcert.NewRotator(w.o) }
 
 func (w *world) create(name types.NamespacedName) {
 	w.t.Helper()
-	if err := w.Client.Create(w.t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}); err != nil {
+	if err := w.Create(w.t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
 func (w *world) delete(name types.NamespacedName) {
 	w.t.Helper()
-	if err := w.Client.Delete(w.t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}); err != nil {
+	if err := w.Delete(w.t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -127,11 +127,11 @@ func (w *world) configure(bundle []byte) {
 		})
 	}
 	// As earlier versions did: by updates.
-	if err := w.Client.Create(w.t.Context(), live, client.FieldOwner(servingcert.FieldManager)); err != nil {
+	if err := w.Create(w.t.Context(), live, client.FieldOwner(servingcert.FieldManager)); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() {
-		if err := client.IgnoreNotFound(w.Client.Delete(context.Background(), live)); err != nil {
+		if err := client.IgnoreNotFound(w.Delete(context.Background(), live)); err != nil {
 			w.t.Error(err)
 		}
 	})
@@ -154,7 +154,7 @@ func (w *world) tamper(bundle []byte) {
 	for i := range live.Webhooks {
 		live.Webhooks[i].ClientConfig.CABundle = bundle
 	}
-	if err := w.Client.Update(w.t.Context(), live, client.FieldOwner("somebody")); err != nil {
+	if err := w.Update(w.t.Context(), live, client.FieldOwner("somebody")); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -203,7 +203,7 @@ func (w *world) put(name types.NamespacedName, data map[string][]byte) {
 	}
 	maps.Copy(s.Data, data)
 	maps.DeleteFunc(s.Data, func(_ string, text []byte) bool { return text == nil })
-	if err := w.Client.Update(w.t.Context(), s); err != nil {
+	if err := w.Update(w.t.Context(), s); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -250,12 +250,12 @@ func (w *world) remain() *x509.Certificate {
 
 // Update implements client.Writer for the rotator.
 func (w *world) Update(ctx context.Context, o client.Object, opts ...client.UpdateOption) error {
-	return w.write(func() error { return w.Client.Update(ctx, o, opts...) })
+	return w.write(func() error { return w.Update(ctx, o, opts...) })
 }
 
 // Apply implements client.Writer for the rotator.
 func (w *world) Apply(ctx context.Context, o runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
-	return w.write(func() error { return w.Client.Apply(ctx, o, opts...) })
+	return w.write(func() error { return w.Apply(ctx, o, opts...) })
 }
 
 // write fails if it is its turn, and is checked after it was made.

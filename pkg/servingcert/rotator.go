@@ -172,6 +172,11 @@ func (t trust) bundle() []byte {
 	return out
 }
 
+// missing says that a Secret is gone, which only an installation puts back.
+func missing(secret types.NamespacedName) error {
+	return fmt.Errorf("no Secret %s: run fusegate install again", secret)
+}
+
 // Reconcile brings everything up to date once: the authority, the caBundle, and
 // only then the serving certificate. It returns when to look again. Start calls it.
 func (r *Rotator) Reconcile(ctx context.Context) (next time.Duration, err error) {
@@ -180,8 +185,7 @@ func (r *Rotator) Reconcile(ctx context.Context) (next time.Duration, err error)
 		return 0, err
 	}
 	if f.authority == nil {
-		missing := fmt.Errorf("Secret %s is missing: run fusegate install again", r.Authority)
-		return 0, errors.Join(missing, r.keepBundle(ctx, f))
+		return 0, errors.Join(missing(r.Authority), r.keepBundle(ctx, f))
 	}
 	t, err := r.ensureAuthority(ctx, f)
 	if err != nil {
@@ -194,7 +198,7 @@ func (r *Rotator) Reconcile(ctx context.Context) (next time.Duration, err error)
 		r.trusted = trustedFrom{own, r.Clock.Now()}
 	}
 	if f.serving == nil {
-		return 0, fmt.Errorf("Secret %s is missing: run fusegate install again", r.Serving)
+		return 0, missing(r.Serving)
 	}
 	return r.ensureServing(ctx, f, t)
 }

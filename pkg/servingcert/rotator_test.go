@@ -56,7 +56,7 @@ func TestOwner(t *testing.T) {
 		const want = `{"f:webhooks":{` +
 			`"k:{\"name\":\"policy.fusegate.dev\"}":{".":{},"f:clientConfig":{"f:caBundle":{}},"f:name":{}},` +
 			`"k:{\"name\":\"probe.fusegate.dev\"}":{".":{},"f:clientConfig":{"f:caBundle":{}},"f:name":{}}}}`
-		if got := string(m.FieldsV1.Raw); got != want {
+		if got := m.FieldsV1.GetRawString(); got != want {
 			t.Errorf("got the fields %s, want %s", got, want)
 		}
 		return
@@ -219,7 +219,7 @@ func TestRepair(t *testing.T) {
 		},
 		"authority unreadable": {
 			reason: "not PEM", event: "the one before cannot be read",
-			breaks: func(w *world) { w.put(w.o.Authority, map[string][]byte{"ca.crt": []byte("x"), "ca.key": []byte{0xff}}) },
+			breaks: func(w *world) { w.put(w.o.Authority, map[string][]byte{"ca.crt": []byte("x"), "ca.key": {0xff}}) },
 		},
 		"authority without its key": {
 			reason: "it cannot sign", event: "the one before cannot be read",
@@ -335,7 +335,7 @@ func TestMissing(t *testing.T) {
 	w.delete(w.o.Authority)
 	w.tamper(nil)
 	_, err := w.rotator.Reconcile(t.Context())
-	if err == nil || !strings.Contains(err.Error(), w.o.Authority.String()+" is missing: run fusegate install again") {
+	if err == nil || !strings.Contains(err.Error(), "no Secret "+w.o.Authority.String()+": run fusegate install again") {
 		t.Errorf("no authority's Secret: got %v", err)
 	}
 	if got := w.bundles()[0]; !bytes.Equal(got, want) {
@@ -346,7 +346,7 @@ func TestMissing(t *testing.T) {
 	w.create(w.o.Authority)
 	w.delete(w.o.Serving)
 	_, err = w.rotator.Reconcile(t.Context())
-	if err == nil || !strings.Contains(err.Error(), w.o.Serving.String()+" is missing: run fusegate install again") {
+	if err == nil || !strings.Contains(err.Error(), "no Secret "+w.o.Serving.String()+": run fusegate install again") {
 		t.Errorf("no certificate's Secret: got %v", err)
 	}
 	w.create(w.o.Serving)
@@ -361,7 +361,7 @@ func TestMissing(t *testing.T) {
 // applies it.
 func TestConfigurationLater(t *testing.T) {
 	w := newWorld(t)
-	if err := w.Client.Delete(t.Context(), w.live()); err != nil {
+	if err := w.Delete(t.Context(), w.live()); err != nil {
 		t.Fatal(err)
 	}
 	w.o.Client = w.Client // there is no caBundle to check

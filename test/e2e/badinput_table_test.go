@@ -2,8 +2,9 @@ package e2e_test
 
 import (
 	"fmt"
-	"github.com/fusegate/fusegate/test/env/fusegate"
 	"strings"
+
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // badTemplate is a ConstraintTemplate that is wrong in one respect.

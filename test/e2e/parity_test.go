@@ -8,9 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/fusegate/fusegate/test/env"
 	"github.com/fusegate/fusegate/test/env/fusegate"
-	"github.com/google/go-cmp/cmp"
 )
 
 // parityTemplate says what it sees of numbers, texts and types.

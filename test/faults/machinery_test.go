@@ -10,7 +10,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"github.com/fusegate/fusegate/test/env"
 	"net"
 	"net/http"
 	"os"
@@ -24,6 +23,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fusegate/fusegate/test/env"
 )
 
 // service plays the Service in front of the webhook, as kube-proxy and the

@@ -2,13 +2,14 @@ package perimeter_test
 
 import (
 	"fmt"
-	"github.com/fusegate/fusegate/test/env/fusegate"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 const (

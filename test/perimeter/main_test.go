@@ -22,9 +22,3 @@ func start(t *testing.T) *testCluster {
 	t.Helper()
 	return &testCluster{fusegate.Start(t)}
 }
-
-// bare starts a control plane without Fusegate, for one test.
-func bare(t *testing.T) *testCluster {
-	t.Helper()
-	return &testCluster{fusegate.Bare(t)}
-}

@@ -1,8 +1,9 @@
 package perimeter_test
 
 import (
-	"github.com/fusegate/fusegate/test/env/fusegate"
 	"strings"
+
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // tableExempt are requests of the request table of the safety design, beside
