@@ -154,7 +154,7 @@ func (w *world) tamper(bundle []byte) {
 	for i := range live.Webhooks {
 		live.Webhooks[i].ClientConfig.CABundle = bundle
 	}
-	if err := w.Update(w.t.Context(), live, client.FieldOwner("somebody")); err != nil {
+	if err := w.Client.Update(w.t.Context(), live, client.FieldOwner("somebody")); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -203,7 +203,7 @@ func (w *world) put(name types.NamespacedName, data map[string][]byte) {
 	}
 	maps.Copy(s.Data, data)
 	maps.DeleteFunc(s.Data, func(_ string, text []byte) bool { return text == nil })
-	if err := w.Update(w.t.Context(), s); err != nil {
+	if err := w.Client.Update(w.t.Context(), s); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -250,12 +250,12 @@ func (w *world) remain() *x509.Certificate {
 
 // Update implements client.Writer for the rotator.
 func (w *world) Update(ctx context.Context, o client.Object, opts ...client.UpdateOption) error {
-	return w.write(func() error { return w.Update(ctx, o, opts...) })
+	return w.write(func() error { return w.Client.Update(ctx, o, opts...) })
 }
 
 // Apply implements client.Writer for the rotator.
 func (w *world) Apply(ctx context.Context, o runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
-	return w.write(func() error { return w.Apply(ctx, o, opts...) })
+	return w.write(func() error { return w.Client.Apply(ctx, o, opts...) })
 }
 
 // write fails if it is its turn, and is checked after it was made.
