@@ -23,10 +23,10 @@ const (
 	// webhook, and the default. With 10 s per write an API server with a
 	// backend that hangs takes a minute to start.
 	MaxTimeoutSeconds = 3
-	// DefaultAuditLimit is how many violations the status of a constraint
-	// lists, and MaxAuditLimit how many it may list: what is in a status is in
-	// etcd.
-	DefaultAuditLimit, MaxAuditLimit = 20, 500
+	// DefaultAuditLimit is how many violations the status of a constraint lists.
+	DefaultAuditLimit = 20
+	// MaxAuditLimit is how many it may list: what is in a status is in etcd.
+	MaxAuditLimit = 500
 	// DefaultAuditResync is how often audit reads everything again.
 	DefaultAuditResync = time.Hour
 	// DefaultAuditWorkers is how many objects audit reviews at a time.

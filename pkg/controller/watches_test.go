@@ -40,7 +40,7 @@ func TestUnfollowed(t *testing.T) {
 				p.ingest.cache.Get(ctx, client.ObjectKey{Name: name}, one), p.ingest.cache.List(ctx, all),
 			} {
 				if gone := (*cache.ErrResourceNotCached)(nil); !errors.As(err, &gone) {
-					return fmt.Errorf("who reads is told %v", err)
+					return fmt.Errorf("who reads is told %w", err)
 				}
 			}
 			return nil

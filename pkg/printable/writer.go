@@ -3,6 +3,7 @@ package printable
 import (
 	"errors"
 	"io"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -22,7 +23,7 @@ type streamWriter struct {
 
 // Write never tells of less than it was given, unless w fails.
 func (s *streamWriter) Write(p []byte) (int, error) {
-	text := append(s.rest, p...)
+	text := slices.Concat(s.rest, p)
 	whole := len(text) - unfinished(text)
 	s.rest = append([]byte(nil), text[whole:]...)
 	if _, err := io.WriteString(s.w, Text(string(text[:whole]))); err != nil {
