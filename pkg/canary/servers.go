@@ -21,12 +21,12 @@ import (
 )
 
 // certificateName is a name that the certificate of every API server has
-// (k8s.io/kubernetes test/controlplane/instance.go), for those that are reached
+// (k8s.io/kubernetes pkg/controlplane/instance.go), for those that are reached
 // at an address which need not be in it.
 const certificateName = "kubernetes.default.svc"
 
 // registry is the EndpointSlice in which every API server registers itself
-// (k8s.io/kubernetes test/controlplane/reconcilers/endpointsadapter.go).
+// (k8s.io/kubernetes pkg/controlplane/reconcilers/endpointsadapter.go).
 const registry = "kubernetes"
 
 // Cluster finds the API servers of a cluster.

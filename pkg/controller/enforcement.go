@@ -170,6 +170,7 @@ func (e *Enforcement) round(ctx context.Context) (again time.Duration, err error
 	all := make([]judged, len(constraints))
 	for i, u := range constraints {
 		all[i] = judged{u, e.judge(u, alive)}
+		all[i].condition.Message = status.Message(all[i].condition.Message)
 	}
 	e.count(all)
 	again = e.timings.EnforcementCheck
@@ -263,7 +264,8 @@ func current(j judged) bool {
 func (e *Enforcement) writeOne(ctx context.Context, j judged, announce bool) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	if err := status.Condition(ctx, e.client, j.object, j.condition); err != nil {
+	written, err := status.Condition(ctx, e.client, j.object, j.condition)
+	if err != nil || !written {
 		return err
 	}
 	before := apimeta.FindStatusCondition(status.Conditions(j.object), v1alpha1.ConditionEnforced)

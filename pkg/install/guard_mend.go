@@ -44,7 +44,8 @@ func (g *Guard) config(ctx context.Context) (effective config.Config, another bo
 	}
 	if err != nil {
 		g.tell(ConfigMapName, true, "ConfigInvalid", fmt.Sprintf("ConfigMap %s/%s cannot be used; what was read last stays in force: %v", ns, ConfigMapName, err))
-		return g.last, false
+		// A later version may write what this one cannot read.
+		return g.last, cm.Annotations[renderingAnnotation] != "" && !g.rendered(cm, g.last)
 	}
 	g.tell(ConfigMapName, false, "", "")
 	g.last = c

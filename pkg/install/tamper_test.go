@@ -162,16 +162,27 @@ func TestNarrowing(t *testing.T) {
 }
 
 // TestAnotherVersion lets a successor install its own rendering while this
-// version still leads: it is not taken for tampering.
+// version still leads: it is not taken for tampering, whether this version can read
+// the successor's settings or not.
 func TestAnotherVersion(t *testing.T) {
+	t.Run("Readable", func(t *testing.T) { testAnotherVersion(t, "") })
+	t.Run("Unreadable", func(t *testing.T) { testAnotherVersion(t, "apiVersion: config.fusegate.dev/v9\n") })
+}
+
+// testAnotherVersion has the successor write these settings, or those that are
+// there.
+func testAnotherVersion(t *testing.T, settings string) {
 	a := arm(t, nil, func(a *armory) { a.needs = need(t, "ConfigMap.") })
 	awaitArmed(t, a.client, patience, "configmaps")
-	annotate := func(rendering string) {
+	annotate := func(rendering, settings string) {
 		cm := &corev1.ConfigMap{}
 		if err := a.client.Get(t.Context(), client.ObjectKey{Namespace: exempt.DefaultNamespace, Name: install.ConfigMapName}, cm); err != nil {
 			t.Fatal(err)
 		}
 		cm.Annotations["fusegate.dev/rendering"] = rendering
+		if settings != "" {
+			cm.Data[install.ConfigKey] = settings
+		}
 		if err := a.client.Update(t.Context(), cm); err != nil {
 			t.Fatal(err)
 		}
@@ -180,13 +191,13 @@ func TestAnotherVersion(t *testing.T) {
 	if err := a.client.Get(t.Context(), client.ObjectKey{Namespace: exempt.DefaultNamespace, Name: install.ConfigMapName}, cm); err != nil {
 		t.Fatal(err)
 	}
-	ours := cm.Annotations["fusegate.dev/rendering"]
+	ours, before := cm.Annotations["fusegate.dev/rendering"], cm.Data[install.ConfigKey]
 	t.Cleanup(func() { // its fields are the test's now, and the namespace outlives it
 		if err := a.client.Delete(context.Background(), cm); err != nil {
 			t.Error(err)
 		}
 	})
-	annotate("another")
+	annotate("another", settings)
 	tamper(t, a, func(ws entries) entries { ws[0].MatchConditions[0].Expression = "true"; return ws })
 	a.set(func() { a.needs = need(t, "ConfigMap.", "Deployment.apps") })
 	a.rounds(t)
@@ -201,7 +212,7 @@ func TestAnotherVersion(t *testing.T) {
 	await(t.Context(), t, "the entry to be refused", func(context.Context) (bool, error) {
 		return a.guard.State().Reason == v1alpha1.ReasonNotArmed, nil
 	})
-	annotate(ours)
+	annotate(ours, before)
 	await(t.Context(), t, "its own rendering to be put back", func(context.Context) (bool, error) {
 		w := live(t, a.client).Webhooks[0]
 		return *w.FailurePolicy == admissionregistrationv1.Ignore && w.MatchConditions[0].Expression != "true", nil

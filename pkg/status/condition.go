@@ -29,11 +29,13 @@ func conditionOwner(conditionType string) client.FieldOwner {
 // transition is now or, where the status has not changed, what the object says.
 //
 // No writer of another type is disturbed, whatever the CRD's schema makes of the list
-// of conditions: see share.
-func Condition(ctx context.Context, c client.Client, object *unstructured.Unstructured, condition metav1.Condition) error {
-	_, err := writeCondition(ctx, c, object, condition, nil)
-	return err
+// of conditions: see share. Condition returns whether it has written.
+func Condition(ctx context.Context, c client.Client, object *unstructured.Unstructured, condition metav1.Condition) (bool, error) {
+	return writeCondition(ctx, c, object, condition, nil)
 }
+
+// Message is the message of a condition as Condition writes it, for who compares.
+func Message(text string) string { return printable.TextMax(text, maxConditionMessage) }
 
 // Published records the leader's view of a ConstraintTemplate: whether its CRD was
 // ever created, and a condition as Condition writes it.
@@ -58,7 +60,7 @@ func writeCondition(ctx context.Context, c client.Client, object *unstructured.U
 // conditionEntry is the condition as it is to be in the object's status.
 func conditionEntry(object *unstructured.Unstructured, condition metav1.Condition) (map[string]any, error) {
 	condition.ObservedGeneration = object.GetGeneration()
-	condition.Message = printable.TextMax(condition.Message, maxConditionMessage)
+	condition.Message = Message(condition.Message)
 	condition.LastTransitionTime = metav1.Now()
 	entry, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&condition)
 	if err != nil {

@@ -55,7 +55,7 @@ func TestPrintable(t *testing.T) {
 		}
 	}
 	dirty := condition("One", everyClass)
-	if err := status.Condition(t.Context(), c, u, dirty); err != nil {
+	if _, err := status.Condition(t.Context(), c, u, dirty); err != nil {
 		t.Fatal(err)
 	}
 	check("condition", "conditions")
@@ -76,7 +76,7 @@ func TestPrintable(t *testing.T) {
 	check("violations", "violations")
 	check("exempt violations", "exemptViolations")
 	version := u.GetResourceVersion()
-	if err := status.Condition(t.Context(), c, u, dirty); err != nil {
+	if _, err := status.Condition(t.Context(), c, u, dirty); err != nil {
 		t.Fatal(err)
 	}
 	if wrote, err := status.Audited(t.Context(), c, u, found, time.Hour); err != nil || wrote || current(t, c, u).GetResourceVersion() != version {

@@ -84,7 +84,7 @@ func TestSchemas(t *testing.T) {
 				t.Helper()
 				for _, conditionType := range []string{"One", "Two"} {
 					u = current(t, c, u)
-					if err := status.Condition(t.Context(), counted, u, condition(conditionType, "fine")); err != nil {
+					if _, err := status.Condition(t.Context(), counted, u, condition(conditionType, "fine")); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -148,7 +148,7 @@ func TestCondition(t *testing.T) {
 	u := newObject(t, c, "Conditioned", "one")
 	write := func(want metav1.Condition) metav1.Condition {
 		t.Helper()
-		if err := status.Condition(t.Context(), c, u, want); err != nil {
+		if _, err := status.Condition(t.Context(), c, u, want); err != nil {
 			t.Fatal(err)
 		}
 		u = current(t, c, u)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fusegate/fusegate/pkg/install"
+	"github.com/fusegate/fusegate/pkg/printable"
 )
 
 func outputFlag(fs *pflag.FlagSet, output *string) {
@@ -42,7 +43,7 @@ func (r *report) add(c install.Change) {
 	if !r.json {
 		_, _ = fmt.Fprintf(r.out, "%s %s\n", c.Object, c.Action)
 		for _, f := range c.Fields {
-			_, _ = fmt.Fprintln(r.out, "    "+strings.ReplaceAll(f.String(), "\n", "\n    "))
+			_, _ = fmt.Fprintln(r.out, "    "+strings.ReplaceAll(printable.Text(f.String()), "\n", "\n    "))
 		}
 		return
 	}
@@ -58,12 +59,12 @@ func (r *report) progress(line string) {
 	if r.json {
 		out = r.err
 	}
-	_, _ = fmt.Fprintln(out, "Waiting: "+line)
+	_, _ = fmt.Fprintln(out, "Waiting: "+printable.Line(line))
 }
 
 // note is for what is not about one object.
 func (r *report) note(format string, args ...any) {
-	_, _ = fmt.Fprintf(r.err, "Note: "+format+"\n", args...)
+	_, _ = fmt.Fprintln(r.err, "Note: "+printable.Text(fmt.Sprintf(format, args...)))
 }
 
 // end closes the report, with a last word for people.

@@ -37,6 +37,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/inventory"
+	"github.com/fusegate/fusegate/pkg/printable"
 	"github.com/fusegate/fusegate/pkg/servingcert"
 	"github.com/fusegate/fusegate/pkg/status"
 	"github.com/fusegate/fusegate/pkg/timing"
@@ -262,7 +263,7 @@ func (p *parts) addHealth() error {
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := p.inventory.Err(); err != nil {
-			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+			http.Error(w, "not ready: "+printable.Text(err.Error()), http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = fmt.Fprintln(w, "ok")

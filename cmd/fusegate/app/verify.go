@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fusegate/fusegate/pkg/output"
+	"github.com/fusegate/fusegate/pkg/printable"
 	"github.com/fusegate/fusegate/pkg/suite"
 )
 
@@ -113,7 +114,7 @@ func (v *verify) once(ctx context.Context, runner *suite.Runner, args []string, 
 func (v *verify) write(ctx context.Context, runner *suite.Runner, all []*suite.Suite, unread error, format output.Format) (output.Outcome, error) {
 	for _, s := range all {
 		for _, w := range s.Warnings {
-			_, _ = fmt.Fprintln(v.err, "Warning:", w)
+			_, _ = fmt.Fprintln(v.err, "Warning:", printable.Line(w))
 		}
 	}
 	w := output.NewSuiteWriter(v.out, format, v.verbose, version)
@@ -133,7 +134,7 @@ func (v *verify) write(ctx context.Context, runner *suite.Runner, all []*suite.S
 func (v *verify) follow(ctx context.Context, runner *suite.Runner, args []string) error {
 	err := suite.Watch(ctx, args, func(suites []*suite.Suite, unread error) error {
 		if unread != nil {
-			_, _ = fmt.Fprintln(v.err, "Error:", unread)
+			_, _ = fmt.Fprintln(v.err, "Error:", printable.Text(unread.Error()))
 		}
 		if _, err := v.write(ctx, runner, suites, unread, output.Text); err != nil && ctx.Err() == nil {
 			return err
