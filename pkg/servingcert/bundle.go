@@ -44,7 +44,8 @@ func (r *Rotator) ensureBundle(ctx context.Context, live *admissionregistrationv
 		return nil
 	}
 	// With its UID and version: what was deleted is not made again, and a leader
-	// that was replaced does not undo its successor's work.
+	// that was replaced does not undo its successor's work: it read this before
+	// the authority, and the successor writes this after the authority.
 	next := applyadmissionregistrationv1.ValidatingWebhookConfiguration(live.Name).
 		WithUID(live.UID).WithResourceVersion(live.ResourceVersion)
 	for _, w := range r.entries(live) {

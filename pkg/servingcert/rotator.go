@@ -204,23 +204,24 @@ func (r *Rotator) Reconcile(ctx context.Context) (next time.Duration, err error)
 }
 
 // read takes what is missing for nil: the configuration may come later, or have
-// been deleted to switch enforcement off.
+// been deleted to switch enforcement off. The authority comes last: what was read
+// before a successor replaced it cannot be written any more, as it was changed.
 func (r *Rotator) read(ctx context.Context) (found, error) {
 	f := found{&corev1.Secret{}, &corev1.Secret{}, &admissionregistrationv1.ValidatingWebhookConfiguration{}}
-	if err := r.Live.Get(ctx, r.Authority, f.authority); apierrors.IsNotFound(err) {
-		f.authority = nil
+	if err := r.Live.Get(ctx, types.NamespacedName{Name: r.Configuration}, f.configuration); apierrors.IsNotFound(err) {
+		f.configuration = nil
 	} else if err != nil {
-		return f, fmt.Errorf("reading Secret %s: %w", r.Authority, err)
+		return f, fmt.Errorf("reading ValidatingWebhookConfiguration %s: %w", r.Configuration, err)
 	}
 	if err := r.Live.Get(ctx, r.Serving, f.serving); apierrors.IsNotFound(err) {
 		f.serving = nil
 	} else if err != nil {
 		return f, fmt.Errorf("reading Secret %s: %w", r.Serving, err)
 	}
-	if err := r.Live.Get(ctx, types.NamespacedName{Name: r.Configuration}, f.configuration); apierrors.IsNotFound(err) {
-		f.configuration = nil
+	if err := r.Live.Get(ctx, r.Authority, f.authority); apierrors.IsNotFound(err) {
+		f.authority = nil
 	} else if err != nil {
-		return f, fmt.Errorf("reading ValidatingWebhookConfiguration %s: %w", r.Configuration, err)
+		return f, fmt.Errorf("reading Secret %s: %w", r.Authority, err)
 	}
 	return f, nil
 }
