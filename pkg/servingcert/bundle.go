@@ -3,6 +3,7 @@ package servingcert
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"slices"
 
@@ -29,6 +30,15 @@ func (r *Rotator) bundles(live *admissionregistrationv1.ValidatingWebhookConfigu
 		out = append(out, w.ClientConfig.CABundle)
 	}
 	return out
+}
+
+// trusts reports whether every entry has an authority already. Without entries it
+// does not: one may come with a caBundle of before.
+func (r *Rotator) trusts(live *admissionregistrationv1.ValidatingWebhookConfiguration, authority *x509.Certificate) bool {
+	bundles := r.bundles(live)
+	return len(bundles) > 0 && !slices.ContainsFunc(bundles, func(bundle []byte) bool {
+		return !slices.ContainsFunc(parse(bundle), authority.Equal)
+	})
 }
 
 // ensureBundle sets the caBundle of every entry where it is another. It applies

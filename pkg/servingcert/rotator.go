@@ -81,7 +81,7 @@ type Rotator struct {
 	said    string      // the problem that was told last
 }
 
-// trustedFrom says since when an authority is known to be in the caBundle.
+// trustedFrom says since when an authority was found in the caBundle at every look.
 type trustedFrom struct {
 	certificate []byte
 	since       time.Time
@@ -191,10 +191,14 @@ func (r *Rotator) Reconcile(ctx context.Context) (next time.Duration, err error)
 	if err != nil {
 		return 0, err
 	}
+	own := t.authority.Certificate.Raw
+	if !r.trusts(f.configuration, t.authority.Certificate) {
+		r.trusted = trustedFrom{} // even if it cannot be put back now
+	}
 	if err := r.ensureBundle(ctx, f.configuration, t.bundle()); err != nil {
 		return 0, err
 	}
-	if own := t.authority.Certificate.Raw; !bytes.Equal(r.trusted.certificate, own) {
+	if !bytes.Equal(r.trusted.certificate, own) {
 		r.trusted = trustedFrom{own, r.Clock.Now()}
 	}
 	if f.serving == nil {
@@ -293,15 +297,15 @@ func (r *Rotator) forgetExpired(ctx context.Context, s *corev1.Secret, left []re
 }
 
 // ensureServing hands out a certificate of the authority if the one that there is
-// will not do. One that clients take is not replaced before all of them have had
-// time to learn of its authority.
+// will not do. One that clients take for a retired authority's sake is not replaced
+// before all of them have had time to learn of the new one.
 func (r *Rotator) ensureServing(ctx context.Context, f found, t trust) (next time.Duration, err error) {
 	now, have := r.Clock.Now(), f.serving.Data
 	data := map[string][]byte{servingBundle: t.bundle(), servingCertificate: have[servingCertificate], servingKey: have[servingKey]}
 	problem := leafProblem(have[servingCertificate], have[servingKey], t.authority, r.Names, now)
 	next = interval
 	if wait := r.trusted.since.Add(settle).Sub(now); problem != "" && wait > 0 &&
-		servable(have[servingCertificate], have[servingKey], parse(t.bundle()), r.Names[:1], now) {
+		servable(have[servingCertificate], have[servingKey], parse(t.bundle())[1:], r.Names[:1], now) {
 		next, problem = min(wait, interval), ""
 	}
 	var end time.Time
