@@ -237,7 +237,10 @@ func (r *Rotator) ensureAuthority(ctx context.Context, f found) (trust, error) {
 	t := trust{retired: parseRetired(data[retiredAuthorities], now)}
 	var problem string
 	if t.authority, problem = loadAuthority(data[authorityCertificate], data[authorityKey], now); problem == "" {
-		return t, r.forgetExpired(ctx, f.authority, t.retired)
+		if other := t.unknown(f.serving, r.Names[:1], now); len(other) > 0 {
+			t.retired = retire(t.retired, other, signedUntil(f.serving, now), now)
+		}
+		return t, r.storeRetired(ctx, f.authority, t.retired)
 	}
 	if since := now.Sub(r.made); since >= 0 && since < remake {
 		often := fmt.Errorf("the authority in Secret %s has to be replaced (%s), and was made less than %s ago: who changes the Secret?", r.Authority, problem, remake)
@@ -250,15 +253,10 @@ func (r *Rotator) ensureAuthority(ctx context.Context, f found) (trust, error) {
 // be a new one, and pods present certificates of an authority that only the
 // caBundle still knows.
 func (r *Rotator) replaceAuthority(ctx context.Context, f found, known []retired, problem string) (trust, error) {
-	now, until := r.Clock.Now(), r.Clock.Now().Add(trustAfter)
+	now := r.Clock.Now()
 	texts := [][]byte{f.authority.Data[authorityCertificate]}
 	if f.serving != nil {
 		texts = append(texts, f.serving.Data[servingBundle])
-		for _, leaf := range parse(f.serving.Data[servingCertificate]) {
-			if leaf.NotAfter.After(until) {
-				until = leaf.NotAfter
-			}
-		}
 	}
 	texts = append(texts, r.bundles(f.configuration)...)
 	a, err := NewAuthority(now)
@@ -269,7 +267,7 @@ func (r *Rotator) replaceAuthority(ctx context.Context, f found, known []retired
 	if err != nil {
 		return trust{}, err
 	}
-	t := trust{a, retire(known, parse(texts...), until, now)}
+	t := trust{a, retire(known, parse(texts...), signedUntil(f.serving, now), now)}
 	data := map[string][]byte{authorityCertificate: a.CertificatePEM(), authorityKey: keyPEM}
 	if len(t.retired) > 0 {
 		data[retiredAuthorities] = encodeRetired(t.retired)
@@ -282,10 +280,10 @@ func (r *Rotator) replaceAuthority(ctx context.Context, f found, known []retired
 	return t, nil
 }
 
-// forgetExpired takes retired authorities out of the Secret that are trusted no
-// more.
-func (r *Rotator) forgetExpired(ctx context.Context, s *corev1.Secret, left []retired) error {
-	text := encodeRetired(left)
+// storeRetired stores the retired authorities if they are others than before: some
+// expired, or one was found.
+func (r *Rotator) storeRetired(ctx context.Context, s *corev1.Secret, list []retired) error {
+	text := encodeRetired(list)
 	if bytes.Equal(text, s.Data[retiredAuthorities]) {
 		return nil
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/pem"
 	"slices"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 const (
@@ -40,6 +42,38 @@ func retire(known []retired, certificates []*x509.Certificate, until, now time.T
 	}
 	slices.SortStableFunc(known, func(a, b retired) int { return b.certificate.NotBefore.Compare(a.certificate.NotBefore) })
 	return known[:min(len(known), maxRetired)]
+}
+
+// unknown are authorities in the pods' Secret that the certificate there is valid
+// by, where by those of t it is not: after a rollback an earlier version made them,
+// or the Secret is a backup's. Pods present it, whoever made it.
+func (t trust) unknown(serving *corev1.Secret, names []string, now time.Time) []*x509.Certificate {
+	if serving == nil {
+		return nil
+	}
+	data := serving.Data
+	takes := func(roots ...*x509.Certificate) bool {
+		return servable(data[servingCertificate], data[servingKey], roots, names, now)
+	}
+	if takes(parse(t.bundle())...) {
+		return nil
+	}
+	return slices.DeleteFunc(parse(data[servingBundle]), func(c *x509.Certificate) bool { return !takes(c) })
+}
+
+// signedUntil is when everything has expired that replaced authorities can have
+// signed for the pods.
+func signedUntil(serving *corev1.Secret, now time.Time) time.Time {
+	until := now.Add(trustAfter)
+	if serving == nil {
+		return until
+	}
+	for _, leaf := range parse(serving.Data[servingCertificate]) {
+		if leaf.NotAfter.After(until) {
+			until = leaf.NotAfter
+		}
+	}
+	return until
 }
 
 // encodeRetired is the inverse of parseRetired.

@@ -117,3 +117,80 @@ func TestRenewalInFight(t *testing.T) {
 	}
 	w.inOrder()
 }
+
+// TestUnknownAuthority upgrades, rolls back to a version that makes an authority of
+// its own, and upgrades again, with an authority that is valid all the while.
+func TestUnknownAuthority(t *testing.T) {
+	w := newWorld(t)
+	first := newFormer(t, w.clock.Now())
+	w.put(w.o.Serving, first.secret)
+	w.tamper(first.secret["ca.crt"])
+	w.reconcile()
+	w.clock.Step(time.Minute)
+	w.reconcile()
+	w.inOrder()
+	own := w.authority()
+
+	w.clock.Step(24 * time.Hour)
+	other := newFormer(t, w.clock.Now())
+	w.put(w.o.Serving, other.secret)
+	w.tamper(other.secret["ca.crt"])
+	w.presented = []*x509.Certificate{other.leaf, other.own}
+
+	w.clock.Step(24 * time.Hour)
+	w.writes = 0 // pods see that version's key until their Secret is written
+	w.succeed()
+	w.reconcile()
+	if got := w.trusted(); len(got) != 3 || !got[0].Equal(own) || !got[1].Equal(other.authority) || !got[2].Equal(first.authority) {
+		t.Errorf("got %d authorities in the caBundle, want the own, the other and the first", len(got))
+	}
+	w.clock.Step(59 * time.Second)
+	if next := w.reconcile(); next != time.Second || !w.leaf().Equal(other.leaf) {
+		t.Errorf("after 59 s: replaced %t, the next look in %s", !w.leaf().Equal(other.leaf), next)
+	}
+	w.clock.Step(time.Second)
+	w.succeed() // which knows of the other by what is stored
+	w.reconcile()
+	w.clock.Step(time.Minute)
+	w.reconcile()
+	w.inOrder()
+	w.clock.SetTime(other.own.NotAfter)
+	w.reconcile()
+	w.inOrder()
+	w.clock.Step(72 * time.Hour)
+	w.reconcile()
+	w.inOrder()
+	if got := w.trusted(); !w.authority().Equal(own) || len(got) != 1 {
+		t.Errorf("got %d authorities in the caBundle when all of the others' has expired, want the own", len(got))
+	}
+}
+
+// TestBackup restores the pods' Secret of a time before the authority, with and
+// without the certificate that vouches for it.
+func TestBackup(t *testing.T) {
+	w := newWorld(t)
+	w.reconcile()
+	own := w.authority()
+	w.clock.Step(24 * time.Hour)
+	old := newFormer(t, w.clock.Now())
+	w.o.Client = w.Client // API servers do not trust what was put back, until the Rotator looks
+	w.succeed()
+	w.put(w.o.Serving, old.secret)
+	w.reconcile()
+	if got := w.trusted(); len(got) != 2 || !got[0].Equal(own) || !got[1].Equal(old.authority) {
+		t.Errorf("got %d authorities in the caBundle, want the own and that of the backup", len(got))
+	}
+	w.remain()
+	w.clock.Step(time.Minute)
+	w.reconcile()
+	w.check()
+	w.inOrder()
+
+	w.put(w.o.Serving, newFormer(t, w.clock.Now()).secret)
+	w.put(w.o.Serving, map[string][]byte{"ca.crt": old.secret["ca.crt"]})
+	w.reconcile()
+	w.inOrder()
+	if got := w.trusted(); len(got) != 2 {
+		t.Errorf("got %d authorities in the caBundle, want no other for a certificate that none vouches for", len(got))
+	}
+}
