@@ -1,6 +1,7 @@
 // Package timing lists how often Fusegate's processes look, try again and give up,
 // in one place, with the values of production and what each is for. Whoever
-// constructs a process passes one Timings to its parts; tests pass shorter ones.
+// constructs a process passes one Timings to its parts; tests pass shorter ones. The
+// intervals inside audit, inventory and servingcert are their own.
 package timing
 
 import (
