@@ -12,6 +12,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 ARCH ?= $(shell go env GOARCH)
 TESTFLAGS ?=
 KEEP ?=
+KEPT := $(filter-out 0 false no,$(KEEP))
 # The time stamped on what is released; see https://reproducible-builds.org.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
@@ -22,9 +23,10 @@ LDFLAGS := -X github.com/fusegate/fusegate/cmd/fusegate/app.version=$(VERSION)
 # the machine has a C compiler or not, and go links test binaries by itself.
 export CGO_ENABLED ?= 0
 
-# The flags that a package is compiled with: hack/controlplane has the same, so
-# that what Fusegate and Kubernetes share is compiled once.
 GOBUILD := go build -trimpath -buildvcs=false
+# What is not for debuggers: hack/controlplane compiles packages in the same way, so
+# that what Fusegate and Kubernetes share is compiled once.
+STRIPPED := $(GOBUILD) -gcflags=all=-dwarf=false -ldflags '-s -w $(LDFLAGS)'
 CONTROLPLANE := go run -C hack/controlplane -trimpath .
 TEST_TIMEOUT := 25m
 
@@ -54,7 +56,7 @@ build: ## Build bin/fusegate for this machine.
 
 .PHONY: image
 image: ## Pack an OCI image for linux/ARCH into dist/, without a container engine.
-	GOOS=linux GOARCH=$(ARCH) $(GOBUILD) -ldflags '-s -w $(LDFLAGS)' \
+	GOOS=linux GOARCH=$(ARCH) $(STRIPPED) \
 		-o $(BIN)/linux-$(ARCH)/fusegate ./cmd/fusegate
 	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) go run -C hack/image . -version '$(VERSION)' -arch $(ARCH) \
 		-revision "$$(git rev-parse HEAD 2>/dev/null || true)" \
@@ -82,10 +84,10 @@ clean: ## Remove what was built here. The control plane's cache stays.
 
 .PHONY: demo
 demo: ## Run the demo on a control plane of its own; KEEP=1 leaves it running.
-	@$(CONTROLPLANE) kube-apiserver kube-controller-manager kubectl etcd >/dev/null
+	@$(CONTROLPLANE) kube-apiserver kubectl etcd $(if $(KEPT),kube-controller-manager) >/dev/null
 	@echo 'demo: building $(BIN)/fusegate; after the control plane, the first time this takes a minute or two'
-	@$(GOBUILD) -ldflags '-s -w $(LDFLAGS)' -o $(BIN)/ ./cmd/fusegate ./hack/demo
-	$(BIN)/demo -binary $(BIN)/fusegate$(if $(filter-out 0 false no,$(KEEP)), -keep)
+	@GOGC=$${GOGC:-200} $(STRIPPED) -o $(BIN)/ ./cmd/fusegate ./hack/demo
+	$(BIN)/demo -binary $(BIN)/fusegate$(if $(KEPT), -keep)
 
 .PHONY: bench
 bench: ## Compare the engine with the constraint framework's own, on the same reviews.

@@ -26,7 +26,8 @@ func demo(ctx context.Context, out io.Writer, binary string, keep bool) (err err
 	timed, done := context.WithTimeoutCause(ctx, demoTimeout, fmt.Errorf("it takes longer than %v", demoTimeout))
 	defer done()
 	_, _ = fmt.Fprintln(out, "Starting a control plane of its own; this takes some seconds ...")
-	cp, err := controlplane.Start(timed, controlplane.Options{ControllerManager: true, Log: out})
+	// Deployments and their like are for those who look around.
+	cp, err := controlplane.Start(timed, controlplane.Options{ControllerManager: keep, Log: out})
 	if err != nil {
 		return err
 	}

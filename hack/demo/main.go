@@ -1,7 +1,8 @@
 // Command demo shows Fusegate at work on a real control plane of its own. It
-// starts etcd, kube-apiserver and kube-controller-manager on loopback ports,
-// installs Fusegate, applies policies with kubectl, and shows an object denied,
-// one warned of and one allowed. Everything is stopped and removed in the end.
+// starts etcd and kube-apiserver on loopback ports, and kube-controller-manager if
+// all is to be kept, installs Fusegate, applies policies with kubectl, and shows an
+// object denied, one warned of and one allowed. Everything is stopped and removed in
+// the end.
 //
 // Run it from the root of the repository, where make demo builds what it needs:
 //
