@@ -57,11 +57,12 @@ var perimeters = map[string]exempt.Options{
 }
 
 // forEachServer runs f for every perimeter and entry, with the API server
-// that it configures.
+// that it configures, side by side.
 func forEachServer(t *testing.T, f func(*testing.T, exempt.Perimeter, exempt.Entry, apiServer)) {
 	for name, o := range perimeters {
 		for _, entry := range entries {
 			t.Run(fmt.Sprintf("%s/%s", name, entry), func(t *testing.T) {
+				t.Parallel()
 				p := mustNew(t, o)
 				f(t, p, entry, newAPIServer(p, entry))
 			})

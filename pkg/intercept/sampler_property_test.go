@@ -73,6 +73,7 @@ func TestSamplesAreSent(t *testing.T) {
 	}
 	for name, p := range map[string]exempt.Perimeter{"Smallest": {}, "Wide": wide} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			const runs = 1500
 			rnd := rand.New(rand.NewPCG(3, 4))
 			sampler := intercept.NewSampler(cluster(), town(), p)
