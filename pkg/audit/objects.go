@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"maps"
+	"reflect"
 	"slices"
 	"unique"
 
@@ -66,6 +67,26 @@ type objectRef struct {
 func (k *kind) moved(key objectKey) {
 	if k.a.o.Objects != nil {
 		k.a.changedObjects[objectRef{k.gvk.GroupKind(), key.clone()}] = struct{}{}
+	}
+}
+
+// reworded has the sink told again of what a constraint has found if it is to be
+// told otherwise, as with another action: the verdicts stay what they are, so that
+// nothing else has the objects told. The caller holds the lock.
+func (a *Auditor) reworded(c *constraint, to policy.Constraint) {
+	if a.o.Objects == nil || reflect.DeepEqual(c.scope.Constraint, to) {
+		return
+	}
+	by := func(f finding) bool { return f.by == c }
+	for _, k := range a.kinds {
+		if !k.constraints[c] {
+			continue
+		}
+		for key, r := range k.records {
+			if slices.ContainsFunc(r.findings, by) || slices.ContainsFunc(r.held, by) {
+				k.moved(key)
+			}
+		}
 	}
 }
 

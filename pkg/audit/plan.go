@@ -229,6 +229,7 @@ func (a *Auditor) constraints(scopes []engine.AuditScope) {
 			a.known[n] = c
 		}
 		if c.since == 0 || c.scope.Revision != s.Revision {
+			a.reworded(c, s.Constraint)
 			c.changed(s, next)
 			changed = true
 		}
