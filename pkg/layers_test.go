@@ -79,8 +79,8 @@ var layers = map[string]row{
 
 	// The edges.
 	"pkg/webhook":    {imports: []string{"pkg/printable", "pkg/policy", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
-	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy", "pkg/catalog", "pkg/output", "pkg/exempt", "pkg/config", "pkg/engine", "pkg/rawjson", "pkg/notify"}},
-	"pkg/report":     {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy", "pkg/config", "pkg/audit"}, tests: []string{"manifests", "pkg/engine", "pkg/exempt"}},
+	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy", "pkg/catalog", "pkg/output", "pkg/exempt", "pkg/config", "pkg/engine", "pkg/rawjson", "pkg/notify", "pkg/timing"}},
+	"pkg/report":     {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy", "pkg/config", "pkg/audit"}, tests: []string{"manifests", "pkg/engine", "pkg/exempt", "pkg/timing"}},
 	"pkg/status":     {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy"}, tests: []string{"manifests"}},
 	"pkg/controller": {imports: []string{"pkg/timing", "apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status", "pkg/notify"}, tests: []string{"manifests"}},
 	"pkg/install":    {imports: []string{"pkg/timing", "apis/v1alpha1", "pkg/match", "pkg/exempt", "pkg/config", "pkg/intercept", "manifests"}, tests: []string{"pkg/policy", "pkg/webhook"}},

@@ -33,6 +33,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/notify"
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 // Reviewer judges reviews: an *engine.Engine.
@@ -101,11 +102,8 @@ const (
 )
 
 const (
-	// settle is how long to wait for more changes of constraints.
-	settle = 200 * time.Millisecond
-	// round is how often results are handed to the sink. Without news for quiet
-	// rounds, they are as seldom.
-	round = time.Second
+	// quiet is without how many rounds of news results are handed to the sink as
+	// seldom.
 	quiet = 10
 	// reviewTimeout bounds one review.
 	reviewTimeout = 10 * time.Second
@@ -149,6 +147,8 @@ type Options struct {
 	QPS float32
 	// PageSize is how many objects are asked for at a time, at most.
 	PageSize int
+	// Timings are how often it looks, tries again and hands over.
+	Timings timing.Timings
 	// Progress is called by Once after every page and every kind, never twice
 	// at the same time. It must not take long.
 	Progress func(Progress)
@@ -164,6 +164,7 @@ func (o Options) withDefaults() Options {
 	o.Resync = cmp.Or(o.Resync, DefaultResync)
 	o.Workers = cmp.Or(o.Workers, DefaultWorkers)
 	o.CheckRights = cmp.Or(o.CheckRights, DefaultCheckRights)
+	o.Timings = o.Timings.Filled()
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
@@ -292,7 +293,7 @@ func (a *Auditor) Start(ctx context.Context) error {
 // awaitReady waits until the constraints are known, and the namespaces.
 func (a *Auditor) awaitReady(ctx context.Context) bool {
 	for a.o.Ready() != nil {
-		if !a.sleep(ctx, settle) {
+		if !a.sleep(ctx, a.o.Timings.AuditSettle) {
 			return false
 		}
 	}
@@ -309,9 +310,9 @@ func (a *Auditor) pause(ctx context.Context, changed <-chan struct{}, again time
 	case <-timer.C():
 		return false
 	case <-a.discover.C():
-		a.sleep(ctx, settle)
+		a.sleep(ctx, a.o.Timings.AuditSettle)
 	case <-changed:
-		a.sleep(ctx, settle)
+		a.sleep(ctx, a.o.Timings.AuditSettle)
 	}
 	return true
 }

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -95,14 +94,20 @@ func (h *history) step() {
 	}
 	if h.rand.IntN(20) == 0 {
 		// Let it get abreast, or else only the end is ever seen.
-		h.idle(time.Duration(h.rand.IntN(300)) * time.Millisecond)
+		h.rounds(h.rand.IntN(7))
 	}
 }
 
-func (h *history) idle(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	<-timer.C
+// rounds returns when results have been handed over so many times more.
+func (h *history) rounds(n int) {
+	h.t.Helper()
+	from := h.sink.times()
+	await(h.t, "results to be handed over", func() error {
+		if got := h.sink.times() - from; got < n {
+			return fmt.Errorf("%d times of %d", got, n)
+		}
+		return nil
+	})
 }
 
 func (h *history) pick(of ...string) string { return of[h.rand.IntN(len(of))] }

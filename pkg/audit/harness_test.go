@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,6 +26,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/audit"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/timing"
 	"github.com/fusegate/fusegate/test/controlplane"
 	"github.com/fusegate/fusegate/test/env"
 )
@@ -46,6 +48,13 @@ var (
 var shared = env.Shared{Options: controlplane.Options{
 	Users: []controlplane.User{{Name: auditor}}, APIServerArgs: []string{"--watch-cache-sizes=configmaps#0"},
 }}
+
+// soon are the timings of auditors whose test says nothing of them: short, so that
+// nothing waits for the next look.
+var soon = timing.Timings{
+	AuditSettle: 20 * time.Millisecond, AuditRound: 50 * time.Millisecond, AuditServed: 2 * time.Second, AuditServedSoon: 250 * time.Millisecond,
+	AuditRead: 100 * time.Millisecond, AuditReadMax: 3 * time.Second, AuditHeld: 100 * time.Millisecond, AuditMissed: time.Second,
+}
 
 // await returns once try returns nil.
 var await = env.Await
@@ -110,6 +119,9 @@ func (w *world) start(o audit.Options) {
 		r.sink.before = w.sink.outcomes
 	}
 	o.Config, o.Reviewer, o.Sink = w.config, counting{w.engine, &w.judged}, r.sink
+	if o.Timings == (timing.Timings{}) {
+		o.Timings = soon
+	}
 	var err error
 	if r.auditor, err = audit.New(o); err != nil {
 		w.t.Fatal(err)
@@ -301,6 +313,13 @@ func (m *memory) Constraints(_ context.Context, outcomes []*audit.Outcome) (fail
 		}
 	}
 	return failed
+}
+
+// times is how often everything was handed over.
+func (m *memory) times() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.told
 }
 
 func (m *memory) Report(_ context.Context, r v1alpha1.AuditReportStatus) error {

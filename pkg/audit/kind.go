@@ -14,13 +14,9 @@ import (
 	"github.com/fusegate/fusegate/pkg/notify"
 )
 
-const (
-	firstRetry = time.Second
-	lastRetry  = 30 * time.Second
-	// patience is how long a kind that could not be read for a passing reason
-	// holds up the results of the constraints that match it.
-	patience = 2 * time.Minute
-)
+// patience is how long a kind that could not be read for a passing reason holds up
+// the results of the constraints that match it.
+const patience = 2 * time.Minute
 
 // kind follows the objects of one kind.
 type kind struct {
@@ -114,11 +110,11 @@ func (k *kind) concern(constraints map[*constraint]bool) {
 func (k *kind) nudge() { k.wake.Set() }
 
 func (k *kind) run(ctx context.Context) {
-	retry := firstRetry
+	retry := k.a.o.Timings.AuditRead
 	for ctx.Err() == nil {
 		well, err := k.session(ctx)
 		if well {
-			retry = firstRetry
+			retry = k.a.o.Timings.AuditRead
 		}
 		if err == nil || well && unwatched(err) {
 			k.recovered(err)
@@ -126,7 +122,7 @@ func (k *kind) run(ctx context.Context) {
 		}
 		k.failed(ctx, err)
 		k.wait(ctx, retry)
-		retry = min(2*retry, lastRetry)
+		retry = min(2*retry, k.a.o.Timings.AuditReadMax)
 	}
 }
 

@@ -165,25 +165,25 @@ func (n *namespaces) await(ctx context.Context) bool {
 }
 
 func (n *namespaces) run(ctx context.Context) {
-	retry := firstRetry
+	retry := n.a.o.Timings.AuditRead
 	for ctx.Err() == nil {
 		held, err := n.session(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if held {
-			retry = firstRetry
+			retry = n.a.o.Timings.AuditRead
 		}
 		n.missing(err)
 		if !unwatched(err) {
 			n.troubled(err)
 		}
 		n.source.erred(err)
-		if !passing(err) || retry == firstRetry {
+		if !passing(err) || retry == n.a.o.Timings.AuditRead {
 			n.a.o.Log.Error(err, "namespaces not followed; trying again")
 		}
 		n.a.sleep(ctx, jitter(retry))
-		retry = min(2*retry, lastRetry)
+		retry = min(2*retry, n.a.o.Timings.AuditReadMax)
 	}
 }
 

@@ -112,7 +112,7 @@ func (k *kind) held(before, now *record, result policy.Result) (out []finding) {
 
 // publishObjects hands objects to their sink until ctx ends.
 func (a *Auditor) publishObjects(ctx context.Context) {
-	for a.sleep(ctx, round) {
+	for a.sleep(ctx, a.o.Timings.AuditRound) {
 		for more := a.isPlanned(); more && ctx.Err() == nil; {
 			var batch ObjectBatch
 			batch, more = a.takeObjects(objectBatch)

@@ -77,7 +77,7 @@ func (a *Auditor) readOnce(ctx context.Context) {
 
 // tryOnce reads the kind as a whole, again if that fails for a passing reason.
 func (k *kind) tryOnce(ctx context.Context) error {
-	retry := firstRetry
+	retry := k.a.o.Timings.AuditRead
 	for n := 1; ; n++ {
 		err := k.read(ctx, k.begin("", nil), func(string) {})
 		if err == nil || n == tries || lasting(err) || !k.a.sleep(ctx, jitter(retry)) {

@@ -142,10 +142,6 @@ func (a *Auditor) readBy(c *constraint) time.Time {
 	return oldest
 }
 
-// short is how long changes may be missed until that is said: a watch that is
-// made anew at once is nothing to tell.
-const short = 5 * time.Second
-
 // unsettled says where objects came and went without being seen, "" if nowhere.
 func (a *Auditor) unsettled(c *constraint) string {
 	if missed := a.namespacesMissed(); missed != "" && c.readsNamespace() {
@@ -165,16 +161,17 @@ func (a *Auditor) unsettled(c *constraint) string {
 	return ""
 }
 
-// tellBlind has the outcomes say where changes have been missed for a while.
+// tellBlind has the outcomes say where changes have been missed for a while: a
+// watch that is made anew at once is nothing to tell.
 // The caller holds the lock.
 func (a *Auditor) tellBlind() {
 	for _, k := range a.kinds {
-		if !k.blind.IsZero() && !k.blindSaid && a.o.Clock.Since(k.blind) > short {
+		if !k.blind.IsZero() && !k.blindSaid && a.o.Clock.Since(k.blind) > a.o.Timings.AuditMissed {
 			k.blindSaid = true
 			k.touchAll()
 		}
 	}
-	if n := a.namespaces; n.blindFor(short) && !n.blindSaid {
+	if n := a.namespaces; n.blindFor(a.o.Timings.AuditMissed) && !n.blindSaid {
 		n.blindSaid = true
 		a.touchReaders()
 	}

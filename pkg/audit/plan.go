@@ -10,13 +10,6 @@ import (
 	"github.com/fusegate/fusegate/pkg/engine"
 )
 
-const (
-	// served is how often to look what the cluster serves, and servedSoon if
-	// something that is asked for is not served.
-	served     = 30 * time.Second
-	servedSoon = 5 * time.Second
-)
-
 // name identifies a constraint.
 type name struct{ kind, name string }
 
@@ -83,7 +76,7 @@ type planned struct {
 // constraints only what is served can be new.
 func (a *Auditor) refresh(ctx context.Context, news bool) time.Duration {
 	if !a.once && !a.namespaces.await(ctx) {
-		return settle
+		return a.o.Timings.AuditSettle
 	}
 	a.metrics.requests.WithLabelValues(verbDiscover).Inc()
 	discovered, failed := discoverResources(a.discovery)
@@ -107,9 +100,9 @@ func (a *Auditor) refresh(ctx context.Context, news bool) time.Duration {
 	for _, k := range gone {
 		k.stop()
 	}
-	again := served
+	again := a.o.Timings.AuditServed
 	if soon {
-		again = servedSoon
+		again = a.o.Timings.AuditServedSoon
 	}
 	if len(failed) == 0 {
 		a.planned = planned{discovered, again}

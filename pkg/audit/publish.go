@@ -36,7 +36,7 @@ const maxUnwritten = 3
 // the last news, since a sink may have reason to write later.
 func (a *Auditor) publish(ctx context.Context) {
 	said := ""
-	for since := 0; a.sleep(ctx, round); since++ {
+	for since := 0; a.sleep(ctx, a.o.Timings.AuditRound); since++ {
 		if !a.isPlanned() {
 			continue
 		}
@@ -99,7 +99,7 @@ func (a *Auditor) noteUnwritten(failed []Unwritten) {
 			u.since = now
 		}
 		told := u.told && u.Err.Error() == f.Err.Error()
-		u.Unwritten, u.told = f, now.Sub(u.since) > short
+		u.Unwritten, u.told = f, now.Sub(u.since) > a.o.Timings.AuditMissed
 		a.stirred = a.stirred || u.told && !told
 		a.unwritten[n] = u
 		delete(before, n)

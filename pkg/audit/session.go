@@ -31,7 +31,7 @@ type session struct {
 // all that has to be done again, and whether it went well until then.
 func (k *kind) session(parent context.Context) (well bool, err error) {
 	ctx, cancel := context.WithCancel(parent)
-	s := &session{k: k, events: make(chan event, buffered), resync: k.a.o.Clock.NewTimer(jitter(k.a.o.Resync)), again: lastRetry}
+	s := &session{k: k, events: make(chan event, buffered), resync: k.a.o.Clock.NewTimer(jitter(k.a.o.Resync)), again: k.a.o.Timings.AuditReadMax}
 	defer func() { cancel(); s.tasks.Wait(); s.resync.Stop(); k.broken() }()
 	select { // what was said of the last session does not count any more
 	case old := <-k.lost:

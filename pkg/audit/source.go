@@ -23,8 +23,6 @@ const (
 	buffered = 100
 	// watchFor is how long a watch lasts at least before it is made anew.
 	watchFor = 5 * time.Minute
-	// brief watches are not made anew at once.
-	brief = time.Second
 	// leastPage is how many objects are asked for at a time where a page takes
 	// longer than the API server gives it.
 	leastPage = 8
@@ -203,20 +201,20 @@ var errBrief = errors.New("watches end as soon as they are made")
 
 // follow sends what happens from a resource version on until ctx ends. A watch
 // that ends is resumed where it was; if that is not possible, or fails for
-// longer than lastRetry, the error is sent and nothing after it.
+// longer than AuditReadMax, the error is sent and nothing after it.
 func (s source) follow(ctx context.Context, version string, out chan<- event) {
-	retry := firstRetry
+	retry := s.a.o.Timings.AuditRead
 	for ctx.Err() == nil {
 		began := s.a.o.Clock.Now()
 		next, err := s.watchOnce(ctx, version, out)
-		held := err == nil && s.a.o.Clock.Since(began) >= brief
+		held := err == nil && s.a.o.Clock.Since(began) >= s.a.o.Timings.AuditHeld
 		if held || next != version {
-			version, retry = next, firstRetry
+			version, retry = next, s.a.o.Timings.AuditRead
 		}
-		if err == nil && !held && retry > lastRetry {
+		if err == nil && !held && retry > s.a.o.Timings.AuditReadMax {
 			err = errBrief
 		}
-		if err != nil && (!passing(err) || retry > lastRetry) {
+		if err != nil && (!passing(err) || retry > s.a.o.Timings.AuditReadMax) {
 			s.send(ctx, out, event{err: s.failure(verbWatch, err)})
 			return
 		}
@@ -278,7 +276,7 @@ func (s source) hold(parent context.Context, out chan<- event) (end func()) {
 	ctx, cancel := context.WithCancel(parent)
 	var task sync.WaitGroup
 	task.Go(func() {
-		if s.a.sleep(ctx, brief) {
+		if s.a.sleep(ctx, s.a.o.Timings.AuditHeld) {
 			s.send(ctx, out, event{kind: holding})
 		}
 	})

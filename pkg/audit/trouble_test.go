@@ -17,6 +17,7 @@ import (
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/audit"
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 // tap has requests answered by f; nil has the API server answer all.
@@ -161,7 +162,7 @@ func TestLatePage(t *testing.T) {
 // there is is read to its end, now and then, and it is said that it is not
 // followed.
 func TestRefusedWatch(t *testing.T) {
-	w := newWorld(t, audit.Options{Resync: time.Second, Limit: 100, PageSize: 12})
+	w := newWorld(t, audit.Options{Resync: 200 * time.Millisecond, Limit: 100, PageSize: 12})
 	lines := w.fill("audit-refused", 60)
 	w.rights("{apiGroups: [''], resources: [namespaces], verbs: [list, watch]}", "{apiGroups: [''], resources: [configmaps], verbs: [list]}")
 	w.template("Wants", "lacks")
@@ -205,7 +206,7 @@ func onNamespaces(r *http.Request) bool {
 // them say so, and no others.
 func TestNamespaceTrouble(t *testing.T) {
 	c := &skipping{}
-	w := newWorld(t, audit.Options{Clock: c, CheckRights: 4 * time.Second})
+	w := newWorld(t, audit.Options{Clock: c, CheckRights: time.Second})
 	w.fill("audit-blind", 1)
 	w.template("Wants", "lacks")
 	w.constraint("Wants", "owners", "owner", ofMaps("audit-blind"))
@@ -265,7 +266,8 @@ func TestNamespaceTrouble(t *testing.T) {
 // TestNamespaceRetry has the watch of namespaces lost again and again: the tenth
 // time it is back as soon as the first.
 func TestNamespaceRetry(t *testing.T) {
-	w := newWorld(t, audit.Options{Clock: hasty{}})
+	// With these, what grows with each loss is seconds after a few of them.
+	w := newWorld(t, audit.Options{Clock: hasty{}, Timings: timing.Production()})
 	w.fill("audit-retry", 1)
 	w.template("Wants", "lacks")
 	w.constraint("Wants", "owners", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaceSelector: {matchLabels: {retry: "no"}}}`)

@@ -1,7 +1,7 @@
 // Package timing lists how often Fusegate's processes look, try again and give up,
 // in one place, with the values of production and what each is for. Whoever
 // constructs a process passes one Timings to its parts; tests pass shorter ones. The
-// intervals inside audit, inventory and servingcert are their own.
+// intervals inside inventory and servingcert are their own.
 package timing
 
 import (
@@ -56,6 +56,16 @@ type Timings struct {
 	// what audit wrote; AuditRetry and AuditRetryMax are the pauses before a
 	// status is tried again that could not be written.
 	AuditReport, AuditCompare, AuditRetry, AuditRetryMax time.Duration
+	// AuditSettle is how long audit waits for more changes of constraints, and
+	// AuditRound how often it hands over what is new. It looks what the cluster
+	// serves every AuditServed, and every AuditServedSoon while something is
+	// asked for that is not served.
+	AuditSettle, AuditRound, AuditServed, AuditServedSoon time.Duration
+	// AuditRead and AuditReadMax are the pauses before a kind is read or watched
+	// again that could not be. A watch holds once it has lasted AuditHeld; that
+	// changes are missed, or an outcome cannot be recorded, is said after
+	// AuditMissed.
+	AuditRead, AuditReadMax, AuditHeld, AuditMissed time.Duration
 }
 
 // Production are those of every process that is no test's.
@@ -70,6 +80,8 @@ func Production() Timings {
 		GuardRetry: time.Second, GuardRetryMax: 5 * time.Second, GuardAbsent: 30 * time.Second,
 		Canary: 3 * time.Second, CanaryEager: 250 * time.Millisecond, CanaryEagerFor: 10 * time.Second, CanaryGrace: 5 * time.Second,
 		AuditReport: 5 * time.Second, AuditCompare: 10 * time.Second, AuditRetry: time.Second, AuditRetryMax: 30 * time.Second,
+		AuditSettle: 200 * time.Millisecond, AuditRound: time.Second, AuditServed: 30 * time.Second, AuditServedSoon: 5 * time.Second,
+		AuditRead: time.Second, AuditReadMax: 30 * time.Second, AuditHeld: time.Second, AuditMissed: 5 * time.Second,
 	}
 }
 

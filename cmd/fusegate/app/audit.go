@@ -49,7 +49,7 @@ func (p *parts) addAudit() error {
 	a, err := audit.New(audit.Options{
 		Config: p.mgr.GetConfig(), Discovery: p.catalog, Reviewer: p.engine, Perimeter: p.perimeter, Sink: sink, Objects: objects,
 		Ready: p.inventory.Err, NotInForce: p.notInForce, Limit: int(p.settings.AuditLimit), Resync: p.settings.AuditResync, Workers: int(p.settings.AuditWorkers),
-		Metrics: metrics.Registry, Log: p.log.WithName("audit"),
+		Timings: p.timings, Metrics: metrics.Registry, Log: p.log.WithName("audit"),
 	})
 	if err != nil {
 		return err
