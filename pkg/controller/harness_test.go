@@ -36,6 +36,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/status"
+	"github.com/fusegate/fusegate/pkg/timing"
 	"github.com/fusegate/fusegate/test/controlplane"
 	"github.com/fusegate/fusegate/test/env"
 )
@@ -123,6 +124,10 @@ type processOptions struct {
 	census *Census
 }
 
+// soon are the timings of processes under test. How long one is believed to live is
+// as in production: it is the census's.
+var soon = timing.Timings{PresenceRenew: time.Second, Survey: 200 * time.Millisecond, FaultDelay: time.Second}
+
 // run starts a process, which ends with the test at the latest.
 func run(t *testing.T, pod string, o processOptions) *process {
 	t.Helper()
@@ -143,9 +148,13 @@ func run(t *testing.T, pod string, o processOptions) *process {
 	p.ingest = NewIngest(p.engine, writer, p.readiness, log.WithName("ingest"))
 	census := cmp.Or(o.census, NewCensus())
 	p.publisher = NewPublisher(p.engine, census, log.WithName("publisher"))
+	presence := NewPresence(mgr.GetClient(), presences, pod, log.WithName("presence"))
+	survey := NewSurvey(mgr.GetAPIReader(), p.readiness, log.WithName("survey"))
+	presence.Timings, survey.Timings = soon, soon
+	p.ingest.Pace(soon)
 	pieces := []error{
-		mgr.Add(NewPresence(mgr.GetClient(), presences, pod, log.WithName("presence"))),
-		mgr.Add(NewSurvey(mgr.GetAPIReader(), p.readiness, log.WithName("survey"))),
+		mgr.Add(presence),
+		mgr.Add(survey),
 		p.ingest.SetupWithManager(mgr),
 		census.Watch(t.Context(), mgr.GetCache()),
 	}
@@ -321,8 +330,8 @@ func apply(t *testing.T, c client.Client, u *unstructured.Unstructured) {
 	})
 }
 
-// removeTemplate deletes the template of kind at the end of the test, and waits
-// until its CRD is gone too.
+// removeTemplate deletes the template of kind at the end of the test, and its CRD,
+// which goes when all its constraints have: nobody waits for that.
 func removeTemplate(t *testing.T, c client.Client, kind string) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -338,7 +347,9 @@ func removeTemplate(t *testing.T, c client.Client, kind string) {
 				if err := client.IgnoreNotFound(c.Delete(ctx, u)); err != nil {
 					return err
 				}
-				if err := c.Get(ctx, client.ObjectKeyFromObject(u), u.DeepCopy()); client.IgnoreNotFound(err) != nil || err == nil {
+				left := u.DeepCopy()
+				err := c.Get(ctx, client.ObjectKeyFromObject(u), left)
+				if client.IgnoreNotFound(err) != nil || err == nil && (left.GetDeletionTimestamp() == nil || gvk.Group == engine.TemplateGroup) {
 					return fmt.Errorf("%s is still there: %w", u.GetName(), err)
 				}
 				return nil

@@ -92,6 +92,7 @@ func TestPresence(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	p := NewPresence(c, ns, "pod", logr.Discard())
+	p.Timings = soon
 	go func() { ended <- p.Start(ctx) }()
 	lease := &coordinationv1.Lease{}
 	at := client.ObjectKeyFromObject(p.lease())

@@ -76,7 +76,7 @@ func TestDeadPod(t *testing.T) {
 		}
 		return nil
 	})
-	ahead.Store(int64(timing.Production().PresenceTimeout / 2))
+	ahead.Store(int64(timing.Production().PresenceTimeout * 3 / 4))
 	apply(t, c, template("GhostKind", "word", "string"))
 	awaitCondition(t, c, "ghostkind", v1alpha1.ReasonWaitingForPods, "ghost")
 	awaitCondition(t, c, "ghostkind", v1alpha1.ReasonCompiled, "every pod")
