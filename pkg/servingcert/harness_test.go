@@ -282,12 +282,13 @@ func (w *world) check() {
 	if pair, err := tls.X509KeyPair(data["tls.crt"], data["tls.key"]); err == nil {
 		all = append(all[:len(all):len(all)], pair.Leaf)
 	}
+	bundles := w.bundles()
 	for _, c := range all {
 		at := w.clock.Now()
 		if c.NotBefore.After(at) {
 			at = c.NotBefore // this process's clock is wrong, API servers' need not be
 		}
-		for _, bundle := range w.bundles() {
+		for _, bundle := range bundles {
 			roots := x509.NewCertPool()
 			roots.AppendCertsFromPEM(bundle)
 			_, err := c.Verify(x509.VerifyOptions{Roots: roots, DNSName: host, CurrentTime: at})
@@ -296,7 +297,7 @@ func (w *world) check() {
 			}
 		}
 	}
-	empty := slices.ContainsFunc(w.bundles(), func(bundle []byte) bool { return len(bundle) == 0 })
+	empty := slices.ContainsFunc(bundles, func(bundle []byte) bool { return len(bundle) == 0 })
 	if empty && !w.emptied {
 		w.t.Errorf("after write %d: a caBundle is empty", w.writes)
 	}
@@ -323,8 +324,9 @@ func (w *world) inOrder() {
 			w.t.Error(err)
 		}
 	}
-	for _, bundle := range append(w.bundles(), serving["ca.crt"]) {
-		if got, want := string(bundle), string(w.bundles()[0]); got != want || !strings.HasPrefix(got, string(w.data(w.o.Authority)["ca.crt"])) {
+	bundles, authority := w.bundles(), string(w.data(w.o.Authority)["ca.crt"])
+	for _, bundle := range append(bundles, serving["ca.crt"]) {
+		if got, want := string(bundle), string(bundles[0]); got != want || !strings.HasPrefix(got, authority) {
 			w.t.Errorf("got the bundle\n%s\nwant\n%s\nwith the authority first", got, want)
 		}
 	}
