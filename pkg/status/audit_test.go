@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/status"
@@ -24,8 +23,9 @@ import (
 	"github.com/fusegate/fusegate/test/env"
 )
 
-// plane is shared by all tests of the package.
-var plane env.Shared
+// plane is shared by all tests of the package. What they write to is defined before
+// the first, since it takes an API server seconds to serve a kind.
+var plane = env.Shared{Prepare: define}
 
 func TestMain(m *testing.M) { os.Exit(env.Run(m, &plane)) }
 
@@ -45,18 +45,6 @@ func newClient(t *testing.T) client.WithWatch {
 		t.Fatal(err)
 	}
 	return c
-}
-
-// create creates what a document says.
-func create(t *testing.T, c client.Client, document string) {
-	t.Helper()
-	u := &unstructured.Unstructured{}
-	if err := yaml.Unmarshal([]byte(document), &u.Object); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Create(t.Context(), u); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // newObject creates a constraint of a kind that was just defined.
@@ -91,7 +79,6 @@ func TestAudited(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	a := status.Audit{Total: 2, Exempt: 1, Violations: violations(2, "no"), ExemptViolations: violations(1, "no"), At: at, Read: at,
 		Condition: metav1.Condition{Type: v1alpha1.ConditionAudited, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAudited, Message: "all"}}
-	define(t, c, "Wants", schemas["Map"].schema)
 	u := newObject(t, c, "Wants", "audited")
 	write := func(want bool, a status.Audit) {
 		t.Helper()

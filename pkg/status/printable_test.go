@@ -3,7 +3,6 @@ package status_test
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +19,6 @@ import (
 	recording "sigs.k8s.io/controller-runtime/pkg/recorder"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
-	"github.com/fusegate/fusegate/manifests"
 	"github.com/fusegate/fusegate/pkg/status"
 	"github.com/fusegate/fusegate/test/controlplane"
 )
@@ -43,7 +41,6 @@ func hidden(text string) string {
 // status, and into an Event, of a real API server. It refuses some in what is applied.
 func TestPrintable(t *testing.T) {
 	c := newClient(t)
-	define(t, c, "Printed", schemas["Map"].schema)
 	u := newObject(t, c, "Printed", "one")
 	check := func(what string, path ...string) {
 		t.Helper()
@@ -88,17 +85,12 @@ func TestPrintable(t *testing.T) {
 
 func printReport(t *testing.T, c client.Client, dirty metav1.Condition) {
 	t.Helper()
-	crd, err := fs.ReadFile(manifests.FS, "crds/auditreports.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	create(t, c, string(crd))
 	report := v1alpha1.AuditReportStatus{
 		Conditions: []metav1.Condition{dirty},
 		Gaps:       []v1alpha1.AuditGap{{Name: everyClass, Reason: "R", Message: everyClass}},
 	}
 	var last error
-	err = wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		last = status.Reported(ctx, c, report)
 		return last == nil, nil // its kind is not served at once
 	})

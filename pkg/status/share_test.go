@@ -2,7 +2,9 @@ package status_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -15,8 +17,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/yaml"
 
+	"github.com/fusegate/fusegate/manifests"
 	"github.com/fusegate/fusegate/pkg/status"
+	"github.com/fusegate/fusegate/test/controlplane"
 )
 
 // schemas are what CRDs may say of status, and how much of it stays.
@@ -67,7 +72,6 @@ func TestSchemas(t *testing.T) {
 	c := newClient(t)
 	for kind, tc := range schemas {
 		t.Run(kind, func(t *testing.T) {
-			define(t, c, kind, tc.schema)
 			u := newObject(t, c, kind, "one")
 			writes := 0
 			counted := interceptor.NewClient(c, interceptor.Funcs{
@@ -144,7 +148,6 @@ func pods(u *unstructured.Unstructured) []string {
 // TestCondition checks what is kept and what is filled in.
 func TestCondition(t *testing.T) {
 	c := newClient(t)
-	define(t, c, "Conditioned", schemas["Map"].schema)
 	u := newObject(t, c, "Conditioned", "one")
 	write := func(want metav1.Condition) metav1.Condition {
 		t.Helper()
@@ -197,7 +200,6 @@ func applyAs(t *testing.T, c client.Client, u *unstructured.Unstructured, owner 
 // TestTakeover has what an earlier version applied under one manager for all.
 func TestTakeover(t *testing.T) {
 	c := newClient(t)
-	define(t, c, "Taken", schemas["Map"].schema)
 	u := newObject(t, c, "Taken", "one")
 	ready := map[string]any{"type": "Ready", "status": "False", "reason": "Old", "message": "old", "lastTransitionTime": "2026-01-02T03:04:05Z"}
 	applyAs(t, c, u, "fusegate/leader", map[string]any{"created": true, "conditions": []any{ready}})
@@ -232,11 +234,32 @@ func TestTakeover(t *testing.T) {
 	}
 }
 
-// define defines a kind of constraint by the schema of its status.
-func define(t *testing.T, c client.Client, kind, schema string) {
-	t.Helper()
+// define defines AuditReports and kinds of constraints: those of schemas, and one
+// for each test that wants what Fusegate's CRDs say.
+func define(ctx context.Context, cp *controlplane.ControlPlane) error {
+	c, err := client.New(cp.Config(controlplane.Admin), client.Options{})
+	if err != nil {
+		return err
+	}
+	reports, err := fs.ReadFile(manifests.FS, "crds/auditreports.yaml")
+	definitions := []string{string(reports)}
+	for kind, tc := range schemas {
+		definitions = append(definitions, definition(kind, tc.schema))
+	}
+	for _, kind := range []string{"Wants", "Printed", "Conditioned", "Taken"} {
+		definitions = append(definitions, definition(kind, schemas["Map"].schema))
+	}
+	for _, text := range definitions {
+		u := &unstructured.Unstructured{}
+		err = errors.Join(err, yaml.Unmarshal([]byte(text), &u.Object), c.Create(ctx, u))
+	}
+	return err
+}
+
+// definition is the CRD of a kind of constraint with a schema of its status.
+func definition(kind, schema string) string {
 	plural := strings.ToLower(kind)
-	create(t, c, fmt.Sprintf(`
+	return fmt.Sprintf(`
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: {name: %[2]s.constraints.gatekeeper.sh}
@@ -253,7 +276,7 @@ spec:
       openAPIV3Schema: {type: object, properties: {
         spec: {type: object, x-kubernetes-preserve-unknown-fields: true},
         status: %[3]s}}
-`, kind, plural, strings.ReplaceAll(schema, "\t", " ")))
+`, kind, plural, strings.ReplaceAll(schema, "\t", " "))
 }
 
 func current(t *testing.T, c client.Client, u *unstructured.Unstructured) *unstructured.Unstructured {
