@@ -211,6 +211,7 @@ func requestsToSend() map[string]asked {
 // TestAgreesWithTheAPIServer sends requests of all sorts to a real API server
 // with entries of all sorts, and lets the simulator say the same of each.
 func TestAgreesWithTheAPIServer(t *testing.T) {
+	t.Parallel()
 	c, b := newCell(t), newBackend(t)
 	c.furnish(t)
 	simulators := c.install(t, b)
