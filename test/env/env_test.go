@@ -10,30 +10,33 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/test/controlplane"
 	"github.com/fusegate/fusegate/test/env"
 )
 
+// options are those of all control planes here.
+var options = controlplane.Options{ControllerManager: true}
+
 // TestStart starts control planes with and without a snapshot, and wants the same
 // of both: what is there at the start, and that it is theirs.
 func TestStart(t *testing.T) {
-	for name, start := range map[string]func(controlplane.Options) (*controlplane.ControlPlane, error){
-		"snapshot": func(o controlplane.Options) (*controlplane.ControlPlane, error) { return env.Start(t, o), nil },
-		"bare": func(o controlplane.Options) (*controlplane.ControlPlane, error) {
-			cp, err := controlplane.Start(t.Context(), o)
-			if err == nil {
-				t.Cleanup(func() { _ = cp.Stop() })
-			}
-			return cp, err
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			began := time.Now()
-			cp, err := start(controlplane.Options{ControllerManager: true})
+	for name, start := range map[string]func(*testing.T) *controlplane.ControlPlane{
+		"snapshot": func(t *testing.T) *controlplane.ControlPlane { return env.Start(t, options) },
+		"bare": func(t *testing.T) *controlplane.ControlPlane {
+			cp, err := controlplane.Start(t.Context(), options)
 			if err != nil {
 				t.Fatal(err)
 			}
+			t.Cleanup(func() { _ = cp.Stop() })
+			return cp
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			cp := start(t)
 			t.Logf("started in %v", time.Since(began))
 			c := env.Client(t, cp.Config(controlplane.Admin))
 			ca := strings.TrimSpace(string(cp.Config(controlplane.Admin).CAData))
@@ -47,14 +50,16 @@ func TestStart(t *testing.T) {
 			if err != nil || out != "namespace/mine\n" {
 				t.Errorf("got %q, %v", out, err)
 			}
+			if name == "snapshot" {
+				testSnapshotIsKept(t)
+				testAwaitObject(t, c)
+			}
 		})
 	}
 }
 
-// TestAwaitObject follows an object that is not there at first.
-func TestAwaitObject(t *testing.T) {
-	cp := env.Start(t, controlplane.Options{})
-	c := env.Client(t, cp.Config(controlplane.Admin))
+// testAwaitObject follows an object that is not there at first.
+func testAwaitObject(t *testing.T, c client.WithWatch) {
 	object := env.Parse(t, "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: default}, data: {n: '0'}}")
 	done := make(chan error, 1)
 	go func() {
@@ -76,14 +81,13 @@ func TestAwaitObject(t *testing.T) {
 	}
 }
 
-// TestSnapshotIsKept checks that the second start makes none.
-func TestSnapshotIsKept(t *testing.T) {
+// testSnapshotIsKept checks, after a start, that another makes none.
+func testSnapshotIsKept(t *testing.T) {
 	folder, _, err := controlplane.Made()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = env.Start(t, controlplane.Options{})
-	before, err := filepath.Glob(filepath.Join(folder, "snapshot-apiserver-*"))
+	before, err := filepath.Glob(filepath.Join(folder, "snapshot-controller-manager-*"))
 	if err != nil || len(before) != 1 {
 		t.Fatalf("got snapshots %q, %v, want one", before, err)
 	}
@@ -91,7 +95,7 @@ func TestSnapshotIsKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = env.Start(t, controlplane.Options{})
+	_ = env.Start(t, options)
 	if again, err := os.Stat(before[0]); err != nil || !again.ModTime().Equal(made.ModTime()) {
 		t.Errorf("it was made again: %v", err)
 	}
