@@ -75,7 +75,7 @@ var layers = map[string]row{
 	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}, tests: []string{"pkg/rego/exec"}},
 	"pkg/policies":  {imports: []string{"pkg/engine", "pkg/manifest", "pkg/output"}, tests: []string{"pkg/policy"}},
 	"pkg/trial":     {imports: []string{"pkg/policy", "pkg/match", "pkg/engine", "pkg/manifest", "pkg/output", "pkg/policies", "pkg/printable"}, tests: []string{"templates"}},
-	"pkg/inventory": {imports: []string{"pkg/policy", "pkg/engine", "pkg/notify"}, tests: []string{"manifests"}},
+	"pkg/inventory": {imports: []string{"pkg/timing", "pkg/policy", "pkg/engine", "pkg/notify"}, tests: []string{"manifests"}},
 
 	// The edges.
 	"pkg/webhook":    {imports: []string{"pkg/printable", "pkg/policy", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
@@ -92,7 +92,7 @@ var layers = map[string]row{
 	"pkg/scaffold":   {tests: []string{"pkg/lint", "pkg/output", "pkg/suite"}},
 
 	// The webhook's certificate: made on the leader, presented by the webhook.
-	"pkg/servingcert": {},
+	"pkg/servingcert": {imports: []string{"pkg/timing"}},
 
 	// A real control plane. Only tests and hack stand on it.
 	"test/controlplane": {},

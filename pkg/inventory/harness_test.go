@@ -30,6 +30,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/inventory"
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/timing"
 	"github.com/fusegate/fusegate/test/controlplane"
 	"github.com/fusegate/fusegate/test/env"
 )
@@ -132,6 +133,7 @@ func (w *world) start(o inventory.Options) {
 	}
 	w.engine.AwaitInventory()
 	w.metrics = prometheus.NewRegistry()
+	o.Timings = timing.Timings{InventoryRetry: 200 * time.Millisecond, InventoryKinds: 100 * time.Millisecond, InventoryTell: 200 * time.Millisecond}
 	o.Engine, o.Metrics, o.ConfigNamespaces = watched{w.engine, w}, w.metrics, []string{home}
 	o.Client, o.Discovery = clientsOf(w.t, config)
 	if w.inventory, err = inventory.New(o); err != nil {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/notify"
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 // Engine is what is fed: an *engine.Engine that awaits its inventory.
@@ -53,15 +54,14 @@ type Options struct {
 	// Changed is told that State says something else of a template. It must
 	// not block.
 	Changed func(template string)
+	Timings timing.Timings
 	Clock   clock.WithTicker
 	Metrics prometheus.Registerer
 	Log     logr.Logger
 }
 
 const (
-	// again is how often to look for what is not served, and settled how often
-	// to look whether what was said still holds.
-	again   = 5 * time.Second
+	// settled is how often to look whether what was said still holds.
 	settled = 30 * time.Second
 	// startPatience is how long readiness waits for kinds that take long to
 	// read; their policies are withheld for longer.
@@ -111,8 +111,9 @@ func New(o Options) (*Inventory, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
+	o.Timings = o.Timings.Filled()
 	i := &Inventory{
-		o: o, wake: notify.New(), stirred: notify.New(), served: newResolver(o.Discovery, o.Clock),
+		o: o, wake: notify.New(), stirred: notify.New(), served: newResolver(o.Discovery, o.Timings.InventoryKinds, o.Clock),
 		kinds: map[schema.GroupVersionKind]*kind{}, states: map[string]State{}, dirty: map[schema.GroupVersionKind]bool{},
 	}
 	i.syncs = newSettings(i)

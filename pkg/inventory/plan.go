@@ -38,7 +38,7 @@ func (i *Inventory) plan(ctx context.Context) time.Duration {
 			chosen, served := i.choose(ctx, n, alternatives, configured)
 			wanted[chosen] = true
 			if !served {
-				next = again
+				next = i.o.Timings.InventoryRetry
 			}
 		}
 	}

@@ -19,12 +19,10 @@ import (
 // errNotServed says that the cluster has no such kind.
 var errNotServed = errors.New("the cluster does not serve it")
 
-// remember is how long what a group version serves is taken for known.
-const remember = 3 * time.Second
-
 // resolver finds out how kinds are served.
 type resolver struct {
 	discovery discovery.ServerResourcesInterface
+	remember  time.Duration // see timing.Timings.InventoryKinds
 	clock     clock.Clock
 
 	mu    sync.Mutex // held while it asks: one question serves all
@@ -37,8 +35,8 @@ type answer struct {
 	err       error
 }
 
-func newResolver(d discovery.ServerResourcesInterface, c clock.Clock) *resolver {
-	return &resolver{discovery: d, clock: c, known: map[schema.GroupVersion]answer{}}
+func newResolver(d discovery.ServerResourcesInterface, remember time.Duration, c clock.Clock) *resolver {
+	return &resolver{discovery: d, remember: remember, clock: c, known: map[schema.GroupVersion]answer{}}
 }
 
 // resource is how a kind is served.
@@ -54,7 +52,7 @@ func (r *resolver) find(ctx context.Context, gvk schema.GroupVersionKind) (resou
 	defer r.mu.Unlock()
 	gv := gvk.GroupVersion()
 	a, asked := r.known[gv]
-	if !asked || r.clock.Since(a.at) > remember {
+	if !asked || r.clock.Since(a.at) > r.remember {
 		a = r.ask(ctx, gv)
 		r.known[gv] = a
 	}

@@ -9,12 +9,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// Changes are told together: the first within firstDelay, and while there is no
-// end of them at growing intervals, since each has audit read kinds anew.
-const (
-	firstDelay = time.Second
-	lastDelay  = 30 * time.Second
-)
+// lastDelay is the longest that changes are gathered for. They are told together:
+// the first within timing.Timings.InventoryTell, and while there is no end of them at
+// growing intervals, since each has audit read kinds anew.
+const lastDelay = 30 * time.Second
 
 // stir notes that objects of a kind have changed.
 func (i *Inventory) stir(gvk schema.GroupVersionKind) {
@@ -26,14 +24,15 @@ func (i *Inventory) stir(gvk schema.GroupVersionKind) {
 
 // tell passes changes on until ctx ends.
 func (i *Inventory) tell(ctx context.Context) {
-	delay, last := firstDelay, time.Time{}
+	first, last := i.o.Timings.InventoryTell, time.Time{}
+	delay := first
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-i.stirred.C():
 		}
-		delay = nextDelay(delay, i.o.Clock.Since(last))
+		delay = nextDelay(delay, first, i.o.Clock.Since(last))
 		if !i.sleep(ctx, delay) {
 			return
 		}
@@ -58,9 +57,9 @@ func (i *Inventory) tellNow() bool {
 
 // nextDelay is how long to gather changes, the first of which came some time
 // after the last were told.
-func nextDelay(before, quiet time.Duration) time.Duration {
+func nextDelay(before, first, quiet time.Duration) time.Duration {
 	if quiet > 2*before {
-		return firstDelay
+		return first
 	}
 	return min(2*before, lastDelay)
 }

@@ -43,7 +43,7 @@ func (i *Inventory) follow(ctx context.Context, gvk schema.GroupVersionKind, o o
 			continue
 		}
 		o.problem(err)
-		i.sleep(ctx, time.Duration(float64(again)*(0.9+0.2*rand.Float64())))
+		i.sleep(ctx, time.Duration(float64(i.o.Timings.InventoryRetry)*(0.9+0.2*rand.Float64())))
 	}
 }
 

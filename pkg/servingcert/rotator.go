@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fusegate/fusegate/pkg/timing"
 )
 
 // FieldManager owns the caBundle and the data of the Secrets.
@@ -31,8 +33,6 @@ const (
 )
 
 const (
-	// interval is how often everything is looked at when nothing announced a change.
-	interval = time.Minute
 	// settle is how long API servers have to learn of a new caBundle before a
 	// certificate is handed out that they would not have trusted without it.
 	settle = time.Minute
@@ -40,15 +40,13 @@ const (
 	// certificate of the one before the next: a Secret that somebody keeps
 	// emptying must not make them faster than that.
 	remake = 5 * time.Minute
-	// retry is the pause after a failure; it doubles up to interval.
-	retry = time.Second
 	// trustAfter is how long a replaced authority stays trusted: what another
 	// leader may have signed with it meanwhile has then expired, too.
 	trustAfter = LeafLife + 24*time.Hour
 )
 
-// RotatorOptions are what a Rotator needs; Touched, Announce and Clock may be left
-// out.
+// RotatorOptions are what a Rotator needs; Touched, Announce, Timings and Clock may
+// be left out.
 type RotatorOptions struct {
 	// Client writes, and Live reads past any cache.
 	Client client.Client
@@ -66,6 +64,7 @@ type RotatorOptions struct {
 	Touched <-chan struct{}
 	// Announce emits an Event. It must not block.
 	Announce func(warning bool, reason, message string)
+	Timings  timing.Timings
 	Clock    clock.Clock
 	Log      logr.Logger
 }
@@ -95,6 +94,7 @@ func NewRotator(o RotatorOptions) *Rotator {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
+	o.Timings = o.Timings.Filled()
 	return &Rotator{RotatorOptions: o}
 }
 
@@ -105,7 +105,7 @@ func (r *Rotator) NeedLeaderElection() bool { return true }
 func (r *Rotator) Start(ctx context.Context) error {
 	timer := r.Clock.NewTimer(0)
 	defer timer.Stop()
-	for pause := retry; ; {
+	for pause := r.Timings.CertificateRetry; ; {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -118,15 +118,15 @@ func (r *Rotator) Start(ctx context.Context) error {
 		}
 		r.report(err)
 		if err == nil {
-			pause = retry
+			pause = r.Timings.CertificateRetry
 		} else {
-			next, pause = pause, min(2*pause, interval)
+			next, pause = pause, min(2*pause, r.Timings.Certificate)
 		}
-		// Where somebody keeps changing the caBundle, it is put back once a second.
+		// Where somebody keeps changing the caBundle, it is not put back more often.
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-r.Clock.After(min(next, retry)):
+		case <-r.Clock.After(min(next, r.Timings.CertificateRetry)):
 		}
 		timer.Reset(next)
 	}
@@ -301,10 +301,10 @@ func (r *Rotator) ensureServing(ctx context.Context, f found, t trust) (next tim
 	now, have := r.Clock.Now(), f.serving.Data
 	data := map[string][]byte{servingBundle: t.bundle(), servingCertificate: have[servingCertificate], servingKey: have[servingKey]}
 	problem := leafProblem(have[servingCertificate], have[servingKey], t.authority, r.Names, now)
-	next = interval
+	next = r.Timings.Certificate
 	if wait := r.trusted.since.Add(settle).Sub(now); problem != "" && wait > 0 &&
 		servable(have[servingCertificate], have[servingKey], parse(t.bundle())[1:], r.Names[:1], now) {
-		next, problem = min(wait, interval), ""
+		next, problem = min(wait, r.Timings.Certificate), ""
 	}
 	var end time.Time
 	if problem != "" {

@@ -441,6 +441,7 @@ func TestStart(t *testing.T) {
 	touched, told := make(chan struct{}, 1), make(chan string, 100)
 	reads := &counting{Reader: w.Client}
 	w.o.Client, w.o.Live, w.o.Clock, w.o.Touched = w.Client, reads, nil, touched
+	w.o.Timings.CertificateRetry = 50 * time.Millisecond
 	w.o.Announce = func(_ bool, reason, _ string) { told <- reason }
 	w.delete(w.o.Authority)
 	w.succeed()

@@ -1,7 +1,6 @@
 // Package timing lists how often Fusegate's processes look, try again and give up,
 // in one place, with the values of production and what each is for. Whoever
-// constructs a process passes one Timings to its parts; tests pass shorter ones. The
-// intervals inside inventory and servingcert are their own.
+// constructs a process passes one Timings to its parts; tests pass shorter ones.
 package timing
 
 import (
@@ -66,6 +65,17 @@ type Timings struct {
 	// changes are missed, or an outcome cannot be recorded, is said after
 	// AuditMissed.
 	AuditRead, AuditReadMax, AuditHeld, AuditMissed time.Duration
+
+	// InventoryRetry is how often a kind is looked for that policies read and that
+	// is not served, InventoryKinds how old an answer may be about what is served,
+	// and InventoryTell how long changes are gathered, at first, before those who
+	// judged by what they change are told.
+	InventoryRetry, InventoryKinds, InventoryTell time.Duration
+
+	// Certificate is how often the webhook's certificates are looked at when
+	// nothing has announced a change, and CertificateRetry the pause after a
+	// failure, which doubles up to Certificate, and the shortest between two looks.
+	Certificate, CertificateRetry time.Duration
 }
 
 // Production are those of every process that is no test's.
@@ -82,6 +92,8 @@ func Production() Timings {
 		AuditReport: 5 * time.Second, AuditCompare: 10 * time.Second, AuditRetry: time.Second, AuditRetryMax: 30 * time.Second,
 		AuditSettle: 200 * time.Millisecond, AuditRound: time.Second, AuditServed: 30 * time.Second, AuditServedSoon: 5 * time.Second,
 		AuditRead: time.Second, AuditReadMax: 30 * time.Second, AuditHeld: time.Second, AuditMissed: 5 * time.Second,
+		InventoryRetry: 5 * time.Second, InventoryKinds: 3 * time.Second, InventoryTell: time.Second,
+		Certificate: time.Minute, CertificateRetry: time.Second,
 	}
 }
 

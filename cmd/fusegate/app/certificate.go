@@ -27,6 +27,6 @@ func (p *parts) addRotation() error {
 		Configuration: install.ConfigurationName,
 		Entries:       []string{string(exempt.PolicyEntry), string(exempt.EngineEntry), string(exempt.ProbeEntry)},
 		Names:         []string{host, host + ".cluster.local"},
-		Touched:       touched, Announce: p.announce(), Log: p.log.WithName("certificates"),
+		Touched:       touched, Announce: p.announce(), Timings: p.timings, Log: p.log.WithName("certificates"),
 	}))
 }

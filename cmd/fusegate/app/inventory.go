@@ -32,6 +32,6 @@ func (p *parts) newInventory() (*inventory.Inventory, error) {
 		Client: dyn, Discovery: p.catalog, Engine: p.engine, Secrets: p.settings.InventorySecrets,
 		ConfigNamespaces: []string{p.settings.Namespace, gatekeeperNamespace},
 		Ready:            p.readiness.Err, Changed: func(template string) { p.ingest.Refresh(template) },
-		Metrics: metrics.Registry, Log: p.log.WithName("inventory"),
+		Timings: p.timings, Metrics: metrics.Registry, Log: p.log.WithName("inventory"),
 	})
 }

@@ -73,6 +73,8 @@ var Timings = timing.Timings{
 	Guard: time.Second, CatalogAge: time.Second, GuardRetry: 250 * time.Millisecond, GuardRetryMax: time.Second,
 	Canary: time.Second, CanaryGrace: 3 * time.Second,
 	AuditReport: 500 * time.Millisecond, AuditCompare: time.Second, AuditRetry: 250 * time.Millisecond, AuditRetryMax: 2 * time.Second,
+	InventoryRetry: 500 * time.Millisecond, InventoryKinds: 250 * time.Millisecond, InventoryTell: 250 * time.Millisecond,
+	CertificateRetry: 250 * time.Millisecond,
 }
 
 // timings are those that the process which started this one asks for.
