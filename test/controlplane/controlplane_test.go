@@ -35,6 +35,7 @@ const auditor = "auditor@example.com"
 
 // TestControlPlane runs everything on one control plane and ends it.
 func TestControlPlane(t *testing.T) {
+	t.Parallel()
 	c := startOnDyingThread(t, controlplane.Options{
 		Dir:               t.TempDir(),
 		APIServers:        2,

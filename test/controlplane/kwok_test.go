@@ -20,10 +20,12 @@ import (
 	"github.com/fusegate/fusegate/test/controlplane"
 )
 
-// TestKwok runs pods on nodes that kwok plays.
-func TestKwok(t *testing.T) {
+// TestNodes runs pods on nodes that kwok plays, and then restarts what elects
+// leaders: both waits are for Leases.
+func TestNodes(t *testing.T) {
+	t.Parallel()
 	c := must[*controlplane.ControlPlane](t)(controlplane.Start(t.Context(), controlplane.Options{
-		Dir: t.TempDir(), ControllerManager: true, Scheduler: true, Kwok: true, Log: t.Output(),
+		Dir: t.TempDir(), ControllerManager: true, Scheduler: true, Kwok: true, LeaderElection: true, Log: t.Output(),
 	}))
 	defer func() {
 		if err := c.Stop(); err != nil {
@@ -38,6 +40,7 @@ func TestKwok(t *testing.T) {
 	admin := clientOf(t, c, 0, controlplane.Admin)
 	renewed := awaitRenewal(t, admin, names)
 	testPodRuns(t, admin)
+	testRestart(t, c)
 	renewed()
 }
 

@@ -16,6 +16,7 @@ import (
 // TestKilledParent kills a process that runs a control plane such that it can
 // do nothing about it.
 func TestKilledParent(t *testing.T) {
+	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), orphanEnv+"="+t.TempDir())
 	cmd.Stderr = t.Output()
