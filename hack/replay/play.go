@@ -78,8 +78,10 @@ func (s *stage) try(ctx context.Context, sh shape, missing []string) (t trial, e
 	}()
 
 	before := b.calls()
-	t.Writes = s.writeAll(ctx)
+	var writing sync.WaitGroup
+	writing.Go(func() { t.Writes = s.writeAll(ctx) })
 	t.Start = s.startSecond(ctx)
+	writing.Wait()
 	t.Calls = b.calls() - before
 	if ctx.Err() != nil {
 		return trial{}, context.Cause(ctx)
