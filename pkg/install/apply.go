@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -20,7 +21,8 @@ const FieldManager = "fusegate-install"
 const (
 	// establishTimeout bounds the wait for one CRD to be served.
 	establishTimeout = time.Minute
-	pollInterval     = 200 * time.Millisecond
+	// establishFirst and establishLast are the pauses between two looks at it.
+	establishFirst, establishLast = 20 * time.Millisecond, 200 * time.Millisecond
 )
 
 // ApplyOptions of Plan.Apply. The zero value works.
@@ -155,7 +157,9 @@ func (a *applier) await(ctx context.Context, ref Ref) error {
 		return nil
 	}
 	var live *unstructured.Unstructured
-	err := wait.PollUntilContextTimeout(ctx, pollInterval, establishTimeout, true, func(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, establishTimeout)
+	defer cancel()
+	err := poll(ctx, establishFirst, establishLast, func(ctx context.Context) (bool, error) {
 		var err error
 		live, err = get(ctx, a.client, ref)
 		return live != nil && condition(live, "Established") == "True", err
@@ -164,6 +168,13 @@ func (a *applier) await(ctx context.Context, ref Ref) error {
 		return fmt.Errorf("waiting for %s to be established (NamesAccepted is %q): %w", ref, condition(live, "NamesAccepted"), err)
 	}
 	return nil
+}
+
+// poll looks at once, and then after pauses that double from first to last, until it
+// is done, fails or ctx ends, whose error it returns then.
+func poll(ctx context.Context, first, last time.Duration, look wait.ConditionWithContextFunc) error {
+	pauses := wait.Backoff{Duration: first, Factor: 2, Cap: last, Steps: math.MaxInt}
+	return pauses.DelayFunc().Until(ctx, true, true, look)
 }
 
 // condition returns the status of a condition of u, which may be nil.

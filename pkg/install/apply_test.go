@@ -30,7 +30,7 @@ func only(t *testing.T, changes []install.Change, want install.Action) {
 }
 
 func TestApplyTwice(t *testing.T) {
-	c := fresh(t)
+	c := blank(t)
 	plan := render(t, ownConfig(t))
 	var progress []install.Change
 	options := install.ApplyOptions{Discovery: server(t), Progress: func(c install.Change) { progress = append(progress, c) }}
@@ -73,7 +73,7 @@ func TestPodsAdmitted(t *testing.T) {
 }
 
 func TestKubectlApply(t *testing.T) {
-	c := fresh(t)
+	c := blank(t)
 	text, err := render(t, ownConfig(t)).YAML()
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +90,7 @@ func TestKubectlApply(t *testing.T) {
 }
 
 func TestDryRun(t *testing.T) {
-	c := fresh(t)
+	c := blank(t)
 	only(t, apply(t, c, install.ApplyOptions{DryRun: true}), install.Created)
 	for _, u := range []*unstructured.Unstructured{templatesCRD(), webhookConfiguration(), named("v1", "Namespace", ownConfig(t).Namespace)} {
 		if exists(t, c, u) {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
@@ -40,11 +40,21 @@ func plane(t *testing.T) *controlplane.ControlPlane {
 }
 
 // fresh returns an administrator's client of a cluster that has nothing of
-// Fusegate in it, and leaves it so after the test.
+// Fusegate in it but perhaps its CRDs, and leaves it so after the test.
 func fresh(t *testing.T) client.Client {
 	t.Helper()
 	c := as(t, plane(t).Config(controlplane.Admin))
 	t.Cleanup(func() { clean(t, c) })
+	return c
+}
+
+// blank is fresh without the CRDs, which take a while to go and come: it is for
+// tests that are about them.
+func blank(t *testing.T) client.Client {
+	t.Helper()
+	c := as(t, plane(t).Config(controlplane.Admin))
+	cleanAll(t, c)
+	t.Cleanup(func() { cleanAll(t, c) })
 	return c
 }
 
@@ -67,29 +77,42 @@ func server(t *testing.T) discovery.ServerVersionInterface {
 	return d
 }
 
-// clean removes all of Fusegate and waits until the next test can install it.
-// The context of the test has ended by then.
+// clean removes Fusegate, and all templates, and waits until the next test can
+// install it. The context of the test may have ended by then.
 func clean(t *testing.T, c client.Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	if _, err := install.Remove(ctx, c, ownConfig(t), install.RemoveOptions{}); err != nil {
+		t.Errorf("cleaning up: %v", err)
+	}
+	err := c.DeleteAllOf(ctx, named("templates.gatekeeper.sh/v1", "ConstraintTemplate", ""))
+	if client.IgnoreNotFound(err) != nil && !apimeta.IsNoMatchError(err) {
+		t.Errorf("cleaning up: %v", err)
+	}
+	letGo(ctx, t, c)
+}
+
+// cleanAll is clean, and removes the CRDs too.
+func cleanAll(t *testing.T, c client.Client) {
+	t.Helper()
+	clean(t, c)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	if _, err := install.Remove(ctx, c, ownConfig(t), install.RemoveOptions{Policies: true}); err != nil {
 		t.Errorf("cleaning up: %v", err)
 	}
-	crd := templatesCRD()
-	if err := client.IgnoreNotFound(c.Delete(ctx, crd)); err != nil {
+	if err := client.IgnoreNotFound(c.Delete(ctx, templatesCRD())); err != nil { // it may be somebody else's
 		t.Errorf("cleaning up: %v", err)
 	}
-	await(ctx, t, "the CRD to be gone", func(ctx context.Context) (bool, error) {
-		err := c.Get(ctx, client.ObjectKeyFromObject(crd), crd)
-		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
-	})
-	letGo(ctx, c)
+	letGo(ctx, t, c)
 }
 
-// letGo gives CRDs that are being deleted some time to be gone: the next test
-// would find them there.
-func letGo(ctx context.Context, c client.Client) {
-	_ = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 10*time.Second, true, func(ctx context.Context) (bool, error) {
+// letGo waits until CRDs that are being deleted are gone: the next test would find
+// them there.
+func letGo(ctx context.Context, t *testing.T, c client.Client) {
+	t.Helper()
+	await(ctx, t, "CRDs to go", func(ctx context.Context) (bool, error) {
 		crds := &apiextensionsv1.CustomResourceDefinitionList{}
 		err := c.List(ctx, crds)
 		leaving := slices.ContainsFunc(crds.Items, func(d apiextensionsv1.CustomResourceDefinition) bool { return d.DeletionTimestamp != nil })

@@ -253,7 +253,7 @@ spec:
 `
 
 func TestForeignCRD(t *testing.T) {
-	c := fresh(t)
+	c := blank(t)
 	if err := c.Create(t.Context(), parse(t, foreignCRD), client.FieldOwner("helm")); err != nil {
 		t.Fatal(err)
 	}

@@ -123,7 +123,7 @@ spec:
 }
 
 func TestGatekeeperExclusions(t *testing.T) {
-	c := fresh(t)
+	c := blank(t)
 	none, err := install.GatekeeperExclusions(t.Context(), c)
 	if err != nil || none != nil {
 		t.Fatalf("without Gatekeeper's CRD: got %+v and error %v, want neither", none, err)

@@ -31,6 +31,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/intercept"
 	"github.com/fusegate/fusegate/pkg/match"
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/timing"
 	"github.com/fusegate/fusegate/pkg/webhook"
 	"github.com/fusegate/fusegate/test/controlplane"
 )
@@ -54,6 +55,7 @@ type armory struct {
 	needs    []match.Need
 	events   []string
 	guard    *install.Guard
+	timings  timing.Timings
 	answer   http.HandlerFunc // instead of the webhook's, if set
 	discover func([]*metav1.APIResourceList) ([]*metav1.APIResourceList, error)
 	discovery.ServerResourcesInterface
@@ -63,7 +65,9 @@ type armory struct {
 func arm(t *testing.T, wrap func(client.Client) client.Client, prepare func(*armory)) *armory {
 	t.Helper()
 	c := as(t, plane(t).Config(controlplane.Admin))
-	a := &armory{client: c, changed: make(chan struct{})}
+	a := &armory{client: c, changed: make(chan struct{}), timings: timing.Timings{
+		Guard: 250 * time.Millisecond, CatalogAge: 250 * time.Millisecond, GuardRetry: 50 * time.Millisecond, GuardRetryMax: 500 * time.Millisecond,
+	}}
 	perimeter, err := exempt.New(exempt.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +100,7 @@ func arm(t *testing.T, wrap func(client.Client) client.Client, prepare func(*arm
 	}
 	guard, err := install.NewGuard(install.GuardOptions{
 		Client: writer, Live: reader{c, &a.read}, Discovery: a, Config: config, Ready: a.isReady, Subjects: a.all, Changed: a.changed,
-		Touched: a.watch(t), Namespaces: a.namespaces, Renamed: a.renamed, Announce: a.announce,
+		Touched: a.watch(t), Namespaces: a.namespaces, Renamed: a.renamed, Announce: a.announce, Timings: a.timings,
 		Log: funcr.New(func(_, line string) {
 			if !strings.Contains(line, `"level"=`) {
 				a.errors.Add(1)

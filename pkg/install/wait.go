@@ -19,8 +19,8 @@ import (
 // DefaultWaitTimeout is how long Plan.Wait waits unless told otherwise.
 const DefaultWaitTimeout = 5 * time.Minute
 
-// waitInterval is between two looks at what is waited for.
-const waitInterval = time.Second
+// waitFirst and waitLast are the pauses between two looks at what is waited for.
+const waitFirst, waitLast = 100 * time.Millisecond, time.Second
 
 // WaitOptions of Plan.Wait. The zero value works.
 type WaitOptions struct {
@@ -50,7 +50,9 @@ func (p Plan) Wait(ctx context.Context, c client.Reader, o WaitOptions) error {
 		o.Timeout = DefaultWaitTimeout
 	}
 	w := &waiter{targets: p.targets(c), last: map[string]string{}, progress: o.Progress}
-	err := wait.PollUntilContextTimeout(ctx, waitInterval, o.Timeout, true, w.look)
+	limited, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	err := poll(limited, waitFirst, waitLast, w.look)
 	switch {
 	case err == nil:
 		return nil

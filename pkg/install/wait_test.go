@@ -31,14 +31,14 @@ func TestWaitNamesWhatIsMissing(t *testing.T) {
 	}
 	var progress []string
 	err := render(t, ownConfig(t)).Wait(t.Context(), c, install.WaitOptions{
-		Timeout: 2 * time.Second, Progress: func(line string) { progress = append(progress, line) },
+		Timeout: time.Second, Progress: func(line string) { progress = append(progress, line) },
 	})
 	if err == nil {
 		t.Fatal("got no error, though nothing runs here")
 	}
 	ns := ownConfig(t).Namespace
 	for _, want := range []string{
-		"waiting for 2s was not enough",
+		"waiting for 1s was not enough",
 		"Deployment " + ns + "/fusegate-webhook: 0 of 3 pods available",
 		"Deployment " + ns + "/fusegate-controller: 0 of 2 pods available",
 		"ValidatingWebhookConfiguration fusegate: entry validation.fusegate.dev has no rules yet, entry policies.fusegate.dev has no rules yet, entry probe.fusegate.dev has no rules yet; the controller arms it",
@@ -100,7 +100,7 @@ func TestWaitRollout(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			report("fusegate-webhook", tc.status)
-			err := cmpMissing(plan.Wait(t.Context(), c, install.WaitOptions{Timeout: 500 * time.Millisecond}), tc.want)
+			err := cmpMissing(lookOnce(t, c, plan, 3), tc.want)
 			if err != nil {
 				t.Errorf("%s: %v", tc.reason, err)
 			}
@@ -122,10 +122,23 @@ func TestWaitForTheRevision(t *testing.T) {
 		map[string]any{"name": string(exempt.ProbeEntry), "rules": canaries},
 	}
 	serverSide(t, c, "fusegate-arm", arming)
-	err := render(t, ownConfig(t)).Wait(t.Context(), c, install.WaitOptions{Timeout: time.Second})
+	err := lookOnce(t, c, render(t, ownConfig(t)), 3)
 	if want := "ValidatingWebhookConfiguration fusegate: the rules are those of an earlier configuration"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got error %v, want one with %q", err, want)
 	}
+}
+
+// lookOnce waits for a plan until it was said of all the things that there are to
+// wait for how they are.
+func lookOnce(t *testing.T, c client.Client, plan install.Plan, things int) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	return plan.Wait(ctx, c, install.WaitOptions{Progress: func(string) {
+		if things--; things == 0 {
+			cancel()
+		}
+	}})
 }
 
 // cmpMissing compares an error of Wait with what is to be missing of the
