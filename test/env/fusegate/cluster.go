@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -73,36 +74,74 @@ func (c *Cluster) certify() error {
 		os.WriteFile(filepath.Join(c.Dir, "tls.key"), key, 0o600))
 }
 
-// shared is the cluster of Start.
-var shared struct {
-	once    sync.Once
+// shared is a cluster of Start.
+type shared struct {
 	cluster *Cluster
 	plane   env.Shared
 	err     error
 }
 
-// Start returns the cluster that the tests of this package share, on which
-// Fusegate is installed, with a manager of both roles that is ready.
+// pool are the clusters of Start. There are as many as tests run at once, and two
+// at most: those that run in turn have one.
+var pool = struct {
+	places    chan struct{}
+	mu        sync.Mutex // guards what follows
+	all, free []*shared
+}{places: make(chan struct{}, 2)}
+
+// take returns a cluster for one test alone, until it ends.
+func take(t testing.TB) *shared {
+	t.Helper()
+	pool.places <- struct{}{}
+	pool.mu.Lock()
+	defer pool.mu.Unlock()
+	s := &shared{}
+	if n := len(pool.free); n > 0 {
+		s, pool.free = pool.free[n-1], pool.free[:n-1]
+	} else {
+		pool.all = append(pool.all, s)
+	}
+	t.Cleanup(func() {
+		pool.mu.Lock()
+		defer pool.mu.Unlock()
+		pool.free = append(pool.free, s)
+		<-pool.places
+	})
+	return s
+}
+
+// start starts the cluster, unless it runs.
+func (s *shared) start(t testing.TB) {
+	t.Helper()
+	s.plane.Options = controlplane.Options{
+		ControllerManager: true, Standby: 1,
+		Users: []controlplane.User{{Name: APIServer, Groups: []string{"system:masters"}}},
+	}
+	cp := s.plane.Get(t)
+	if s.cluster != nil || s.err != nil {
+		return
+	}
+	s.cluster = &Cluster{CP: cp, Dir: filepath.Join(cp.Dir(), "fusegate"), Port: env.FreePort(t)}
+	s.err = errors.Join(os.Mkdir(s.cluster.Dir, 0o700), s.cluster.certify())
+	if s.err != nil {
+		return
+	}
+	if out, err := Command(s.cluster.Outside()...).CombinedOutput(); err != nil {
+		s.err = fmt.Errorf("installing: %w: %s", err, out)
+	}
+}
+
+// Start returns a cluster on which Fusegate is installed, with a manager of both
+// roles that is ready. It is the test's alone until that ends; the next one gets
+// it then, with what the test has left behind. Tests that run at the same time
+// have one each, and wait for it if there are more than two of them.
 func Start(t testing.TB) *Cluster {
 	t.Helper()
-	shared.once.Do(func() {
-		shared.plane.Options = controlplane.Options{
-			ControllerManager: true, Standby: 1,
-			Users: []controlplane.User{{Name: APIServer, Groups: []string{"system:masters"}}},
-		}
-		cp := shared.plane.Get(t)
-		shared.cluster = &Cluster{CP: cp, Dir: filepath.Join(cp.Dir(), "fusegate"), Port: env.FreePort(t)}
-		shared.err = errors.Join(os.Mkdir(shared.cluster.Dir, 0o700), shared.cluster.certify())
-		if shared.err != nil {
-			return
-		}
-		if out, err := Command(shared.cluster.Outside()...).CombinedOutput(); err != nil {
-			shared.err = fmt.Errorf("installing: %w: %s", err, out)
-		}
-	})
-	c := shared.cluster
-	if shared.err != nil || c == nil {
-		t.Fatal("there is no shared cluster:", shared.err)
+	s := take(t)
+	s.start(t)
+	c := s.cluster
+	if s.err != nil || c == nil {
+		t.Fatal("there is no shared cluster:", s.err)
 	}
 	if c.Manager == nil || c.Manager.Cmd.ProcessState != nil {
 		c.Manager = c.Run(t, "first", c.Port)
@@ -111,12 +150,14 @@ func Start(t testing.TB) *Cluster {
 	return c
 }
 
-func stopShared() error {
-	var err error
-	if c := shared.cluster; c != nil && c.Manager != nil && c.Manager.Cmd.ProcessState == nil {
-		err = c.Manager.End(syscall.SIGTERM)
+func stopShared() (err error) {
+	for _, s := range pool.all {
+		if c := s.cluster; c != nil && c.Manager != nil && c.Manager.Cmd.ProcessState == nil {
+			err = errors.Join(err, c.Manager.End(syscall.SIGTERM))
+		}
+		err = errors.Join(err, s.plane.Stop())
 	}
-	return errors.Join(err, shared.plane.Stop())
+	return err
 }
 
 // Outside are the arguments that install for a webhook at the cluster's port.
@@ -178,7 +219,7 @@ func (c *Cluster) Split(t testing.TB) (leader func(name string, args ...string) 
 func (c *Cluster) Account(t testing.TB, account string) (file string) {
 	t.Helper()
 	config := c.CP.Config(controlplane.Admin)
-	token := strings.TrimSpace(c.Must(t, "", "create", "token", "-n", Namespace, account))
+	token := c.token(t, account)
 	file = filepath.Join(c.Dir, account)
 	err := clientcmd.WriteToFile(clientcmdapi.Config{
 		Clusters:       map[string]*clientcmdapi.Cluster{"c": {Server: config.Host, CertificateAuthorityData: config.CAData}},
@@ -190,6 +231,17 @@ func (c *Cluster) Account(t testing.TB, account string) (file string) {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// token is one of a service account of Fusegate's.
+func (c *Cluster) token(t testing.TB, account string) string {
+	t.Helper()
+	request := env.Object("authentication.k8s.io/v1", "TokenRequest", "", "")
+	if err := c.Client(t).SubResource("token").Create(t.Context(), env.Object("v1", "ServiceAccount", Namespace, account), request); err != nil {
+		t.Fatal(err)
+	}
+	token, _, _ := unstructured.NestedString(request.Object, "status", "token")
+	return token
 }
 
 // ServeAs starts fusegate serve with the identity of a service account. It ends

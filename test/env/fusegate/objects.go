@@ -48,13 +48,18 @@ func (hear) HandleWarningHeaderWithContext(ctx context.Context, _ int, _ string,
 
 var _ rest.WarningHandlerWithContext = hear{}
 
-// as is a client of a user.
+// as is a client of a user. "a as b" is a, who impersonates b in the group
+// system:masters.
 func (c *Cluster) as(t testing.TB, user string) warned {
 	t.Helper()
 	if known, ok := c.clients.Load(user); ok {
 		return known.(warned)
 	}
-	config := c.config(user)
+	name, impersonated, _ := strings.Cut(user, " as ")
+	config := c.config(name)
+	if impersonated != "" {
+		config.Impersonate = rest.ImpersonationConfig{UserName: impersonated, Groups: []string{"system:masters"}}
+	}
 	config.WarningHandlerWithContext = hear{}
 	cl, err := client.NewWithWatch(config, client.Options{})
 	if err != nil {
@@ -64,25 +69,36 @@ func (c *Cluster) as(t testing.TB, user string) warned {
 	return known.(warned)
 }
 
+// Ask makes a request as a user, who may impersonate another as in "admin as eve",
+// and returns what the API server warned of, and its error.
+func (c *Cluster) Ask(t testing.TB, user string, request func(context.Context, client.Client) error) ([]string, error) {
+	t.Helper()
+	w := &warnings{}
+	err := request(context.WithValue(t.Context(), warningsKey{}, w), c.as(t, user))
+	return w.list, err
+}
+
 // Create creates an object as a user and returns what the API server warned of,
 // and its error.
 func (c *Cluster) Create(t testing.TB, user string, object *unstructured.Unstructured, o ...client.CreateOption) ([]string, error) {
 	t.Helper()
-	w := &warnings{}
-	err := c.as(t, user).Create(context.WithValue(t.Context(), warningsKey{}, w), object, o...)
-	return w.list, err
+	return c.Ask(t, user, func(ctx context.Context, cl client.Client) error { return cl.Create(ctx, object, o...) })
 }
 
-// DryCreate creates an object without storing it and returns what is said of it:
-// a line for each warning, and why it was not created. That is empty if nobody
-// minds.
+// Answer is what is said of a request: a line for each warning, and why it was
+// refused. It is empty if nobody minds.
+func Answer(warnings []string, err error) string {
+	if err != nil {
+		warnings = append(warnings, message(err))
+	}
+	return strings.Join(warnings, "\n")
+}
+
+// DryCreate creates an object without storing it and returns what is said of it,
+// as Answer has it.
 func (c *Cluster) DryCreate(t testing.TB, object string) string {
 	t.Helper()
-	lines, err := c.Create(t, controlplane.Admin, env.Parse(t, object), client.DryRunAll, client.FieldValidation("Strict"))
-	if err != nil {
-		lines = append(lines, message(err))
-	}
-	return strings.Join(lines, "\n")
+	return Answer(c.Create(t, controlplane.Admin, env.Parse(t, object), client.DryRunAll, client.FieldValidation("Strict")))
 }
 
 // message is that of an API server's answer.
