@@ -1,7 +1,8 @@
 package e2e_test
 
 import (
-	"context"
+	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -28,17 +29,16 @@ func keptStatus(audited string, names ...string) auditStatus {
 // awaitReport waits until the report is Complete, or has just these gaps.
 func (c *testCluster) awaitReport(t *testing.T, what string, gaps ...string) {
 	t.Helper()
-	env.Await(t, what, func() error {
-		u := c.get(t, "ar", "cluster")
+	c.Await(t, "ar/cluster", what, func(u *unstructured.Unstructured) error {
 		list, _, _ := unstructured.NestedSlice(u.Object, "status", "gaps")
 		var got []string
 		for _, item := range list {
 			g, _ := item.(map[string]any)
 			got = append(got, fmt.Sprintf("%v %v", g["constraint"], g["reason"]))
 		}
-		complete := c.Must(t, "", "get", "ar", "cluster", "-o", `jsonpath={.status.conditions[?(@.type=="Complete")].status}`)
-		if strings.Join(got, ", ") != strings.Join(gaps, ", ") || (complete == "True") != (len(gaps) == 0) {
-			return fmt.Errorf("Complete=%s with gaps %q", complete, got)
+		incomplete := fusegate.StatusOf(t, u).Condition("Complete", "True", "")
+		if strings.Join(got, ", ") != strings.Join(gaps, ", ") || (incomplete == nil) != (len(gaps) == 0) {
+			return fmt.Errorf("gaps %q, %w", got, cmp.Or(incomplete, errors.New("Complete")))
 		}
 		return nil
 	})
@@ -49,16 +49,14 @@ func (c *testCluster) awaitReport(t *testing.T, what string, gaps ...string) {
 // cannot be written keeps nothing else from being told.
 func TestAuditKept(t *testing.T) {
 	c := start(t)
-	c.Must(t, "", "create", "namespace", "audit-kept")
-	c.Must(t, fusegate.ConfigMap("audit-kept", "k-1"), "create", "-f", "-")
-	c.Must(t, fusegate.LabelTemplate("AuditKept", "missing"), "apply", "-f", "-")
+	c.CreateNamespaces(t, "audit-kept")
+	c.CreateAll(t, fusegate.ConfigMap("audit-kept", "k-1"))
+	c.Apply(t, fusegate.LabelTemplate("AuditKept", "missing"))
 	c.AwaitTemplate(t, "auditkept")
-	t.Cleanup(func() {
-		_, _, _ = c.CP.Kubectl(context.WithoutCancel(t.Context()), controlplane.Admin, "", "delete", "constrainttemplate", "auditkept", "--wait=false")
-	})
+	c.DropTemplates(t, "auditkept")
 	apply := func(name, action string) {
 		t.Helper()
-		c.Must(t, fusegate.Constraint("AuditKept", name, action, "owner", keptMatch), "apply", "-f", "-")
+		c.Apply(t, fusegate.Constraint("AuditKept", name, action, "owner", keptMatch))
 	}
 	apply("kept", "dryrun")
 	c.awaitAudit(t, "auditkept/kept", keptStatus(auditKnown, "k-1"))
@@ -74,23 +72,22 @@ func TestAuditKept(t *testing.T) {
 	c.awaitReport(t, "a gap", "AuditKept/new NotInForce")
 	apply("kept", "bogus")
 	c.awaitAudit(t, "auditkept/kept", keptStatus(absent, "k-1"))
-	c.Must(t, fusegate.ConfigMap("audit-kept", "k-2"), "create", "-f", "-")
+	c.CreateAll(t, fusegate.ConfigMap("audit-kept", "k-2"))
 	c.awaitAudit(t, "auditkept/kept", keptStatus(absent, "k-1", "k-2"))
 	apply("kept", "dryrun")
-	c.Must(t, "", "delete", "auditkept", "new")
+	c.Delete(t, "auditkept/new")
 	c.awaitAudit(t, "auditkept/kept", keptStatus(auditKnown, "k-1", "k-2"))
 	c.awaitReport(t, "no gap")
 
 	t.Run("a status that cannot be written", func(t *testing.T) { c.unwritten(t, apply) })
-	c.Must(t, fusegate.LabelTemplate("AuditKept", `bad"`), "apply", "-f", "-")
+	c.Apply(t, fusegate.LabelTemplate("AuditKept", `bad"`))
 	c.awaitAudit(t, "auditkept/kept", keptStatus(absent, "k-1", "k-2"))
 	if err := leader.End(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	c.Manager = c.Run(t, "kept-together", c.Port)
 	c.Manager.AwaitReady(t)
-	env.Await(t, "another leader to say why", func() error {
-		u := c.get(t, "auditkept/kept")
+	c.Await(t, "auditkept/kept", "another leader to say why", func(u *unstructured.Unstructured) error {
 		if text := fmt.Sprint(u.Object["status"]); !strings.Contains(text, "judged by as it is: not enforced: ConstraintTemplate") {
 			return fmt.Errorf("got %s", text)
 		}
@@ -99,14 +96,14 @@ func TestAuditKept(t *testing.T) {
 	c.awaitAudit(t, "auditkept/kept", keptStatus(absent, "k-1", "k-2"))
 	c.awaitReport(t, "another leader's gap", "AuditKept/kept NotInForce")
 	c.AwaitCondition(t, "auditkept/kept", "False", "Rejected")
-	c.Must(t, fusegate.LabelTemplate("AuditKept", "missing"), "apply", "-f", "-")
+	c.Apply(t, fusegate.LabelTemplate("AuditKept", "missing"))
 	c.awaitAudit(t, "auditkept/kept", keptStatus(auditKnown, "k-1", "k-2"))
 	c.awaitReport(t, "nothing amiss")
 }
 
 // unwritten has the API server refuse the status of one constraint.
 func (c *testCluster) unwritten(t *testing.T, apply func(name, action string)) {
-	c.Must(t, `
+	const policy = `
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
 metadata: {name: audit-kept}
@@ -119,22 +116,23 @@ apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
 metadata: {name: audit-kept}
 spec: {policyName: audit-kept, validationActions: [Deny]}
-`, "apply", "-f", "-")
+`
+	c.Apply(t, policy)
 	apply("a-stuck", "dryrun")
 	env.Await(t, "the status to be refused", func() error {
-		_, stderr, _ := c.Kubectl(t, controlplane.Admin, "", "patch", "auditkept", "a-stuck", "--subresource=status", "--type=merge", "--dry-run=server", "-p", `{"status":{"probe":"x"}}`)
-		if !strings.Contains(stderr, "audit-kept") {
-			return fmt.Errorf("got %s", stderr)
+		err := c.Patch(t, controlplane.Admin, "/apis/constraints.gatekeeper.sh/v1beta1/auditkept/a-stuck/status?dryRun=All", `{"status":{"probe":"x"}}`)
+		if err == nil || !strings.Contains(err.Error(), "audit-kept") {
+			return fmt.Errorf("got %v", err)
 		}
 		return nil
 	})
-	c.Must(t, fusegate.ConfigMap("audit-kept", "k-3"), "create", "-f", "-")
+	c.CreateAll(t, fusegate.ConfigMap("audit-kept", "k-3"))
 	c.awaitAudit(t, "auditkept/kept", keptStatus(auditKnown, "k-1", "k-2", "k-3"))
 	c.awaitReport(t, "a gap for what cannot be written", "AuditKept/a-stuck NotWritten")
-	c.Must(t, "", "delete", "validatingadmissionpolicybinding/audit-kept", "validatingadmissionpolicy/audit-kept")
+	c.DeleteObjects(t, fusegate.Documents(t, policy)...)
 	c.awaitAudit(t, "auditkept/a-stuck", keptStatus(auditKnown, "k-1", "k-2", "k-3"))
-	c.Must(t, "", "delete", "auditkept", "a-stuck")
-	c.Must(t, "", "delete", "configmap", "-n", "audit-kept", "k-3")
+	c.Delete(t, "auditkept/a-stuck")
+	c.DeleteObjects(t, env.Object("v1", "ConfigMap", "audit-kept", "k-3"))
 	c.awaitAudit(t, "auditkept/kept", keptStatus(auditKnown, "k-1", "k-2"))
 	c.awaitReport(t, "no gap any more")
 }

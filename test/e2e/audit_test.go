@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,19 +35,16 @@ type auditStatus struct {
 	Audited    string
 }
 
-// get reads an object.
-func (c *testCluster) get(t *testing.T, args ...string) *unstructured.Unstructured {
+// awaitReportIs waits until a condition of the report is true.
+func (c *testCluster) awaitReportIs(t *testing.T, condition string) {
 	t.Helper()
-	u := &unstructured.Unstructured{}
-	if err := u.UnmarshalJSON([]byte(c.Must(t, "", append([]string{"get", "-o", "json"}, args...)...))); err != nil {
-		t.Fatal(err)
-	}
-	return u
+	c.Await(t, "ar/cluster", "the report to be "+condition, func(u *unstructured.Unstructured) error {
+		return fusegate.StatusOf(t, u).Condition(condition, "True", "")
+	})
 }
 
-func (c *testCluster) auditStatus(t *testing.T, constraint string) auditStatus {
-	t.Helper()
-	u := c.get(t, constraint)
+// auditStatusOf reads the status of a constraint.
+func auditStatusOf(u *unstructured.Unstructured) auditStatus {
 	out := auditStatus{Total: -1, Violations: auditLines(u, "status", "violations"), Listed: auditLines(u, "status", "exemptViolations", "list")}
 	if n, found, _ := unstructured.NestedInt64(u.Object, "status", "totalViolations"); found {
 		out.Total = n
@@ -73,8 +70,8 @@ func auditLines(u *unstructured.Unstructured, path ...string) (lines []string) {
 
 func (c *testCluster) awaitAudit(t *testing.T, constraint string, want auditStatus) {
 	t.Helper()
-	env.Await(t, "the audit of "+constraint, func() error {
-		if diff := cmp.Diff(want, c.auditStatus(t, constraint)); diff != "" {
+	c.Await(t, constraint, "the audit of "+constraint, func(u *unstructured.Unstructured) error {
+		if diff := cmp.Diff(want, auditStatusOf(u)); diff != "" {
 			return fmt.Errorf("(-want +got):\n%s", diff)
 		}
 		return nil
@@ -85,19 +82,17 @@ func (c *testCluster) awaitAudit(t *testing.T, constraint string, want auditStat
 // constraints and of Fusegate itself.
 func TestAudit(t *testing.T) {
 	c := start(t)
-	c.Must(t, "", "create", "namespace", "audited")
-	c.Must(t, fusegate.ConfigMap("audited", "bare"), "create", "-f", "-")
-	c.Must(t, fusegate.ConfigMap("audited", "owned", "owner: me"), "create", "-f", "-")
-	c.Must(t, fusegate.LabelTemplate("AuditLabels", "missing"), "apply", "-f", "-")
+	c.CreateNamespaces(t, "audited")
+	c.CreateAll(t, fusegate.ConfigMap("audited", "bare"))
+	c.CreateAll(t, fusegate.ConfigMap("audited", "owned", "owner: me"))
+	c.Apply(t, fusegate.LabelTemplate("AuditLabels", "missing"))
 	c.AwaitTemplate(t, "auditlabels")
-	t.Cleanup(func() {
-		_, _, _ = c.CP.Kubectl(context.WithoutCancel(t.Context()), controlplane.Admin, "", "delete", "constrainttemplate", "auditlabels", "--wait=false")
-	})
+	c.DropTemplates(t, "auditlabels")
 	const match = `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], labelSelector: {matchExpressions: [{key: kind, operator: DoesNotExist}]}, name: "*e*", namespaces: [audited, kube-public]}`
 	// The controller manager puts kube-root-ca.crt into every namespace.
 	c.awaitRoots(t, "audited", "kube-public")
 	apply := func(action, label string) {
-		c.Must(t, fusegate.Constraint("AuditLabels", "owners", action, label, match), "apply", "-f", "-")
+		c.Apply(t, fusegate.Constraint("AuditLabels", "owners", action, label, match))
 	}
 	line := func(name, label, action string) string {
 		return fmt.Sprintf("ConfigMap audited/%s: missing label %s (%s)", name, label, action)
@@ -111,35 +106,46 @@ func TestAudit(t *testing.T) {
 		}
 		c.awaitAudit(t, "auditlabels/owners", want)
 	}
-	c.Must(t, "", "label", "-n", "audited", "configmap", "kube-root-ca.crt", "owner=x", "area=x")
+	label := func(name, labels string) {
+		t.Helper()
+		if err := c.Patch(t, controlplane.Admin, "/api/v1/namespaces/audited/configmaps/"+name, `{"metadata": {"labels": `+labels+`}}`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	label("kube-root-ca.crt", `{"owner": "x", "area": "x"}`)
 
 	apply("dryrun", "owner")
 	expect("owner", "dryrun", "bare")
 	apply("deny", "area")
 	expect("area", "deny", "bare", "owned")
-	c.Must(t, "", "label", "-n", "audited", "configmap", "owned", "area=a")
+	label("owned", `{"area": "a"}`)
 	expect("area", "deny", "bare")
-	c.Must(t, "", "delete", "-n", "audited", "configmap", "bare")
+	c.DeleteObjects(t, env.Object("v1", "ConfigMap", "audited", "bare"))
 	expect("area", "deny")
 
 	t.Run("written while the webhook is away", func(t *testing.T) { c.whileAway(t, expect) })
 	t.Run("the leader dies in the middle of a pass", c.takeover)
 	t.Run("events", func(t *testing.T) {
 		env.Await(t, "an Event about violations", func() error {
-			got := c.Must(t, "", "get", "events.events.k8s.io", "-A", "-o", `jsonpath={range .items[*]}{.reason} {.regarding.kind}/{.regarding.name}: {.note}{"\n"}{end}`)
-			if !strings.Contains(got, "Violated AuditLabels/owners: ") {
-				return fmt.Errorf("got %s", got)
+			var events eventsv1.EventList
+			if err := c.Client(t).List(t.Context(), &events); err != nil {
+				return err
 			}
-			return nil
+			for _, e := range events.Items {
+				if e.Reason == "Violated" && e.Regarding.Kind == "AuditLabels" && e.Regarding.Name == "owners" {
+					return nil
+				}
+			}
+			return fmt.Errorf("there is none among %d", len(events.Items))
 		})
 	})
 	t.Run("the report", func(t *testing.T) {
-		c.Must(t, "", "wait", "--for=condition=Complete", "ar/cluster", "--timeout=30s")
-		c.Must(t, "", "wait", "--for=condition=Current", "ar/cluster", "--timeout=30s")
-		u := c.get(t, "ar", "cluster")
-		uid, _, _ := unstructured.NestedString(u.Object, "status", "clusterUID")
-		if want := c.get(t, "namespace", "kube-system").GetUID(); uid != string(want) {
-			t.Errorf("got cluster UID %q, want %q", uid, want)
+		c.awaitReportIs(t, "Complete")
+		c.awaitReportIs(t, "Current")
+		uid, _, _ := unstructured.NestedString(c.Get(t, "ar/cluster").Object, "status", "clusterUID")
+		var ns corev1.Namespace
+		if err := c.Client(t).Get(t.Context(), client.ObjectKey{Name: "kube-system"}, &ns); err != nil || uid != string(ns.UID) {
+			t.Errorf("got cluster UID %q, want %q, %v", uid, ns.UID, err)
 		}
 	})
 }
@@ -147,12 +153,8 @@ func TestAudit(t *testing.T) {
 func (c *testCluster) awaitRoots(t *testing.T, namespaces ...string) {
 	t.Helper()
 	for _, ns := range namespaces {
-		env.Await(t, "kube-root-ca.crt in "+ns, func() error {
-			if _, stderr, ok := c.Kubectl(t, controlplane.Admin, "", "get", "-n", ns, "configmap", "kube-root-ca.crt"); !ok {
-				return fmt.Errorf("got %s", stderr)
-			}
-			return nil
-		})
+		env.AwaitObject(t, c.Client(t), env.Object("v1", "ConfigMap", ns, "kube-root-ca.crt"), "kube-root-ca.crt in "+ns,
+			func(*unstructured.Unstructured) error { return nil })
 	}
 }
 
@@ -161,29 +163,29 @@ func (c *testCluster) awaitRoots(t *testing.T, namespaces ...string) {
 func (c *testCluster) whileAway(t *testing.T, expect func(string, string, ...string)) {
 	lead := c.Split(t)
 	leader := lead("leader")
-	c.Must(t, "", "wait", "--for=condition=Enforced", "auditlabels/owners", "--timeout=60s")
+	c.AwaitCondition(t, "auditlabels/owners", "True", "")
 	if got := c.DryCreate(t, fusegate.ConfigMap("audited", "let-in-free")); !strings.Contains(got, "missing label area") {
 		t.Fatalf("with the webhook there: got %q, want a denial", got)
 	}
 	if err := c.Manager.End(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	c.Must(t, fusegate.ConfigMap("audited", "let-in-free"), "create", "-f", "-")
+	c.CreateAll(t, fusegate.ConfigMap("audited", "let-in-free"))
 	began := time.Now()
 	expect("area", "deny", "let-in-free")
 	if took := time.Since(began); took > within {
 		t.Errorf("it was found after %v, want %v", took, within)
 	}
 
-	before := c.get(t, "auditlabels/owners", "--show-managed-fields")
+	before := c.Get(t, "auditlabels/owners")
 	if err := leader.End(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	leader = lead("next-leader")
-	c.Must(t, fusegate.ConfigMap("audited", "other-free", "kind: other"), "create", "-f", "-")
-	c.Must(t, fusegate.ConfigMap("audited", "more-free"), "create", "-f", "-")
-	env.Await(t, "the new leader", func() error {
-		now := c.auditStatus(t, "auditlabels/owners")
+	c.CreateAll(t, fusegate.ConfigMap("audited", "other-free", "kind: other"))
+	c.CreateAll(t, fusegate.ConfigMap("audited", "more-free"))
+	c.Await(t, "auditlabels/owners", "the new leader", func(u *unstructured.Unstructured) error {
+		now := auditStatusOf(u)
 		if now.Total < 1 || int(now.Total) != len(now.Violations) {
 			t.Fatalf("with a new leader: got %+v in between", now)
 		}
@@ -193,7 +195,7 @@ func (c *testCluster) whileAway(t *testing.T, expect func(string, string, ...str
 		return nil
 	})
 	expect("area", "deny", "let-in-free", "more-free")
-	if got, want := auditTimes(c.get(t, "auditlabels/owners")), auditTimes(before); got < want {
+	if got, want := auditTimes(c.Get(t, "auditlabels/owners")), auditTimes(before); got < want {
 		t.Errorf("the time of the audit went from %s back to %s", want, got)
 	}
 	if err := leader.End(syscall.SIGTERM); err != nil {
@@ -212,11 +214,8 @@ func auditTimes(u *unstructured.Unstructured) string {
 // come and go while there is none.
 func (c *testCluster) takeover(t *testing.T) {
 	const many, lost, added = 200, 10, 5
-	cl, err := client.NewWithWatch(c.CP.Config(controlplane.Admin), client.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Must(t, "", "create", "namespace", "audit-many")
+	cl := c.Client(t)
+	c.CreateNamespaces(t, "audit-many")
 	c.awaitRoots(t, "audit-many")
 	object := func(i int) *corev1.ConfigMap {
 		return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "audit-many", Name: fmt.Sprintf("m-%03d", i)}}
@@ -226,14 +225,14 @@ func (c *testCluster) takeover(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.Must(t, fusegate.Constraint("AuditLabels", "many", "dryrun", "area",
-		`{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-many], name: "m-*"}`), "apply", "-f", "-")
+	c.Apply(t, fusegate.Constraint("AuditLabels", "many", "dryrun", "area",
+		`{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-many], name: "m-*"}`))
 	lead := c.Split(t)
 	leader := lead("first-of-two", "--audit-resync", "1s")
 	awaitTotal := func(want int64) {
 		t.Helper()
-		env.Await(t, fmt.Sprintf("a total of %d", want), func() error {
-			if got := c.auditStatus(t, "auditlabels/many"); got.Total != want || got.Audited != auditKnown {
+		c.Await(t, "auditlabels/many", fmt.Sprintf("a total of %d", want), func(u *unstructured.Unstructured) error {
+			if got := auditStatusOf(u); got.Total != want || got.Audited != auditKnown {
 				return fmt.Errorf("got %d (%s)", got.Total, got.Audited)
 			}
 			return nil

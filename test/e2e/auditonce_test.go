@@ -97,12 +97,13 @@ func (c *testCluster) auditOnce(t *testing.T, policies string, args ...string) (
 func TestAuditOnce(t *testing.T) {
 	c := start(t)
 	for _, ns := range []string{"once-a", "once-b"} {
-		c.Must(t, "", "create", "namespace", ns)
-		c.Must(t, "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: "+ns+"}\nspec: {type: ExternalName, externalName: example.com}\n", "create", "-f", "-")
+		c.CreateNamespaces(t, ns)
+		c.CreateAll(t, "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: "+ns+"}\nspec: {type: ExternalName, externalName: example.com}\n")
 	}
-	c.Must(t, fusegate.ConfigMap("once-a", "bare")+"---\n"+fusegate.ConfigMap("once-a", "owned", "owner: x")+"---\n"+fusegate.ConfigMap("kube-public", "once", "once: yy"), "create", "-f", "-")
-	c.Must(t, "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: once}\nrules:\n- apiGroups: ['']\n  resources: [namespaces, services]\n  verbs: [list, watch]\n", "create", "-f", "-")
-	c.Must(t, "", "create", "clusterrolebinding", "once", "--clusterrole=once", "--user=once")
+	c.CreateAll(t, fusegate.ConfigMap("once-a", "bare")+"---\n"+fusegate.ConfigMap("once-a", "owned", "owner: x")+"---\n"+fusegate.ConfigMap("kube-public", "once", "once: yy"))
+	c.CreateAll(t, "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: once}\nrules:\n- apiGroups: ['']\n  resources: [namespaces, services]\n  verbs: [list, watch]\n")
+	c.CreateAll(t, fusegate.Object("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "", "once",
+		"roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: once}\nsubjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: once}]"))
 
 	labels := fusegate.LabelTemplate("OnceLabels", "missing")
 	maps := fusegate.Constraint("OnceLabels", "owner", "deny", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [once-*], name: bare}`)
@@ -138,9 +139,9 @@ func TestAuditOnce(t *testing.T) {
 	}
 
 	t.Run("Applied", func(t *testing.T) {
-		c.Must(t, labels, "apply", "-f", "-")
+		c.Apply(t, labels)
 		c.AwaitTemplate(t, "oncelabels")
-		c.Must(t, maps, "apply", "-f", "-")
+		c.Apply(t, maps)
 		stdout, stderr, _ := fusegate.Run(t, "", "audit", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin))
 		if !strings.Contains(stdout, "ConfigMap once-a/bare") || !strings.Contains(stdout, "OnceLabels/owner") {
 			t.Errorf("what is applied is not judged by:\n%s\n%s", stdout, stderr)
@@ -151,6 +152,6 @@ func TestAuditOnce(t *testing.T) {
 				t.Errorf("as %s: exit code %d, want 1 and the violation:\n%s\n%s", format, code, stdout, stderr)
 			}
 		}
-		c.Must(t, "", "delete", "constrainttemplate", "oncelabels")
+		c.Delete(t, "constrainttemplate/oncelabels")
 	})
 }

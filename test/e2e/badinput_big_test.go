@@ -38,11 +38,11 @@ func podTemplateOf(name, label, container string) string {
 // TestBigObject takes objects of up to and over what the API server accepts
 // through admission: each that reaches Fusegate is judged.
 func TestBigObject(t *testing.T) {
-	c := start(t)
-	c.Must(t, "", "create", "namespace", "big")
-	c.Must(t, fusegate.LabelTemplate("BigLabels", "missing"), "apply", "-f", "-")
+	c := alone(t) // to judge the largest takes a good part of the webhook's time-out
+	c.CreateNamespaces(t, "big")
+	c.Apply(t, fusegate.LabelTemplate("BigLabels", "missing"))
 	c.AwaitTemplate(t, "biglabels")
-	c.Must(t, fusegate.Constraint("BigLabels", "big", "deny", "owner", bigMatch), "apply", "-f", "-")
+	c.Apply(t, fusegate.Constraint("BigLabels", "big", "deny", "owner", bigMatch))
 	c.AwaitCreate(t, podTemplate("small", "other", "x", 1000), fusegate.Denied+"[big] missing label owner")
 
 	for name, tc := range map[string]struct {
@@ -91,7 +91,7 @@ func TestBigObject(t *testing.T) {
 	}
 	t.Run("largest review", c.largestReview)
 	t.Run("more than can be judged", c.neverDone)
-	c.Must(t, "", "delete", "constrainttemplate", "biglabels")
+	c.Delete(t, "constrainttemplate/biglabels")
 }
 
 // largestReview updates an object to one that becomes six times its size in the
@@ -131,10 +131,10 @@ spec:
 // it. It comes to the limit of an evaluation, which is the same everywhere, and
 // so does not let the object in; the other policies are heard too.
 func (c *testCluster) neverDone(t *testing.T) {
-	c.Must(t, bigPairs, "apply", "-f", "-")
+	c.Apply(t, bigPairs)
 	c.AwaitTemplate(t, "bigpairs")
 	pairs, _, _ := strings.Cut(fusegate.Constraint("BigPairs", "pairs", "deny", "x", bigMatch), "  parameters:")
-	c.Must(t, pairs, "apply", "-f", "-")
+	c.Apply(t, pairs)
 	c.AwaitCreate(t, podTemplateOf("small", "owner", `"args":["a","b"]`), fusegate.Denied+"[pairs] pair")
 
 	sent := time.Now()
@@ -153,5 +153,5 @@ func (c *testCluster) neverDone(t *testing.T) {
 		}
 		return nil
 	})
-	c.Must(t, "", "delete", "constrainttemplate", "bigpairs")
+	c.Delete(t, "constrainttemplate/bigpairs")
 }

@@ -2,18 +2,21 @@ package e2e_test
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/test/controlplane"
@@ -31,19 +34,23 @@ const badNamespace = "bad-input"
 
 const inBadNamespace = `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [` + badNamespace + `]}`
 
-// TestBadInput shows everything that a user can get wrong to the real kubectl
-// with validation armed, then stores the same while it is not, and wants the
-// same words in status and everything that was enforced before in force.
+// byKubectl are those whose refusal is read from kubectl too: one of each sort of
+// answer.
+var byKubectl = map[string]bool{"BadParse": true, "BadName": true, "parameters": true, "unknown": true, "action": true}
+
+// TestBadInput shows everything that a user can get wrong to the API server with
+// validation armed, then stores the same while it is not, and wants the same words
+// in status and everything that was enforced before in force.
 func TestBadInput(t *testing.T) {
 	c := start(t)
-	c.Must(t, "", "create", "namespace", badNamespace)
+	c.CreateNamespaces(t, badNamespace)
 	for _, kind := range []string{"BadLabels", "Keeper", "Lost"} {
-		c.Must(t, fusegate.LabelTemplate(kind, "missing"), "apply", "-f", "-")
+		c.Apply(t, fusegate.LabelTemplate(kind, "missing"))
 		c.AwaitTemplate(t, strings.ToLower(kind))
 	}
-	c.Must(t, fusegate.Constraint("Keeper", "keeper", "deny", "owner", inBadNamespace), "apply", "-f", "-")
-	c.Must(t, fusegate.Constraint("BadLabels", "kept", "deny", "area", inBadNamespace), "apply", "-f", "-")
-	c.Must(t, fusegate.Constraint("Lost", "lost", "dryrun", "x", inBadNamespace), "apply", "-f", "-")
+	c.Apply(t, fusegate.Constraint("Keeper", "keeper", "deny", "owner", inBadNamespace))
+	c.Apply(t, fusegate.Constraint("BadLabels", "kept", "deny", "area", inBadNamespace))
+	c.Apply(t, fusegate.Constraint("Lost", "lost", "dryrun", "x", inBadNamespace))
 	c.AwaitCreate(t, fusegate.ConfigMap(badNamespace, "bare"), stillDenied)
 
 	t.Run("broken YAML", c.brokenYAML)
@@ -82,29 +89,40 @@ const goneAtApply = `error: resource mapping not found for name: "gone" namespac
 
 // refusedAtApply wants each refusal by its words and its code.
 func (c *testCluster) refusedAtApply(t *testing.T) {
-	refused := func(t *testing.T, reason, path, text, want string, code int32) {
+	refused := func(t *testing.T, name, reason, path, text, want string, code int32) {
 		t.Helper()
-		_, stderr, _ := c.Kubectl(t, controlplane.Admin, text, "apply", "-f", "-")
-		if got := strings.TrimSpace(stderr); got != want {
-			t.Errorf("%s\n got %q\nwant %q", reason, got, want)
+		if byKubectl[name] {
+			_, stderr, _ := c.Kubectl(t, controlplane.Admin, text, "apply", "-f", "-")
+			if got := strings.TrimSpace(stderr); got != want {
+				t.Errorf("%s\n got %q\nwant %q", reason, got, want)
+			}
 		}
 		var status apierrors.APIStatus
-		if err := c.post(t, path, text); !errors.As(err, &status) || status.Status().Code != code {
-			t.Errorf("%s: got %v, want code %d", reason, err, code)
+		err := c.post(t, path, text)
+		if !errors.As(err, &status) || status.Status().Code != code {
+			t.Fatalf("%s: got %v, want code %d", reason, err, code)
+		}
+		if got, want := status.Status().Message, kubectlsOwn.ReplaceAllString(want, ""); kubectlsOwn.ReplaceAllString(got, "") != want {
+			t.Errorf("%s\n got %q\nwant %q", reason, got, want)
 		}
 	}
 	for kind, tc := range badTemplates {
 		t.Run(kind, func(t *testing.T) {
-			refused(t, tc.reason, templatesPath, tc.text(kind), tc.refused(strings.ToLower(kind)), http.StatusUnprocessableEntity)
+			refused(t, kind, tc.reason, templatesPath, tc.text(kind), tc.refused(strings.ToLower(kind)), http.StatusUnprocessableEntity)
 		})
 	}
 	for name, tc := range badConstraints {
 		t.Run(name, func(t *testing.T) {
-			name := cmp.Or(tc.name, name)
-			refused(t, tc.reason, constraintsPath, tc.text(name), tc.refused(name), cmp.Or(tc.code, http.StatusUnprocessableEntity))
+			object := cmp.Or(tc.name, name)
+			refused(t, name, tc.reason, constraintsPath, tc.text(object), tc.refused(object), cmp.Or(tc.code, http.StatusUnprocessableEntity))
 		})
 	}
 }
+
+// kubectlsOwn is what kubectl puts before an API server's message, and what stands
+// in its place in the message.
+var kubectlsOwn = regexp.MustCompile(`^(The request is invalid: error when creating "STDIN": |` +
+	`Error from server \(BadRequest\): error when creating "STDIN": |(The )?\S+ "[^"]+" is invalid: )`)
 
 // post creates an object with the strictness of kubectl.
 func (c *testCluster) post(t *testing.T, path, object string) error {
@@ -158,43 +176,35 @@ func (c *testCluster) badVersions(t *testing.T) {
 			}
 		})
 	}
-	c.Must(t, fusegate.LabelTemplate("Keeper", "missing"), "apply", "-f", "-")
-	c.Must(t, fusegate.Constraint("BadLabels", "kept", "deny", "area", inBadNamespace), "apply", "-f", "-")
+	c.Apply(t, fusegate.LabelTemplate("Keeper", "missing"))
+	c.Apply(t, fusegate.Constraint("BadLabels", "kept", "deny", "area", inBadNamespace))
 }
 
 // unvalidated applies a policy as a user whom Fusegate does not validate, as if
 // its entry were not armed, while the manager runs.
 func (c *testCluster) unvalidated(t *testing.T, text string) {
 	t.Helper()
-	if _, stderr, ok := c.Kubectl(t, fusegate.APIServer, text, "apply", "-f", "-"); !ok {
-		t.Fatal(stderr)
-	}
+	c.ApplyAs(t, fusegate.APIServer, text)
 }
 
 // awaitRecorded returns once the manager has recorded this one error of the
 // object as it is now.
 func (c *testCluster) awaitRecorded(t *testing.T, object string, want fusegate.PodError) {
 	t.Helper()
-	env.Await(t, "the error in the status of "+object, func() error {
-		var now struct {
-			Metadata struct{ Generation int64 }
-			Status   fusegate.Status
-		}
-		if err := json.Unmarshal([]byte(c.Must(t, "", "get", object, "-o", "json")), &now); err != nil {
-			return err
-		}
-		for _, e := range now.Status.ByPod {
-			if e.ID == c.Manager.Name && e.ObservedGeneration == now.Metadata.Generation {
+	c.Await(t, object, "the error in the status of "+object, func(u *unstructured.Unstructured) error {
+		status := fusegate.StatusOf(t, u)
+		for _, e := range status.ByPod {
+			if e.ID == c.Manager.Name && e.ObservedGeneration == u.GetGeneration() {
 				if diff := gocmp.Diff([]fusegate.PodError{want}, e.Errors); diff != "" || e.Enforced {
 					return fmt.Errorf("enforced %t, errors (-want +got):\n%s", e.Enforced, diff)
 				}
 				if strings.HasPrefix(object, "constrainttemplate/") {
-					return now.Status.Condition("Ready", "False", "CompileError")
+					return status.Condition("Ready", "False", "CompileError")
 				}
 				return nil
 			}
 		}
-		return fmt.Errorf("no entry of generation %d in %+v", now.Metadata.Generation, now.Status)
+		return fmt.Errorf("no entry of generation %d in %+v", u.GetGeneration(), status)
 	})
 }
 
@@ -221,18 +231,16 @@ spec:
 
 // noTemplate writes a constraint of which nothing can come.
 func (c *testCluster) noTemplate(t *testing.T) {
-	c.Must(t, orphanCRD, "create", "-f", "-")
-	c.Must(t, "", "wait", "--for=condition=Established", "crd/orphan.constraints.gatekeeper.sh")
+	c.CreateAll(t, orphanCRD)
 	text := fusegate.Constraint("Orphan", "orphan", "deny", "orphan", inBadNamespace)
 	const want = `Warning: Orphan "orphan" is not validated: its ConstraintTemplate is still being read, or gone; see its status`
 	env.Await(t, "the warning", func() error {
-		_, stderr, ok := c.Kubectl(t, controlplane.Admin, text, "create", "--dry-run=server", "-f", "-")
-		if got := strings.TrimSpace(stderr); !ok || got != want {
+		if got := c.DryCreate(t, text); got != want {
 			return fmt.Errorf("got %q, want %q", got, want)
 		}
 		return nil
 	})
-	c.Must(t, text, "apply", "-f", "-")
+	c.Apply(t, text)
 	c.awaitRecorded(t, "orphan/orphan", orphaned)
 }
 
@@ -248,7 +256,10 @@ func (c *testCluster) recordedAfterOutage(t *testing.T) {
 	if err := c.Manager.End(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	c.Must(t, "", "patch", "crd", "badlabels.constraints.gatekeeper.sh", "--type=json", "-p", loose)
+	crd := env.Object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "badlabels.constraints.gatekeeper.sh")
+	if err := c.Client(t).Patch(t.Context(), crd, client.RawPatch(types.JSONPatchType, []byte(loose))); err != nil {
+		t.Fatal(err)
+	}
 	texts := []string{strings.Replace(fusegate.LabelTemplate("Lost", "missing"), "not input", "not inputt", 1)}
 	for kind, tc := range badTemplates {
 		texts = append(texts, tc.text(kind))
@@ -258,13 +269,9 @@ func (c *testCluster) recordedAfterOutage(t *testing.T) {
 			texts = append(texts, tc.text(cmp.Or(tc.name, name)))
 		}
 	}
-	env.Await(t, "everything to be stored", func() error {
-		_, stderr, ok := c.Kubectl(t, controlplane.Admin, strings.Join(texts, "\n---\n"), "apply", "-f", "-")
-		if !ok {
-			return errors.New(stderr)
-		}
-		return nil
-	})
+	for _, text := range texts {
+		env.Await(t, "everything to be stored", func() error { return c.TryApply(t, controlplane.Admin, env.Parse(t, text)) })
+	}
 	c.Manager = c.Run(t, "afterwards", c.Port)
 	c.Manager.AwaitReady(t)
 	if got := c.DryCreate(t, fusegate.ConfigMap(badNamespace, "bare")); got != stillDenied {
@@ -289,14 +296,14 @@ func (c *testCluster) recordedAfterOutage(t *testing.T) {
 func (c *testCluster) clearBadInput(t *testing.T) {
 	t.Helper()
 	for _, kind := range []string{"Orphan", "Lost"} {
-		c.Must(t, fusegate.LabelTemplate(kind, "missing"), "apply", "-f", "-")
+		c.Apply(t, fusegate.LabelTemplate(kind, "missing"))
 		c.AwaitTemplate(t, strings.ToLower(kind))
 	}
 	c.AwaitCreate(t, fusegate.ConfigMap(badNamespace, "bare"), strings.Replace(stillDenied, "[keeper]", "[orphan] missing label orphan\n[keeper]", 1))
-	args := []string{"delete", "constrainttemplate", "badlabels", "keeper", "lost", "orphan"}
+	names := []string{"constrainttemplate/badlabels", "constrainttemplate/keeper", "constrainttemplate/lost", "constrainttemplate/orphan"}
 	for kind := range badTemplates {
-		args = append(args, strings.ToLower(kind))
+		names = append(names, "constrainttemplate/"+strings.ToLower(kind))
 	}
-	c.Must(t, "", args...)
+	c.Delete(t, names...)
 	c.AwaitCreate(t, fusegate.ConfigMap(badNamespace, "bare"), "")
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -75,14 +76,14 @@ var doorsObjects = map[string]string{
 // and wants the same messages of all.
 func TestDoors(t *testing.T) {
 	c := start(t)
-	c.Must(t, "", "create", "namespace", "doors")
-	c.Must(t, doorsTemplate, "apply", "-f", "-")
+	c.CreateNamespaces(t, "doors")
+	c.Apply(t, doorsTemplate)
 	c.AwaitTemplate(t, "doors")
-	c.Must(t, doorsConstraints, "apply", "-f", "-")
+	c.Apply(t, doorsConstraints)
 	e := doorsEngine(t)
-	t.Chdir(t.TempDir())
-	place(t, "template.yaml", doorsTemplate)
-	place(t, "constraint.yaml", doorsConstraints)
+	dir := t.TempDir()
+	place(t, dir, "template.yaml", doorsTemplate)
+	place(t, dir, "constraint.yaml", doorsConstraints)
 	c.AwaitCreate(t, doorsObject("bare"), fusegate.Denied+`[doors] bare: no label "owner"`)
 	for _, name := range slices.Sorted(maps.Keys(doorsObjects)) {
 		t.Run(name, func(t *testing.T) {
@@ -96,13 +97,13 @@ func TestDoors(t *testing.T) {
 				t.Errorf("the webhook: got %q, want %q", got, answer)
 			}
 			lines := slices.DeleteFunc(strings.Split(want.Message, "\n"), func(l string) bool { return l == "" })
-			if got := testedMessages(t, object); !slices.Equal(got, lines) {
+			if got := testedMessages(t, dir, object); !slices.Equal(got, lines) {
 				t.Errorf("fusegate test: got %q, want %q", got, lines)
 			}
-			verifyMessages(t, object, lines)
+			verifyMessages(t, dir, object, lines)
 		})
 	}
-	c.Must(t, "", "delete", "constrainttemplate", "doors")
+	c.Delete(t, "constrainttemplate/doors")
 }
 
 func doorsObject(name string) string {
@@ -150,17 +151,17 @@ func doorsReview(t *testing.T, object string) *policy.Review {
 	}
 }
 
-func place(t *testing.T, file, text string) {
+func place(t *testing.T, dir, file, text string) {
 	t.Helper()
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // testedMessages are the lines that fusegate test would deny an object with.
-func testedMessages(t *testing.T, object string) []string {
+func testedMessages(t *testing.T, dir, object string) []string {
 	t.Helper()
-	stdout, stderr, _ := fusegate.Run(t, object, "test", "template.yaml", "constraint.yaml", "-", "-o", "json")
+	stdout, stderr, _ := fusegate.Run(t, object, "test", filepath.Join(dir, "template.yaml"), filepath.Join(dir, "constraint.yaml"), "-", "-o", "json")
 	var doc struct {
 		Violations []struct {
 			Constraint struct{ Name string }
@@ -179,7 +180,7 @@ func testedMessages(t *testing.T, object string) []string {
 
 // verifyMessages has fusegate verify find these messages, each once and to the
 // letter, and no others.
-func verifyMessages(t *testing.T, object string, lines []string) {
+func verifyMessages(t *testing.T, dir, object string, lines []string) {
 	t.Helper()
 	assertions := fmt.Sprintf("[{violations: %d}", len(lines))
 	for _, l := range lines {
@@ -189,15 +190,15 @@ func verifyMessages(t *testing.T, object string, lines []string) {
 		}
 		assertions += fmt.Sprintf(", {violations: 1, message: %s}", whole)
 	}
-	place(t, "object.yaml", object)
-	place(t, "suite.yaml", `apiVersion: test.gatekeeper.sh/v1alpha1
+	place(t, dir, "object.yaml", object)
+	place(t, dir, "suite.yaml", `apiVersion: test.gatekeeper.sh/v1alpha1
 kind: Suite
 tests:
 - name: doors
   template: template.yaml
   constraint: constraint.yaml
   cases: [{name: object, object: object.yaml, assertions: `+assertions+"]}]\n")
-	if stdout, stderr, code := fusegate.Run(t, "", "verify", "suite.yaml"); code != 0 {
+	if stdout, stderr, code := fusegate.Run(t, "", "verify", filepath.Join(dir, "suite.yaml")); code != 0 {
 		t.Errorf("fusegate verify: got %d\n%s\n%s", code, stdout, stderr)
 	}
 }

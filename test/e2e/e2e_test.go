@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,12 +9,16 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/test/controlplane"
 	"github.com/fusegate/fusegate/test/env"
 	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
+// TestLifecycle takes a policy through its life by kubectl.
 func TestLifecycle(t *testing.T) {
 	c := start(t)
 	c.Must(t, "", "create", "namespace", "life")
@@ -61,8 +66,9 @@ func TestLifecycle(t *testing.T) {
 	t.Run("deleted template", func(t *testing.T) {
 		c.Must(t, "", "delete", "constrainttemplate", "lifelabels")
 		env.Await(t, "the CRD to go", func() error {
-			if _, stderr, _ := c.Kubectl(t, controlplane.Admin, "", "get", "crd", "lifelabels.constraints.gatekeeper.sh"); !strings.Contains(stderr, "NotFound") {
-				return fmt.Errorf("got %q", stderr)
+			crd := env.Object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "lifelabels.constraints.gatekeeper.sh")
+			if err := c.Client(t).Get(t.Context(), client.ObjectKeyFromObject(crd), crd); !apierrors.IsNotFound(err) {
+				return fmt.Errorf("got %v", err)
 			}
 			return nil
 		})
@@ -73,7 +79,7 @@ func TestLifecycle(t *testing.T) {
 
 func TestValidation(t *testing.T) {
 	c := start(t)
-	c.Must(t, fusegate.LabelTemplate("CheckLabels", "missing"), "apply", "-f", "-")
+	c.Apply(t, fusegate.LabelTemplate("CheckLabels", "missing"))
 	c.AwaitTemplate(t, "checklabels")
 	for name, tc := range map[string]struct{ reason, object, want string }{
 		"rego": {
@@ -117,11 +123,11 @@ func TestBrokenTemplate(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken := strings.Replace(fusegate.LabelTemplate("Broken", "missing"), "not input", "not inputt", 1)
-	c.Must(t, broken, "apply", "-f", "-")
+	c.Apply(t, broken)
 	c.Manager = c.Run(t, "mender", c.Port)
 	c.Manager.AwaitReady(t) // a recorded error must not keep it from being ready
-	env.Await(t, "the error in status", func() error {
-		status := c.Status(t, "constrainttemplate/broken")
+	c.Await(t, "constrainttemplate/broken", "the error in status", func(u *unstructured.Unstructured) error {
+		status := fusegate.StatusOf(t, u)
 		for _, e := range status.ByPod {
 			if e.ID != "mender" {
 				continue
@@ -134,25 +140,24 @@ func TestBrokenTemplate(t *testing.T) {
 		}
 		return fmt.Errorf("no entry in %+v", status)
 	})
-	c.Must(t, strings.Replace(broken, "inputt", "input", 1), "apply", "-f", "-")
+	c.Apply(t, strings.Replace(broken, "inputt", "input", 1))
 	c.AwaitTemplate(t, "broken")
-	c.Must(t, "", "delete", "constrainttemplate", "broken")
+	c.Delete(t, "constrainttemplate/broken")
 }
 
 // TestFaults breaks a policy by the object that it judges.
 func TestFaults(t *testing.T) {
 	c := start(t)
-	c.Must(t, "", "create", "namespace", "faulty")
+	c.CreateNamespaces(t, "faulty")
 	template := strings.Replace(fusegate.LabelTemplate("Fragile", "missing"), "      violation[", `      x = 1 { input.review.object.data.a }
       x = 2 { input.review.object.data.b }
       violation[{"msg": "x"}] { x == 3 }
       violation[`, 1)
-	c.Must(t, template, "apply", "-f", "-")
+	c.Apply(t, template)
 	c.AwaitTemplate(t, "fragile")
 	const match = "{kinds: [{apiGroups: [\"\"], kinds: [ConfigMap]}], namespaces: [faulty]}"
-	c.Must(t, fusegate.Constraint("Fragile", "fragile", "deny", "owner", match), "apply", "-f", "-")
-	c.Must(t, fusegate.Constraint("Fragile", "lenient", "deny", "area", match)+"\n", "apply", "-f", "-")
-	c.Must(t, "", "annotate", "fragile", "lenient", "fusegate.dev/on-fault=allow")
+	c.Apply(t, fusegate.Constraint("Fragile", "fragile", "deny", "owner", match))
+	c.Apply(t, strings.Replace(fusegate.Constraint("Fragile", "lenient", "deny", "area", match), "name: lenient", "name: lenient, annotations: {fusegate.dev/on-fault: allow}", 1))
 	broken := fusegate.ConfigMap("faulty", "bare", "owner: a") + "data: {a: xyzzy, b: xyzzy}\n"
 	env.Await(t, "the object that breaks the policy to be denied", func() error {
 		got := c.DryCreate(t, broken)
@@ -161,8 +166,12 @@ func TestFaults(t *testing.T) {
 		}
 		return nil
 	})
-	env.Await(t, "the fault in the constraint's status", func() error {
-		text := c.Must(t, "", "get", "fragile", "fragile", "-o", "jsonpath={.status.byPod[*].faults}")
+	c.Await(t, "fragile/fragile", "the fault in the constraint's status", func(u *unstructured.Unstructured) error {
+		data, err := json.Marshal(u.Object["status"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(data)
 		for _, want := range []string{`"cause":"Input"`, `"kind":"ConfigMap"`, `"namespace":"faulty"`, `"name":"bare"`, `"user":"admin"`, "eval_conflict_error"} {
 			if !strings.Contains(text, want) {
 				return fmt.Errorf("got %q, want %s", text, want)
@@ -173,15 +182,15 @@ func TestFaults(t *testing.T) {
 		}
 		return nil
 	})
-	c.Must(t, "", "delete", "constrainttemplate", "fragile")
+	c.Delete(t, "constrainttemplate/fragile")
 }
 
 func TestTwoManagers(t *testing.T) {
 	c := start(t)
 	first := c.Manager.Name
-	c.Must(t, fusegate.LabelTemplate("PairLabels", "missing"), "apply", "-f", "-")
+	c.Apply(t, fusegate.LabelTemplate("PairLabels", "missing"))
 	c.AwaitTemplate(t, "pairlabels")
-	c.Must(t, fusegate.Constraint("PairLabels", "pair", "deny", "pair", `{namespaces: [nowhere]}`), "apply", "-f", "-")
+	c.Apply(t, fusegate.Constraint("PairLabels", "pair", "deny", "pair", `{namespaces: [nowhere]}`))
 	port := env.FreePort(t)
 	second := c.Run(t, "second", port)
 	second.AwaitReady(t)
@@ -191,8 +200,8 @@ func TestTwoManagers(t *testing.T) {
 		t.Helper()
 		slices.Sort(want)
 		for _, object := range objects {
-			env.Await(t, fmt.Sprintf("the entries of %s", object), func() error {
-				status := c.Status(t, object)
+			c.Await(t, object, fmt.Sprintf("the entries of %s", object), func(u *unstructured.Unstructured) error {
+				status := fusegate.StatusOf(t, u)
 				if diff := cmp.Diff(want, status.Pods()); diff != "" {
 					return fmt.Errorf("pods (-want +got):\n%s", diff)
 				}
@@ -220,5 +229,5 @@ func TestTwoManagers(t *testing.T) {
 		t.Fatal(err)
 	}
 	entries("third")
-	c.Must(t, "", "delete", "constrainttemplate", "pairlabels")
+	c.Delete(t, "constrainttemplate/pairlabels")
 }

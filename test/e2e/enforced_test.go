@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
@@ -66,12 +67,10 @@ func two(t *testing.T) (c *testCluster, servers []client.Client) {
 // whatever keeps requests from being judged shows in it.
 func TestEnforced(t *testing.T) {
 	c, servers := two(t)
-	c.Must(t, "", "create", "namespace", "enforced")
-	c.Must(t, fusegate.LabelTemplate("EnforcedLabels", "missing"), "apply", "-f", "-")
+	c.CreateNamespaces(t, "enforced")
+	c.Apply(t, fusegate.LabelTemplate("EnforcedLabels", "missing"))
 	c.AwaitTemplate(t, "enforcedlabels")
-	t.Cleanup(func() {
-		_, _, _ = c.CP.Kubectl(t.Context(), controlplane.Admin, "", "delete", "constrainttemplate", "enforcedlabels", "--wait=false")
-	})
+	c.DropTemplates(t, "enforcedlabels")
 	match := func(group, kind, more string) string {
 		return fmt.Sprintf(`{kinds: [{apiGroups: [%q], kinds: [%s]}]%s}`, group, kind, more)
 	}
@@ -86,8 +85,8 @@ func TestEnforced(t *testing.T) {
 			u.SetNamespace("enforced")
 			u.SetName("bare")
 			name := fmt.Sprintf("next-%d", i)
-			c.Must(t, fusegate.Constraint("EnforcedLabels", name, "deny", "owner", match(u.GroupVersionKind().Group, u.GetKind(), ", namespaces: [enforced]")), "apply", "-f", "-")
-			c.Must(t, "", "wait", "--for=condition=Enforced", "enforcedlabels/"+name, "--timeout=60s")
+			c.Apply(t, fusegate.Constraint("EnforcedLabels", name, "deny", "owner", match(u.GroupVersionKind().Group, u.GetKind(), ", namespaces: [enforced]")))
+			c.AwaitCondition(t, "enforcedlabels/"+name, "True", "")
 			for n, s := range servers {
 				err := s.Create(t.Context(), u.DeepCopy(), client.DryRunAll)
 				if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "["+name+"]") {
@@ -114,9 +113,9 @@ func TestEnforced(t *testing.T) {
 			"unserved": {"deny", match("example.com", "Widget", ""), "NotServed", "Widget.example.com", ""},
 			"dry":      {"dryrun", match("", "Secret", ""), "NotEnforcing", "audit", ""},
 		} {
-			_, stderr, _ := c.Kubectl(t, controlplane.Admin, fusegate.Constraint("EnforcedLabels", name, tc.action, "owner", tc.match), "apply", "-f", "-")
-			if warned := strings.Contains(stderr, "Warning: "); warned != (tc.warning != "") || !strings.Contains(stderr, tc.warning) {
-				t.Errorf("%s: got %q, want a warning with %q", name, stderr, tc.warning)
+			warnings, err := c.Create(t, controlplane.Admin, env.Parse(t, fusegate.Constraint("EnforcedLabels", name, tc.action, "owner", tc.match)))
+			if warned := len(warnings) > 0; err != nil || warned != (tc.warning != "") || !strings.Contains(fmt.Sprint(warnings), tc.warning) {
+				t.Errorf("%s: got %q, %v, want a warning with %q", name, warnings, err, tc.warning)
 			}
 			if got := c.AwaitCondition(t, "enforcedlabels/"+name, "False", tc.reason); !strings.Contains(got, tc.part) {
 				t.Errorf("%s: got message %q, want one with %q", name, got, tc.part)
@@ -144,17 +143,20 @@ func TestEnforced(t *testing.T) {
 // foreignNarrowing has somebody add what keeps requests from the webhook, and
 // take it away.
 func (c *testCluster) foreignNarrowing(t *testing.T) {
-	const entry = `apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingWebhookConfiguration
-metadata: {name: fusegate}
-`
+	meddle := func(fields string) {
+		t.Helper()
+		entry := env.Parse(t, "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingWebhookConfiguration\nmetadata: {name: fusegate}\n"+fields)
+		if err := c.Client(t).Apply(t.Context(), client.ApplyConfigurationFromUnstructured(entry), client.FieldOwner("meddler")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, tc := range map[string]struct{ fields, reason, part string }{
 		"a condition": {`webhooks: [{name: validation.fusegate.dev, matchConditions: [{name: x, expression: "false"}]}]`, "NarrowedBy", `by "meddler"`},
 		"a selector":  {`webhooks: [{name: validation.fusegate.dev, objectSelector: {matchLabels: {judge: me}}}]`, "NarrowedBy", `by "meddler"`},
 		"the fuse":    {`webhooks: [{name: validation.fusegate.dev, matchConditions: [{name: fuse-open, expression: "false"}]}]`, "FuseOpen", "fuse"},
 	} {
 		started := time.Now()
-		c.Must(t, entry+tc.fields, "apply", "--server-side", "--field-manager=meddler", "-f", "-")
+		meddle(tc.fields)
 		message := c.AwaitCondition(t, "enforcedlabels/next-1", "False", tc.reason)
 		if took := time.Since(started); took > noticed {
 			t.Errorf("%s: noticed at %v after %v, want %v", name, time.Now().UTC(), took, noticed)
@@ -162,7 +164,7 @@ metadata: {name: fusegate}
 		if !strings.Contains(message, tc.part) {
 			t.Errorf("%s: got message %q, want one with %q", name, message, tc.part)
 		}
-		c.Must(t, entry, "apply", "--server-side", "--field-manager=meddler", "-f", "-")
+		meddle("")
 		c.AwaitCondition(t, "enforcedlabels/next-1", "True", "CanaryAnswered")
 	}
 }

@@ -1,15 +1,14 @@
 package e2e_test
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/fusegate/fusegate/test/controlplane"
 	"github.com/fusegate/fusegate/test/env"
 	"github.com/fusegate/fusegate/test/env/fusegate"
 )
@@ -26,8 +25,8 @@ spec: {rules: [{host: %s}]}
 // awaitFound waits until audit has found just these violations.
 func (c *testCluster) awaitFound(t *testing.T, constraint string, want ...string) {
 	t.Helper()
-	env.Await(t, "the audit of "+constraint, func() error {
-		got := c.auditStatus(t, constraint)
+	c.Await(t, constraint, "the audit of "+constraint, func(u *unstructured.Unstructured) error {
+		got := auditStatusOf(u)
 		if diff := cmp.Diff(want, got.Violations); diff != "" || int(got.Total) != len(want) {
 			return fmt.Errorf("got a total of %d, (-want +got):\n%s", got.Total, diff)
 		}
@@ -39,35 +38,37 @@ func (c *testCluster) awaitFound(t *testing.T, constraint string, want ...string
 // through admission and audit.
 func TestReferential(t *testing.T) {
 	c := start(t)
-	c.Must(t, "", "create", "namespace", "ref-a")
-	c.Must(t, "", "create", "namespace", "ref-b")
+	c.CreateNamespaces(t, "ref-a")
+	c.CreateNamespaces(t, "ref-b")
 	text, err := os.ReadFile("../../templates/uniqueingresshost/template.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Must(t, string(text), "apply", "-f", "-")
-	t.Cleanup(func() {
-		_, _, _ = c.CP.Kubectl(context.WithoutCancel(t.Context()), controlplane.Admin, "", "delete", "constrainttemplate", "uniqueingresshost", "--wait=false")
-	})
+	c.Apply(t, string(text))
+	c.DropTemplates(t, "uniqueingresshost")
 	c.AwaitTemplate(t, "uniqueingresshost")
-	c.Must(t, ingress("ref-a", "one", "a.example.com"), "create", "-f", "-")
-	c.Must(t, ingress("ref-b", "two", "a.example.com"), "create", "-f", "-")
-	c.Must(t, `
+	c.CreateAll(t, ingress("ref-a", "one", "a.example.com"))
+	c.CreateAll(t, ingress("ref-b", "two", "a.example.com"))
+	c.Apply(t, `
 apiVersion: constraints.gatekeeper.sh/v1beta1
 kind: UniqueIngressHost
 metadata: {name: unique}
 spec: {match: {kinds: [{apiGroups: [networking.k8s.io], kinds: [Ingress]}], namespaces: ["ref-*"]}}
-`, "apply", "-f", "-")
+`)
 	const claimed = `host "a.example.com", path / is already claimed by Ingress `
 	c.AwaitCreate(t, ingress("ref-b", "three", "a.example.com"),
 		strings.TrimSpace(fusegate.Denied+"[unique] "+claimed+"ref-a/one\n[unique] "+claimed+"ref-b/two"))
-	c.Must(t, "", "wait", "--for=condition=Enforced", "uniqueingresshost/unique", "--timeout=60s")
+	c.AwaitCondition(t, "uniqueingresshost/unique", "True", "")
 	c.awaitFound(t, "uniqueingresshost/unique",
 		"Ingress ref-a/one: "+claimed+"ref-b/two (deny)", "Ingress ref-b/two: "+claimed+"ref-a/one (deny)")
-	if got := c.Must(t, "", "get", "constrainttemplate", "uniqueingresshost", "-o", "jsonpath={.status.byPod[*].inventory.complete}"); got != "true" {
-		t.Errorf("the template says that its data is complete: %q, want true", got)
+	entries, _, _ := unstructured.NestedSlice(c.Get(t, "constrainttemplate/uniqueingresshost").Object, "status", "byPod")
+	if len(entries) != 1 {
+		t.Fatalf("the template has entries of %d processes, want one", len(entries))
 	}
-	c.Must(t, "", "delete", "-n", "ref-a", "ingress", "one")
+	if complete, _, _ := unstructured.NestedBool(entries[0].(map[string]any), "inventory", "complete"); !complete {
+		t.Errorf("the template does not say that its data is complete: %v", entries[0])
+	}
+	c.DeleteObjects(t, env.Parse(t, ingress("ref-a", "one", "a.example.com")))
 	c.awaitFound(t, "uniqueingresshost/unique")
 	if got := c.DryCreate(t, ingress("ref-b", "three", "b.example.com")); got != "" {
 		t.Errorf("another host: got %q, want it created", got)
@@ -101,11 +102,11 @@ spec:
 func (c *testCluster) referential(t *testing.T) {
 	t.Helper()
 	for name, kind := range map[string][2]string{"needservices": {"", "Service"}, "needsecrets": {"", "Secret"}, "needgadgets": {"test.fusegate.dev", "Gadget"}} {
-		c.Must(t, counting(name, kind[0], kind[1]), "apply", "-f", "-")
+		c.Apply(t, counting(name, kind[0], kind[1]))
 		c.AwaitTemplate(t, name)
-		c.Must(t, fmt.Sprintf("{apiVersion: constraints.gatekeeper.sh/v1beta1, kind: %[1]s, metadata: {name: %[1]s}, spec: {match: {kinds: [{apiGroups: [''], kinds: [ConfigMap]}], namespaces: [ref-*]}}}", name), "apply", "-f", "-")
+		c.Apply(t, fmt.Sprintf("{apiVersion: constraints.gatekeeper.sh/v1beta1, kind: %[1]s, metadata: {name: %[1]s}, spec: {match: {kinds: [{apiGroups: [''], kinds: [ConfigMap]}], namespaces: [ref-*]}}}", name))
 	}
-	c.Must(t, "", "create", "namespace", "ref-x")
+	c.CreateNamespaces(t, "ref-x")
 	c.awaitRoots(t, "ref-x")
 	c.AwaitCondition(t, "needservices/needservices", "True", "CanaryAnswered")
 	if got := c.AwaitCondition(t, "needsecrets/needsecrets", "False", "InventoryIncomplete"); !strings.Contains(got, "inventorySecrets") {
@@ -120,19 +121,19 @@ func (c *testCluster) referential(t *testing.T) {
 		!strings.HasSuffix(got, "[needservices] there is one") {
 		t.Errorf("got %q, want a warning of one policy and the denial of another", got)
 	}
-	c.Must(t, `
+	c.Apply(t, `
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: gadgets, labels: {fusegate.dev/aggregate-to-inventory: "true"}}
 rules: [{apiGroups: [test.fusegate.dev], resources: [gadgets], verbs: [get, list, watch]}]
-`, "apply", "-f", "-")
-	env.Await(t, "the role to be put together", func() error {
-		if got := c.Must(t, "", "get", "clusterrole", "fusegate-inventory", "-o", "jsonpath={.rules[*].resources}"); !strings.Contains(got, "gadgets") {
+`)
+	env.AwaitObject(t, c.Client(t), env.Object("rbac.authorization.k8s.io/v1", "ClusterRole", "", "fusegate-inventory"), "the role to be put together", func(u *unstructured.Unstructured) error {
+		if got := fmt.Sprint(u.Object["rules"]); !strings.Contains(got, "gadgets") {
 			return fmt.Errorf("got %s", got)
 		}
 		return nil
 	})
-	c.Must(t, `
+	c.Apply(t, `
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: {name: gadgets.test.fusegate.dev}
@@ -141,17 +142,10 @@ spec:
   scope: Cluster
   names: {kind: Gadget, plural: gadgets}
   versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]
-`, "apply", "-f", "-")
+`)
 	c.AwaitCondition(t, "needgadgets/needgadgets", "True", "CanaryAnswered")
 	c.awaitAudit(t, "needgadgets/needgadgets", auditStatus{Audited: auditKnown})
-	env.Await(t, "a Gadget", func() error {
-		if _, stderr, ok := c.Kubectl(t, controlplane.Admin, `{apiVersion: test.fusegate.dev/v1, kind: Gadget, metadata: {name: g}}`, "apply", "-f", "-"); !ok {
-			return fmt.Errorf("got %s", stderr)
-		}
-		return nil
-	})
+	c.Apply(t, `{apiVersion: test.fusegate.dev/v1, kind: Gadget, metadata: {name: g}}`)
 	c.awaitFound(t, "needgadgets/needgadgets", "ConfigMap ref-x/kube-root-ca.crt: there is one (deny)")
-	for _, name := range []string{"needservices", "needsecrets", "needgadgets"} {
-		c.Must(t, "", "delete", "constrainttemplate", name)
-	}
+	c.Delete(t, "constrainttemplate/needservices", "constrainttemplate/needsecrets", "constrainttemplate/needgadgets")
 }

@@ -15,6 +15,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/test/controlplane"
 	"github.com/fusegate/fusegate/test/env"
@@ -26,27 +30,27 @@ import (
 func TestMonitoring(t *testing.T) {
 	c := start(t)
 	leader := c.monitored(t)
-	c.Must(t, "", "create", "namespace", "monitored")
-	c.Must(t, fusegate.ConfigMap("monitored", "bare"), "create", "-f", "-")
-	c.Must(t, fusegate.LabelTemplate("MonitorLabels", "missing"), "apply", "-f", "-")
+	c.CreateNamespaces(t, "monitored")
+	c.CreateAll(t, fusegate.ConfigMap("monitored", "bare"))
+	c.Apply(t, fusegate.LabelTemplate("MonitorLabels", "missing"))
 	// It asks for Deployments in data.inventory.
-	c.Must(t, strings.Replace(strings.Replace(fusegate.LabelTemplate("MonitorOthers", "missing"), "not input.review", "not data.inventory.namespace.x; not input.review", 1),
-		"metadata: {name: monitorothers}", `metadata: {name: monitorothers, annotations: {metadata.gatekeeper.sh/requires-sync-data: '[[{"groups": ["apps"], "versions": ["v1"], "kinds": ["Deployment"]}]]'}}`, 1), "apply", "-f", "-")
+	c.Apply(t, strings.Replace(strings.Replace(fusegate.LabelTemplate("MonitorOthers", "missing"), "not input.review", "not data.inventory.namespace.x; not input.review", 1),
+		"metadata: {name: monitorothers}", `metadata: {name: monitorothers, annotations: {metadata.gatekeeper.sh/requires-sync-data: '[[{"groups": ["apps"], "versions": ["v1"], "kinds": ["Deployment"]}]]'}}`, 1))
 	c.AwaitTemplate(t, "monitorlabels")
 	c.AwaitTemplate(t, "monitorothers")
 	const match = `{kinds: [{apiGroups: ["", apps], kinds: [ConfigMap, Deployment]}], namespaces: [monitored, kube-public]}`
 	for name, action := range map[string]string{"denied": "deny", "watched": "dryrun"} {
-		c.Must(t, fusegate.Constraint("MonitorLabels", name, action, "owner", match), "apply", "-f", "-")
+		c.Apply(t, fusegate.Constraint("MonitorLabels", name, action, "owner", match))
 	}
-	c.Must(t, fusegate.Constraint("MonitorLabels", "unserved", "deny", "owner", "{kinds: [{apiGroups: [example.com], kinds: [Nothing]}]}"), "apply", "-f", "-")
+	c.Apply(t, fusegate.Constraint("MonitorLabels", "unserved", "deny", "owner", "{kinds: [{apiGroups: [example.com], kinds: [Nothing]}]}"))
 	enforced := func() {
 		t.Helper()
-		c.Must(t, "", "wait", "--for=condition=Enforced", "monitorlabels/denied", "--timeout="+env.Patience.String())
+		c.AwaitCondition(t, "monitorlabels/denied", "True", "")
 	}
 	enforced()
 	c.letThrough(t, leader)
 	enforced()
-	c.Must(t, "", "wait", "--for=condition=Reported", "ar/cluster", "--timeout="+env.Patience.String())
+	c.awaitReportIs(t, "Reported")
 
 	awaitMore(t, leader, "fusegate_inventory_objects{")
 	dir := t.TempDir()
@@ -78,44 +82,70 @@ func TestMonitoring(t *testing.T) {
 	c.Manager = c.Run(t, "unmonitored", c.Port)
 	c.Manager.AwaitReady(t)
 	t.Run("without reports", c.withoutReports)
-	c.Must(t, "", "delete", "constrainttemplate", "monitorlabels", "monitorothers")
+	c.Delete(t, "constrainttemplate/monitorlabels", "constrainttemplate/monitorothers")
 }
 
 // withoutReports finds something when nobody has asked for report objects.
 func (c *testCluster) withoutReports(t *testing.T) {
-	before := c.Must(t, "", "get", "reports,policyreports", "-A", "-o", "name")
-	if !strings.Contains(before, "report.openreports.io/fusegate-") || !strings.Contains(before, "policyreport.wgpolicyk8s.io/fusegate-") {
+	before := c.reports(t)
+	if !strings.Contains(before, "Report fusegate-") || !strings.Contains(before, "PolicyReport fusegate-") {
 		t.Errorf("got %q, want the reports that the leader before has written", before)
 	}
-	c.Must(t, "", "delete", "monitorlabels", "denied")
+	c.Delete(t, "monitorlabels/denied")
 	env.Await(t, "the object to be let in", func() error {
-		if _, stderr, ok := c.Kubectl(t, controlplane.Admin, fusegate.ConfigMap("monitored", "unreported"), "apply", "-f", "-"); !ok {
-			return fmt.Errorf("got %s", stderr)
-		}
-		return nil
+		return c.TryApply(t, controlplane.Admin, env.Parse(t, fusegate.ConfigMap("monitored", "unreported")))
 	})
-	env.Await(t, "the audit", func() error {
-		if got := c.auditStatus(t, "monitorlabels/watched").Violations; !strings.Contains(fmt.Sprint(got), "unreported") {
+	c.Await(t, "monitorlabels/watched", "the audit", func(u *unstructured.Unstructured) error {
+		if got := auditStatusOf(u).Violations; !strings.Contains(fmt.Sprint(got), "unreported") {
 			return fmt.Errorf("got %q", got)
 		}
 		return nil
 	})
-	env.Await(t, "the condition Reported to go", func() error {
-		if status := fmt.Sprint(c.get(t, "ar", "cluster").Object["status"]); strings.Contains(status, "Reported") {
+	c.Await(t, "ar/cluster", "the condition Reported to go", func(u *unstructured.Unstructured) error {
+		if status := fmt.Sprint(u.Object["status"]); strings.Contains(status, "Reported") {
 			return fmt.Errorf("got %s", status)
 		}
 		return nil
 	})
-	if after := c.Must(t, "", "get", "reports,policyreports", "-A", "-o", "name"); after != before {
+	if after := c.reports(t); after != before {
 		t.Errorf("reports were written: got %q, want %q", after, before)
 	}
+}
+
+// reports are the names of all report objects.
+func (c *testCluster) reports(t *testing.T) string {
+	t.Helper()
+	var names []string
+	for kind, version := range map[string]string{"Report": "openreports.io/v1alpha1", "PolicyReport": "wgpolicyk8s.io/v1alpha2"} {
+		list := &unstructured.UnstructuredList{}
+		list.SetAPIVersion(version)
+		list.SetKind(kind + "List")
+		if err := c.Client(t).List(t.Context(), list); err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range list.Items {
+			names = append(names, kind+" "+u.GetName())
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, "\n")
 }
 
 // monitored runs the two roles as two processes, the leader with reports.
 func (c *testCluster) monitored(t *testing.T) *fusegate.Manager {
 	t.Helper()
-	c.Must(t, "", "apply", "--server-side", "-f", filepath.Join("..", "..", "manifests", "crds", "reports"))
-	c.Must(t, "", "wait", "--for=condition=Established", "crd", "--all", "--timeout="+env.Patience.String())
+	files, err := filepath.Glob(filepath.Join("..", "..", "manifests", "crds", "reports", "*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("there are no CRDs of reports: %v", err)
+	}
+	for _, file := range files {
+		c.Apply(t, env.Read(t, file))
+		for _, crd := range fusegate.Documents(t, env.Read(t, file)) {
+			env.AwaitObject(t, c.Client(t), crd, crd.GetName()+" to be established", func(u *unstructured.Unstructured) error {
+				return fusegate.StatusOf(t, u).Condition("Established", "True", "")
+			})
+		}
+	}
 	c.Split(t)
 	leader := fusegate.Serve(t, "leader", "--roles=controller", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin),
 		"--reports=openreports,policyreport", "--audit-resync=2s")
@@ -132,7 +162,7 @@ func (c *testCluster) letThrough(t *testing.T, leader *fusegate.Manager) {
 	}
 	awaitMore(t, leader, `fusegate_canary_answers_total{entry="policy",outcome="Admitted"`)
 	env.Await(t, "API servers to count it", func() error {
-		if text := c.Must(t, "", "get", "--raw", "/metrics"); !strings.Contains(text, `apiserver_admission_webhook_fail_open_count{name="validation.fusegate.dev"`) {
+		if text := c.metrics(t); !strings.Contains(text, `apiserver_admission_webhook_fail_open_count{name="validation.fusegate.dev"`) {
 			return fmt.Errorf("they do not")
 		}
 		return nil
@@ -140,9 +170,26 @@ func (c *testCluster) letThrough(t *testing.T, leader *fusegate.Manager) {
 	c.Manager = fusegate.Serve(t, "webhook-again", "--roles=webhook", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin),
 		"--listen", fmt.Sprintf("127.0.0.1:%d", c.Port), "--cert-dir", c.Dir)
 	c.Manager.AwaitReady(t)
-	c.Must(t, "", "patch", "validatingwebhookconfiguration", "fusegate", "--type=json",
-		"-p", `[{"op": "replace", "path": "/webhooks/0/timeoutSeconds", "value": 9}]`)
+	meddled := env.Object("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "", "fusegate")
+	patch := []byte(`[{"op": "replace", "path": "/webhooks/0/timeoutSeconds", "value": 9}]`)
+	if err := c.Client(t).Patch(t.Context(), meddled, client.RawPatch(types.JSONPatchType, patch)); err != nil {
+		t.Fatal(err)
+	}
 	awaitMore(t, leader, `fusegate_guard_restores_total{`)
+}
+
+// metrics are the API server's.
+func (c *testCluster) metrics(t *testing.T) string {
+	t.Helper()
+	cl, err := kubernetes.NewForConfig(c.CP.Config(controlplane.Admin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := cl.RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // awaitMore waits until a metric whose line begins so is there; a count of
@@ -173,7 +220,7 @@ func awaitMore(t *testing.T, m *fusegate.Manager, prefix string) {
 // them, and returns the labels of each metric of Fusegate's.
 func (c *testCluster) scrape(t *testing.T, dir string, number int, leader *fusegate.Manager) map[string]string {
 	t.Helper()
-	texts := map[string]string{"apiserver_one": c.Must(t, "", "get", "--raw", "/metrics")}
+	texts := map[string]string{"apiserver_one": c.metrics(t)}
 	out := map[string]string{}
 	for name, m := range map[string]*fusegate.Manager{"leader": leader, "webhook": c.Manager} {
 		_, body, err := fusegate.Fetch("http://" + m.Metrics + "/metrics")

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/fusegate/fusegate/test/env"
 	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
@@ -48,14 +47,16 @@ func TestParity(t *testing.T) {
 	constraints := fusegate.Constraint("ParityLabels", "owner", "deny", "owner", `{namespaces: [parity], kinds: [{apiGroups: [""], kinds: [ConfigMap, Service]}]}`) + "---" +
 		fusegate.Constraint("ParityLabels", "team", "warn", "team", `{namespaceSelector: {matchLabels: {parity: gold}}}`) + "---" + parityConstraint
 	namespace := "apiVersion: v1\nkind: Namespace\nmetadata: {name: parity, labels: {parity: gold}}\n"
-	c.Must(t, namespace, "create", "-f", "-")
-	c.Must(t, policies, "apply", "-f", "-")
+	c.CreateAll(t, namespace)
+	c.Apply(t, policies)
 	for _, name := range []string{"paritylabels", "parityseen"} {
 		c.AwaitTemplate(t, name)
 	}
-	c.Must(t, constraints, "apply", "-f", "-")
-	c.Must(t, "", "wait", "--for=condition=Enforced", "paritylabels/owner", "paritylabels/team", "parityseen/seen", "--timeout="+env.Patience.String())
-	defer c.Must(t, policies, "delete", "-f", "-")
+	c.Apply(t, constraints)
+	for _, name := range []string{"paritylabels/owner", "paritylabels/team", "parityseen/seen"} {
+		c.AwaitCondition(t, name, "True", "")
+	}
+	defer c.DeleteObjects(t, fusegate.Documents(t, policies)...)
 	file := filepath.Join(t.TempDir(), "policies.yaml")
 	if err := os.WriteFile(file, []byte(policies+"---"+constraints+"---\n"+namespace), 0o600); err != nil {
 		t.Fatal(err)

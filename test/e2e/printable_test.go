@@ -52,10 +52,10 @@ const hostileImage = "evil\u009b31m\u202e\u007f"
 // quotes them from being written.
 func TestControlCharacters(t *testing.T) {
 	c := start(t)
-	c.Must(t, "", "create", "namespace", "quoted")
-	c.Must(t, imagesTemplate, "apply", "-f", "-")
+	c.CreateNamespaces(t, "quoted")
+	c.Apply(t, imagesTemplate)
 	c.AwaitTemplate(t, "quotedimages")
-	c.Must(t, quotedImages, "apply", "-f", "-")
+	c.Apply(t, quotedImages)
 
 	create := func(name, image string) {
 		t.Helper()

@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -13,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/yaml"
+
+	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
 // semanticFiles are the cases that pkg/engine's TestSemantics takes through the
@@ -178,25 +179,20 @@ func confined(u unstructured.Unstructured) bool {
 	return scope == "Namespaced" && len(in) == 1
 }
 
-// answer is what kubectl prints to standard error when the case is right.
+// answer is what is said of the request when the case is right.
 func (c *semanticCase) answer() string {
-	var b strings.Builder
+	var lines []string
 	for _, w := range c.Want.Warnings {
-		fmt.Fprintf(&b, "Warning: %s\n", w)
+		lines = append(lines, "Warning: "+w)
 	}
 	if c.Want.Denied != "" {
-		verb := map[string]string{"CREATE": "creating", "UPDATE": "replacing", "DELETE": "deleting"}[c.Request.Operation]
-		fmt.Fprintf(&b, `Error from server (Forbidden): error when %s "STDIN": admission webhook "validation.fusegate.dev" denied the request: %s`, verb, c.Want.Denied)
+		lines = append(lines, fusegate.Denied+c.Want.Denied)
 	}
-	return strings.TrimSpace(b.String())
+	return strings.Join(lines, "\n")
 }
 
-// listOf is a List of objects for kubectl.
-func listOf(t *testing.T, objects []semanticDoc) string {
-	t.Helper()
-	text, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "List", "items": objects})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+// printed is what kubectl prints to standard error then.
+func (c *semanticCase) printed() string {
+	verb := map[string]string{"CREATE": "creating", "UPDATE": "replacing", "DELETE": "deleting"}[c.Request.Operation]
+	return strings.Replace(c.answer(), fusegate.Denied, fmt.Sprintf(`Error from server (Forbidden): error when %s "STDIN": %s`, verb, fusegate.Denied), 1)
 }
