@@ -3,12 +3,14 @@ package report_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +28,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/report"
+	"github.com/fusegate/fusegate/pkg/timing"
 	"github.com/fusegate/fusegate/test/controlplane"
 	"github.com/fusegate/fusegate/test/env"
 )
@@ -46,6 +49,13 @@ var (
 // shared is the control plane of all tests, whose controller manager collects
 // garbage.
 var shared = env.Shared{Options: controlplane.Options{ControllerManager: true}}
+
+// soon are the timings of the audit under test, so that nothing waits for its next
+// round.
+var soon = timing.Timings{
+	AuditSettle: 20 * time.Millisecond, AuditRound: 50 * time.Millisecond, AuditServed: 2 * time.Second, AuditServedSoon: 250 * time.Millisecond,
+	AuditRead: 100 * time.Millisecond, AuditReadMax: 3 * time.Second, AuditHeld: 100 * time.Millisecond, AuditMissed: time.Second,
+}
 
 // await returns once try returns nil.
 var await = env.Await
@@ -133,7 +143,7 @@ func (w *world) start(o report.Options) *run {
 		w.t.Fatal(err)
 	}
 	a, err := audit.New(audit.Options{
-		Config: shared.Get(w.t).Config(controlplane.Admin), Reviewer: w.engine, Sink: nowhere{}, Objects: reporter, Perimeter: perimeter,
+		Config: shared.Get(w.t).Config(controlplane.Admin), Reviewer: w.engine, Sink: nowhere{}, Objects: reporter, Perimeter: perimeter, Timings: soon,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -181,15 +191,21 @@ func described(d report.Description) func(context.Context, policy.Constraint) re
 	return func(context.Context, policy.Constraint) report.Description { return d }
 }
 
+// openReportsModule is the folder of the module of OpenReports.
+var openReportsModule = sync.OnceValues(func() (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/openreports/reports-api").Output()
+	return strings.TrimSpace(string(out)), err
+})
+
 // theirs installs the CRDs of OpenReports as their project ships them.
 func (w *world) theirs() {
 	w.t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/openreports/reports-api").Output()
+	folder, err := openReportsModule()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	for _, name := range []string{"reports", "clusterreports"} {
-		text, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "config", "crd", "openreports.io_"+name+".yaml"))
+		text, err := os.ReadFile(filepath.Join(folder, "config", "crd", "openreports.io_"+name+".yaml"))
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -255,6 +271,27 @@ func (w *world) configMap(namespace, name string, labels ...string) {
 	w.t.Helper()
 	w.apply(configMaps, parse(w.t, fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: %s, namespace: %s, labels: {%s}}}",
 		name, namespace, strings.Join(append(labels, "tested: x"), ", "))))
+}
+
+// configMaps makes n of them, a few at a time.
+func (w *world) configMaps(namespace string, n int) {
+	w.t.Helper()
+	const at = 8
+	errs := make([]error, at)
+	var tasks sync.WaitGroup
+	for first := range at {
+		tasks.Go(func() {
+			for i := first; i < n; i += at {
+				u := parse(w.t, fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: bare-%d, labels: {tested: x}}}", i))
+				_, err := w.client.Resource(configMaps).Namespace(namespace).Create(w.t.Context(), u, metav1.CreateOptions{})
+				errs[first] = errors.Join(errs[first], err)
+			}
+		})
+	}
+	tasks.Wait()
+	if err := errors.Join(errs...); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // get returns nil if there is no such object.
