@@ -4,6 +4,7 @@ package faults_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/tls"
@@ -104,23 +105,28 @@ func (f *faultWorld) renewLease(t *testing.T) time.Duration {
 	t.Helper()
 	body := fmt.Sprintf(`{"spec":{"renewTime":%q}}`, time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"))
 	w := f.request(t.Context(), controlplane.Kubelets, http.MethodPatch, "application/merge-patch+json",
-		"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/"+f.kubelets[0], body)
+		"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/"+f.kubelets[0], body, nil)
 	if w.err != nil || w.judged || w.took > atOnce {
 		t.Errorf("renewing a node's Lease: %s, want it at once", w)
 	}
 	return w.took
 }
 
+// atATime makes a number of writes at the same time.
+func (f *faultWorld) atATime(ctx context.Context, n int) []answered {
+	writes := make([]answered, n)
+	var wg sync.WaitGroup
+	for i := range writes {
+		wg.Go(func() { writes[i] = f.write(ctx) })
+	}
+	wg.Wait()
+	return writes
+}
+
 // together has four writers write at the same time.
 func (f *faultWorld) together(t *testing.T) (judged int, longest time.Duration) {
 	t.Helper()
-	writes := make([]answered, 4)
-	var wg sync.WaitGroup
-	for i := range writes {
-		wg.Go(func() { writes[i] = f.write(t.Context()) })
-	}
-	wg.Wait()
-	for _, w := range writes {
+	for _, w := range f.atATime(t.Context(), 4) {
 		if w.err != nil || w.took > hang {
 			t.Errorf("a tenant's write was %s, want it admitted after 3 s", w)
 		}
@@ -163,7 +169,7 @@ func packetsDropped(f *faultWorld, t *testing.T) string {
 	if err := f.svc.drop(); err != nil {
 		t.Fatal(err)
 	}
-	writes := f.bypassed(t, 2, hang)
+	writes := bypasses(t, hang, slices.Values(f.atATime(t.Context(), 2)))
 	lease := f.renewLease(t)
 	f.heal(t)
 	f.enforced(t)
@@ -265,9 +271,9 @@ spec: {match: {kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [tena
 
 // outOfTime adds a policy that does not come to an end beside the one that does.
 func outOfTime(f *faultWorld, t *testing.T) string {
-	f.Must(t, endlessPolicy, "apply", "-f", "-")
+	f.create(t, endlessPolicy)
 	f.AwaitTemplate(t, "endless")
-	f.Must(t, endlessConstraint, "apply", "-f", "-")
+	f.create(t, endlessConstraint)
 	var w answered
 	f.until(t, "the policy to run out of time", func(got answered) bool {
 		w = got
@@ -276,7 +282,7 @@ func outOfTime(f *faultWorld, t *testing.T) string {
 	if w.err != nil || !w.judged || w.took > hang {
 		t.Errorf("a tenant's write was %s, with the warnings %q", w, w.warnings)
 	}
-	f.Must(t, "", "delete", "constrainttemplate", "endless")
+	f.remove(t, env.Parse(t, endlessPolicy))
 	f.until(t, "it to be gone", func(w answered) bool { return w.judged && w.took < atOnce })
 	return fmt.Sprintf("a policy that never ends beside one that does: a write was %s by the other, with the warning %s; the process lives. Memory is not limited here",
 		w, endlessWarning(w.warnings))
@@ -386,19 +392,20 @@ func connectionsCut(f *faultWorld, t *testing.T) string {
 
 // rollingUpdate replaces the webhook under load as a Deployment does: the new
 // pod is ready, the Service leads new connections to it, and then the old one
-// is told to stop. It waits 1 s where the manifest's preStop waits 5.
+// is told to stop. It waits for some writes where the manifest's preStop waits 5 s.
 func rollingUpdate(f *faultWorld, t *testing.T) string {
 	old := f.webhook
 	next, address := f.newWebhook(t, "webhook-next")
 	before := f.failedOpen(t)
+	const some = 200
 	l := f.press(t.Context(), 8)
-	pass(t.Context(), time.Second)
+	l.await(t, some)
 	f.svc.shift(address)
-	pass(t.Context(), time.Second)
+	l.await(t, some)
 	start := time.Now()
 	err := old.End(syscall.SIGTERM)
 	drained := time.Since(start)
-	pass(t.Context(), time.Second)
+	l.await(t, some)
 	f.webhook, f.backend = next, address
 	l.stop(t)
 	if err != nil {

@@ -404,6 +404,23 @@ func (l *pressure) count(w answered) {
 	l.longest = max(l.longest, w.took)
 }
 
+// await returns once there were so many more writes.
+func (l *pressure) await(t *testing.T, more int) {
+	t.Helper()
+	made := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.judged + l.unjudged + l.failed
+	}
+	before := made()
+	env.Await(t, "writes to go on", func() error {
+		if n := made() - before; n < more {
+			return fmt.Errorf("%d of %d", n, more)
+		}
+		return nil
+	})
+}
+
 // String says what came of the writes.
 func (l *pressure) String() string {
 	return fmt.Sprintf("of %d writes %d failed and %d were let through unjudged, %s at most",

@@ -3,18 +3,20 @@
 package faults_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
@@ -30,7 +32,7 @@ func (f *faultWorld) entryAs(t *testing.T, manager, fields string) {
 	if fields != "" {
 		object += "webhooks: [{name: validation.fusegate.dev, " + fields + "}]\n"
 	}
-	f.Must(t, object, "apply", "--server-side", "--field-manager="+manager, "-f", "-")
+	f.apply(t, client.FieldOwner(manager), object)
 }
 
 // until makes writes until one is as wanted, and returns how long that took.
@@ -50,24 +52,22 @@ func unjudged(w answered) bool { return w.err == nil && !w.judged }
 
 // serviceDeleted deletes the Service and makes it again, at the same address.
 func serviceDeleted(f *faultWorld, t *testing.T) string {
-	var service map[string]any
-	if err := json.Unmarshal([]byte(f.Must(t, "", "get", "service", "-n", "fusegate-system", "fusegate-webhook", "-o", "json")), &service); err != nil {
+	services := f.admin.CoreV1().Services(fusegate.Namespace)
+	service, err := services.Get(t.Context(), install.ServiceName, metav1.GetOptions{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	f.Must(t, "", "delete", "service", "-n", "fusegate-system", "fusegate-webhook")
+	if err := services.Delete(t.Context(), install.ServiceName, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	f.svc.refuse()
 	start := time.Now()
 	writes := f.bypassed(t, 5, atOnce)
 	noticed, _ := f.unenforced(t, start, "CanaryAdmitted")
-	meta := service["metadata"].(map[string]any)
-	for _, field := range []string{"uid", "resourceVersion", "creationTimestamp", "managedFields"} {
-		delete(meta, field)
-	}
-	text, err := json.Marshal(service)
-	if err != nil {
+	service.ObjectMeta = metav1.ObjectMeta{Name: service.Name, Labels: service.Labels, Annotations: service.Annotations}
+	if _, err := services.Create(t.Context(), service, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	f.Must(t, string(text), "create", "-f", "-")
 	f.heal(t)
 	again := f.enforced(t)
 	return fmt.Sprintf("%s; the constraint said so after %s; enforced again %s after it was made again",
@@ -100,94 +100,100 @@ func conditionErrors(f *faultWorld, t *testing.T) string {
 // namespaceLabelled has an admin give a tenant's namespace the label by which
 // system namespaces are excluded.
 func namespaceLabelled(f *faultWorld, t *testing.T) string {
-	_, stderr, ok := f.Kubectl(t, controlplane.Admin, "", "label", "namespace", "tenant-a", "kubernetes.io/metadata.name=kube-system", "--overwrite")
-	got := f.Must(t, "", "get", "namespace", "tenant-a", "-o", `jsonpath={.metadata.labels.kubernetes\.io/metadata\.name}`)
-	w := f.write(t.Context())
+	refused := f.Patch(t, controlplane.Admin, "/api/v1/namespaces/tenant-a", fmt.Sprintf(`{"metadata":{"labels":{%q:"kube-system"}}}`, corev1.LabelMetadataName))
+	namespace, err := f.admin.CoreV1().Namespaces().Get(t.Context(), "tenant-a", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, w := namespace.Labels[corev1.LabelMetadataName], f.write(t.Context())
 	if got != "tenant-a" || w.err != nil || !w.judged {
 		t.Errorf("the label is %q and a tenant's write was %s, want it to be judged", got, w)
 	}
 	how := "the API server refused it"
-	if ok {
+	if refused == nil {
 		how = "the API server put the label back at once"
 	}
-	if !ok && !strings.Contains(stderr, "metadata.name") {
-		t.Errorf("got %q, want the label refused", stderr)
+	if refused != nil && !strings.Contains(refused.Error(), "metadata.name") {
+		t.Errorf("got %v, want the label refused", refused)
 	}
 	return how + "; a write there was " + w.String()
 }
 
 // impersonated has an admin act as the API server, and a tenant try.
 func impersonated(f *faultWorld, t *testing.T) string {
-	as := []string{"create", "configmap", "-n", "tenant-a", "--as=" + fusegate.APIServer, "--as-group=system:masters"}
-	_, stderr, ok := f.Kubectl(t, controlplane.Admin, "", append(as, "by-admin")...)
-	if !ok || strings.Contains(stderr, "[everything]") {
-		t.Errorf("an admin as %s: got %q, want it exempt", fusegate.APIServer, stderr)
+	as := func(user string) answered {
+		return f.request(t.Context(), user, http.MethodPost, "application/json", tenantsPath, tenantsMap, http.Header{
+			"Impersonate-User": {fusegate.APIServer}, "Impersonate-Group": {"system:masters"},
+		})
 	}
-	_, stderr, ok = f.Kubectl(t, controlplane.Tenant, "", append(as, "by-tenant")...)
-	if ok || !strings.Contains(stderr, "cannot impersonate") {
-		t.Errorf("a tenant as %s: got %q, want it refused", fusegate.APIServer, stderr)
+	if w := as(controlplane.Admin); w.err != nil || w.judged {
+		t.Errorf("an admin as %s: %s, want it exempt", fusegate.APIServer, w)
+	}
+	if w := as(controlplane.Tenant); w.err == nil || !strings.Contains(w.err.Error(), "cannot impersonate") {
+		t.Errorf("a tenant as %s: %s, want it refused", fusegate.APIServer, w)
 	}
 	return "an admin's write as system:apiserver is not judged; a tenant may not impersonate (RBAC). Audit, which is to report the object, comes later"
 }
 
 // probeBroken takes away the right to make canaries.
 func probeBroken(f *faultWorld, t *testing.T) string {
-	const role = "fusegate-controller"
-	var old map[string]any
-	if err := json.Unmarshal([]byte(f.Must(t, "", "get", "clusterrole", role, "-o", "json")), &old); err != nil {
-		t.Fatal(err)
-	}
 	generation, start := f.generation(t), time.Now()
-	f.Must(t, "", "patch", "clusterrole", role, "--type=json", "-p", fmt.Sprintf(`[{"op":"replace","path":"/rules/%d/verbs","value":["get"]}]`, canaryRule(t, old)))
+	f.mayDoToCanaries(t, "get")
 	f.AwaitCondition(t, "denyall/everything", "Unknown", "CanaryUnknown")
 	noticed := time.Since(start)
 	w := f.write(t.Context())
 	if after := f.generation(t); after != generation || w.err != nil || !w.judged {
 		t.Errorf("the configuration's generation went from %d to %d and a write was %s, want nothing changed", generation, after, w)
 	}
-	f.Must(t, "", "patch", "clusterrole", role, "--type=json", "-p", fmt.Sprintf(`[{"op":"replace","path":"/rules/%d/verbs","value":["create"]}]`, canaryRule(t, old)))
+	f.mayDoToCanaries(t, "create")
 	again := f.enforced(t)
 	return fmt.Sprintf("no right to make canaries: Enforced was Unknown after %s, the configuration left as it was, a write %s; True again %s after the right was back", round(noticed), w, round(again))
 }
 
-// canaryRule is the index of the rule about canaries.
-func canaryRule(t *testing.T, role map[string]any) int {
+// mayDoToCanaries changes what the controller has the right to.
+func (f *faultWorld) mayDoToCanaries(t *testing.T, verb string) {
 	t.Helper()
-	for i, rule := range role["rules"].([]any) {
-		if fmt.Sprint(rule.(map[string]any)["resources"]) == "[canaries]" {
-			return i
-		}
+	roles := f.admin.RbacV1().ClusterRoles()
+	role, err := roles.Get(t.Context(), "fusegate-controller", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no rule about canaries")
-	return 0
+	at := slices.IndexFunc(role.Rules, func(r rbacv1.PolicyRule) bool { return slices.Equal(r.Resources, []string{"canaries"}) })
+	if at < 0 {
+		t.Fatal("no rule about canaries")
+	}
+	role.Rules[at].Verbs = []string{verb}
+	if _, err := roles.Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // everythingDenied turns the warning into a denial, works the kill switch, and
 // deletes the constraint.
 func everythingDenied(f *faultWorld, t *testing.T) string {
 	isDenied := func(w answered) bool { return w.err != nil && w.judged }
-	f.Must(t, strings.ReplaceAll(everythingWarns, "warn", "deny"), "apply", "-f", "-")
+	f.apply(t, "test", strings.ReplaceAll(everythingWarns, "warn", "deny"))
 	f.until(t, "writes to be denied", isDenied)
 	w := f.watch(t)
 	defer w.cancel()
 	lease := f.renewLease(t)
-	f.Must(t, fusegate.Object("v1", "ConfigMap", "kube-system", "of-admin", ""), "create", "-f", "-")
-	f.Must(t, daemonSet("kube-system"), "apply", "-f", "-")
+	f.create(t, fusegate.Object("v1", "ConfigMap", "kube-system", "of-admin", ""))
+	f.create(t, daemonSet("kube-system"))
 	pods := f.podsRun(t, "kube-system", "app=cni", 3)
-	f.Must(t, "", "delete", "daemonset", "-n", "kube-system", "cni", "--wait=false")
+	f.remove(t, env.Object("apps/v1", "DaemonSet", "kube-system", "cni"))
 	f.entryAs(t, "fusegate-fuse", `matchConditions: [{name: fuse-open, expression: "false"}]`)
 	opened := f.until(t, "the kill switch to let writes through", unjudged)
 	f.AwaitCondition(t, "denyall/everything", "False", "FuseOpen")
 	f.entryAs(t, "fusegate-fuse", "")
 	closed := f.until(t, "writes to be denied again", isDenied)
-	f.Must(t, "", "delete", "denyall", "everything")
+	f.remove(t, env.Parse(t, fusegate.DenyEverything))
 	released := f.until(t, "writes to be let through", unjudged)
 	w.cancel()
 	w.done.Wait()
 	if len(w.lost) > 0 || w.nodes == 0 {
 		t.Errorf("of %d nodes %q were not ready", w.nodes, w.lost)
 	}
-	f.Must(t, everythingWarns, "apply", "-f", "-")
+	f.apply(t, "test", everythingWarns)
 	f.enforced(t)
 	return fmt.Sprintf("tenants denied; a node's Lease renewed in %s, 3 pods of a DaemonSet in kube-system ran after %s, all nodes ready; kill switch: writes through after %s, denied again after %s; constraint deleted: writes through after %s",
 		round(lease), round(pods), round(opened), round(closed), round(released))
@@ -216,8 +222,10 @@ func lateLeader(f *faultWorld, t *testing.T) string {
 	start = time.Now()
 	edits := f.failClosed(t)
 	env.Await(t, "it to be put back", func() error {
-		if got := f.Must(t, "", "get", "validatingwebhookconfiguration", install.ConfigurationName, "-o", "jsonpath={.webhooks[*].failurePolicy}"); got != "Ignore Ignore Ignore" {
-			return fmt.Errorf("got %q", got)
+		for _, w := range f.configuration(t).Webhooks {
+			if *w.FailurePolicy != admissionregistrationv1.Ignore {
+				return fmt.Errorf("the failurePolicy of %s is %s", w.Name, *w.FailurePolicy)
+			}
 		}
 		return nil
 	})
@@ -235,7 +243,11 @@ func lateLeader(f *faultWorld, t *testing.T) string {
 // leader is who holds the controllers' Lease.
 func (f *faultWorld) leader(t *testing.T) string {
 	t.Helper()
-	return f.Must(t, "", "get", "lease", "-n", "fusegate-system", "fusegate-controller", "-o", "jsonpath={.spec.holderIdentity}")
+	lease, err := f.admin.CoordinationV1().Leases(fusegate.Namespace).Get(t.Context(), "fusegate-controller", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ptr.Deref(lease.Spec.HolderIdentity, "")
 }
 
 // newLeader waits until another than the former leads.
@@ -251,7 +263,7 @@ func (f *faultWorld) newLeader(t *testing.T, former string) {
 
 // reverted has a writer set what the guard puts back, as soon as it does.
 func reverted(f *faultWorld, t *testing.T) string {
-	const lasts = 6 * time.Second
+	const lasts = 3 * time.Second
 	l := f.press(t.Context(), 1)
 	before, start, edits := f.generation(t), time.Now(), 0
 	for time.Since(start) < lasts {
@@ -278,16 +290,12 @@ func reverted(f *faultWorld, t *testing.T) string {
 // of its writes.
 func (f *faultWorld) failClosed(t *testing.T) int {
 	t.Helper()
-	configurations := f.admin.AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	live, err := configurations.Get(t.Context(), install.ConfigurationName, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	live := f.configuration(t)
 	if *live.Webhooks[0].FailurePolicy == admissionregistrationv1.Fail {
 		return 0
 	}
 	live.Webhooks[0].FailurePolicy = ptr.To(admissionregistrationv1.Fail)
-	if _, err := configurations.Update(t.Context(), live, metav1.UpdateOptions{FieldManager: "gitops"}); err != nil {
+	if _, err := f.admin.AdmissionregistrationV1().ValidatingWebhookConfigurations().Update(t.Context(), live, metav1.UpdateOptions{FieldManager: "gitops"}); err != nil {
 		return 0 // The guard was first.
 	}
 	return 1
@@ -296,7 +304,7 @@ func (f *faultWorld) failClosed(t *testing.T) int {
 // uninstalled removes Fusegate, processes and all, while a tenant writes.
 func uninstalled(f *faultWorld, t *testing.T) string {
 	l := f.press(t.Context(), 4)
-	pass(t.Context(), time.Second)
+	l.await(t, 100)
 	start := time.Now()
 	out, err := fusegate.Command("uninstall", "--kubeconfig", f.CP.Kubeconfig(controlplane.Admin)).CombinedOutput()
 	took := time.Since(start)
@@ -304,10 +312,10 @@ func uninstalled(f *faultWorld, t *testing.T) string {
 	if err != nil || first != "ValidatingWebhookConfiguration fusegate deleted" {
 		t.Errorf("uninstalling: got %v and %s, want the webhook configuration deleted first", err, out)
 	}
-	const looked = 7 * time.Second // more than the guard's interval
+	looked := 3 * fusegate.Timings.Guard // how often the guard looks, and more
 	for start := time.Now(); time.Since(start) < looked; pass(t.Context(), 200*time.Millisecond) {
 		w := f.request(t.Context(), controlplane.Admin, http.MethodGet, "application/json",
-			"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/"+filepath.Base(install.ConfigurationName), "")
+			"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/"+install.ConfigurationName, "", nil)
 		if w.err == nil || !strings.Contains(w.err.Error(), "404") {
 			t.Fatalf("the webhook configuration is back: %s", w)
 		}

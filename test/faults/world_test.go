@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -45,7 +49,6 @@ type faultWorld struct {
 	webhook, controller *fusegate.Manager
 	backend             string // address of the webhook
 	components          map[string]*component
-	state               state
 	watched             *watch   // see kubeletsRenew
 	kubelets            []string // the nodes
 }
@@ -68,17 +71,27 @@ func newFaultWorld(t *testing.T) *faultWorld {
 			t.Fatal(err)
 		}
 	}
+	joined := make(chan error, 1)
+	go func() { joined <- f.addNodes(t.Context()) }()
 	f.installed(t)
 	f.policies(t)
-	f.addNodes(t)
+	if err := <-joined; err != nil {
+		t.Fatal(err)
+	}
 	return f
 }
 
 // addNodes makes nodes in the place of those that there were.
-func (f *faultWorld) addNodes(t *testing.T) {
+func (f *faultWorld) addNodes(ctx context.Context) (err error) {
+	f.kubelets, err = f.CP.AddNodes(ctx, nodes)
+	return err
+}
+
+// hang takes Fusegate away, and has the backend never answer.
+func (f *faultWorld) hang(t *testing.T) {
 	t.Helper()
-	var err error
-	if f.kubelets, err = f.CP.AddNodes(t.Context(), nodes); err != nil {
+	f.end(f.webhook, f.controller)
+	if err := f.svc.hang(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -90,8 +103,11 @@ func (f *faultWorld) installed(t *testing.T) {
 	if out, err := fusegate.Command("install", "--kubeconfig", f.CP.Kubeconfig(controlplane.Admin), "--service-port="+port).CombinedOutput(); err != nil {
 		t.Fatalf("installing: %v: %s", err, out)
 	}
-	ip := f.Must(t, "", "get", "service", "-n", "fusegate-system", "fusegate-webhook", "-o", "jsonpath={.spec.clusterIP}")
-	f.svc = newService(net.JoinHostPort(ip, port))
+	service, err := f.admin.CoreV1().Services(fusegate.Namespace).Get(t.Context(), install.ServiceName, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.svc = newService(net.JoinHostPort(service.Spec.ClusterIP, port))
 	f.certs = filepath.Join(f.Dir, "certs")
 	if err := os.Mkdir(f.certs, 0o700); err != nil {
 		t.Fatal(err)
@@ -108,11 +124,13 @@ func (f *faultWorld) installed(t *testing.T) {
 // policies has the webhook armed for everything.
 func (f *faultWorld) policies(t *testing.T) {
 	t.Helper()
-	f.Must(t, "", "create", "namespace", "tenant-a")
-	f.Must(t, "", "create", "rolebinding", "tenant", "--clusterrole=edit", "--user="+controlplane.Tenant, "-n", "tenant-a")
-	f.Must(t, fusegate.DenyAll, "apply", "-f", "-")
+	f.create(t, fusegate.Object("v1", "Namespace", "", "tenant-a", ""))
+	f.create(t, fusegate.Object("rbac.authorization.k8s.io/v1", "RoleBinding", "tenant-a", "tenant", fmt.Sprintf(`
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: edit}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: %s}]`, controlplane.Tenant)))
+	f.create(t, fusegate.DenyAll)
 	f.AwaitTemplate(t, "denyall")
-	f.Must(t, everythingWarns, "apply", "-f", "-")
+	f.apply(t, "test", everythingWarns)
 	f.enforced(t)
 }
 
@@ -228,21 +246,23 @@ func round(d time.Duration) string {
 	return d.Round(time.Millisecond).String()
 }
 
+const tenantsPath = "/api/v1/namespaces/tenant-a/configmaps"
+
 const tenantsMap = `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"generateName":"mine-"}}`
 
 // write has the tenant create a ConfigMap.
 func (f *faultWorld) write(ctx context.Context) answered {
-	return f.post(ctx, controlplane.Tenant, "/api/v1/namespaces/tenant-a/configmaps", tenantsMap)
+	return f.post(ctx, controlplane.Tenant, tenantsPath, tenantsMap)
 }
 
 // post creates an object. It was judged if there is the constraint's warning,
 // or its denial, which is the error.
 func (f *faultWorld) post(ctx context.Context, user, path, body string) answered {
-	return f.request(ctx, user, http.MethodPost, "application/json", path, body)
+	return f.request(ctx, user, http.MethodPost, "application/json", path, body, nil)
 }
 
 // request makes a write, on a connection of the user's own.
-func (f *faultWorld) request(ctx context.Context, user, method, kind, path, body string) answered {
+func (f *faultWorld) request(ctx context.Context, user, method, kind, path, body string, more http.Header) answered {
 	config := f.CP.Config(user)
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
@@ -252,6 +272,7 @@ func (f *faultWorld) request(ctx context.Context, user, method, kind, path, body
 	if err != nil {
 		return answered{err: err}
 	}
+	maps.Copy(req.Header, more)
 	req.Header.Set("Content-Type", kind)
 	start := time.Now()
 	resp, err := client.Do(req)
@@ -273,9 +294,21 @@ func (f *faultWorld) request(ctx context.Context, user, method, kind, path, body
 // admitted unjudged within the limit, and says how many were, and how soon.
 func (f *faultWorld) bypassed(t *testing.T, n int, limit time.Duration) string {
 	t.Helper()
-	longest, admitted := time.Duration(0), 0
-	for range n {
-		w := f.write(t.Context())
+	return bypasses(t, limit, func(yield func(answered) bool) {
+		for range n {
+			if !yield(f.write(t.Context())) {
+				return
+			}
+		}
+	})
+}
+
+// bypasses wants writes to have been admitted unjudged within the limit.
+func bypasses(t *testing.T, limit time.Duration, writes iter.Seq[answered]) string {
+	t.Helper()
+	longest, admitted, n := time.Duration(0), 0, 0
+	for w := range writes {
+		n++
 		if w.err != nil || w.judged || w.took > limit {
 			t.Errorf("a tenant's write was %s, want it admitted unjudged within %v", w, limit)
 		}
@@ -315,7 +348,7 @@ func (f *faultWorld) counted(t *testing.T, metric string) int {
 	return int(total)
 }
 
-// pass lets the time pass that a fault lasts.
+// pass lets the time pass that a fault lasts, or that is between two looks.
 func pass(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -328,12 +361,28 @@ func pass(ctx context.Context, d time.Duration) {
 // generation counts the changes of the live webhook configuration.
 func (f *faultWorld) generation(t *testing.T) int {
 	t.Helper()
-	text := f.Must(t, "", "get", "validatingwebhookconfiguration", install.ConfigurationName, "-o", "jsonpath={.metadata.generation}")
-	n, err := strconv.Atoi(text)
+	return int(f.configuration(t).Generation)
+}
+
+// configuration is the live one.
+func (f *faultWorld) configuration(t *testing.T) *admissionregistrationv1.ValidatingWebhookConfiguration {
+	t.Helper()
+	live, err := f.admin.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), install.ConfigurationName, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return live
+}
+
+// stopAPIServer ends it as a crash does: it does not wait for watches, which do not
+// end by themselves.
+func (f *faultWorld) stopAPIServer(t *testing.T) {
+	t.Helper()
+	now, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.CP.StopAPIServer(now, 0); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // startAPIServer starts the stopped API server while the backend hangs, and
