@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/fusegate/fusegate/cmd/fusegate/app"
+	"github.com/fusegate/fusegate/pkg/timing"
 	"github.com/fusegate/fusegate/test/controlplane"
 )
 
@@ -42,7 +43,7 @@ func TestMain(m *testing.M) {
 		}()
 		os.Exit(run(os.Args[1:]))
 	case fusegateName:
-		os.Exit(app.Main(os.Args[1:]))
+		os.Exit(app.MainTimed(os.Args[1:], timing.Timings{Lull: 100 * time.Millisecond, Canary: time.Second}))
 	}
 	os.Exit(m.Run())
 }
@@ -127,6 +128,7 @@ func (d demoRun) end(t *testing.T, want int) {
 // TestDemo compares what the demo prints, looks around while it is kept, and
 // ends it as Ctrl-C does. Settings of the environment must not reach it.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	d := startDemo(t, []string{"FUSEGATE_NAMESPACE=elsewhere", "FUSEGATE_CONFIG=/none"}, "-keep")
 	d.await(t, serveLog+" there.\n")
 	golden(t, "testdata/demo.txt", masked(d.out.String()))
@@ -191,7 +193,7 @@ func TestDemoInterrupted(t *testing.T) {
 	// well; a signal that is handled here is not ignored there.
 	handled := make(chan os.Signal, 1)
 	signal.Notify(handled, syscall.SIGHUP)
-	t.Cleanup(func() { signal.Stop(handled) })
+	t.Cleanup(func() { signal.Stop(handled) }) // after the tests below
 	for name, tc := range map[string]struct {
 		reason string
 		signal os.Signal
@@ -202,6 +204,7 @@ func TestDemoInterrupted(t *testing.T) {
 		"terminal closed": {reason: "it is an end like any other", signal: syscall.SIGHUP, after: "Starting"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			d := startDemo(t, nil)
 			d.await(t, tc.after)
 			if err := d.cmd.Process.Signal(tc.signal); err != nil {
@@ -210,6 +213,9 @@ func TestDemoInterrupted(t *testing.T) {
 			d.end(t, 1)
 			if want := "Error: the demo was interrupted; everything is stopped and removed\n"; !strings.HasSuffix(d.out.String(), want) {
 				t.Errorf("%s: got %s, want the last line %q", tc.reason, d.out, want)
+			}
+			if strings.Contains(d.out.String(), "kube-controller-manager") {
+				t.Errorf("got %s, want kube-controller-manager with -keep only", d.out)
 			}
 		})
 	}
