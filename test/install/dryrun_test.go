@@ -1,24 +1,19 @@
 package install_test
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/fusegate/fusegate/pkg/config"
-	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
-	"github.com/fusegate/fusegate/test/env"
 	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
-// TestDryRuns asks on the shared cluster what would be done and changes
-// nothing there.
-func TestDryRuns(t *testing.T) {
-	c := start(t)
+// dryRuns asks what would be done where c.Outside is installed, and changes nothing
+// there.
+func (c *testCluster) dryRuns(t *testing.T) {
 	admin := []string{"--kubeconfig", c.CP.Kubeconfig(controlplane.Admin), "--dry-run"}
 	asInstalled := c.Outside("--dry-run")
 	uninstall := append([]string{"uninstall"}, admin...)
@@ -67,21 +62,5 @@ func TestDryRuns(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// TestKustomize has a real kubectl build the base, and a real API server
-// accept every object of it.
-func TestKustomize(t *testing.T) {
-	t.Parallel()
-	c := &testCluster{fusegate.On(t, env.Start(t, controlplane.Options{}))}
-	c.Must(t, "", "create", "namespace", exempt.DefaultNamespace) // a dry run makes none to put the others in
-	out := c.Must(t, "", "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", filepath.Join("..", "..", "manifests", "base"))
-	plan, err := install.Render(config.Config{Image: image})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Count(out, "serverside-applied"); got != len(plan.Objects) {
-		t.Errorf("got %d objects applied, want %d:\n%s", got, len(plan.Objects), out)
 	}
 }

@@ -2,10 +2,12 @@ package install_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
@@ -87,9 +89,8 @@ func changesOf(t *testing.T, args ...string) []change {
 func TestInstallBesideGatekeeper(t *testing.T) {
 	t.Parallel()
 	c := bare(t)
-	c.Must(t, gatekeeper, "apply", "-f", "-")
-	c.Must(t, "", "wait", "--for=condition=Established", "crd/configs.config.gatekeeper.sh", "--timeout="+env.Patience.String())
-	c.Must(t, gatekeeperConfig, "apply", "-f", "-")
+	c.apply(t, gatekeeper)
+	env.Await(t, "Configs to be served", func() error { return c.tryApply(t, "test", gatekeeperConfig) })
 	admin := []string{"--kubeconfig", c.CP.Kubeconfig(controlplane.Admin)}
 	with := func(args ...string) []string { return append(args, admin...) }
 
@@ -97,10 +98,12 @@ func TestInstallBesideGatekeeper(t *testing.T) {
 	if code != 2 || !strings.Contains(stderr, "Error: Gatekeeper is in this cluster (Deployment gatekeeper-system/gatekeeper-audit): two engines would") {
 		t.Fatalf("beside Gatekeeper: got exit code %d and %q, want it refused", code, stderr)
 	}
-	if left := c.Must(t, "", "get", "namespace", "-o", "name"); strings.Contains(left, "fusegate") {
+	if left := fmt.Sprint(c.named(t, []schema.GroupVersionKind{namespaces})); strings.Contains(left, "fusegate") {
 		t.Errorf("a refused installation left something behind: %s", left)
 	}
-	c.Must(t, "", "delete", "deployment", "-n", "gatekeeper-system", "gatekeeper-audit")
+	if err := c.Client(t).Delete(t.Context(), env.Object("apps/v1", "Deployment", "gatekeeper-system", "gatekeeper-audit")); err != nil {
+		t.Fatal(err)
+	}
 
 	stdout, stderr, code := fusegate.Run(t, "", with("install")...)
 	for _, want := range []string{
@@ -121,7 +124,7 @@ func TestInstallBesideGatekeeper(t *testing.T) {
 		t.Errorf("dry run of the import: got exit code %d, %q and %q, want %q in it", code, stdout, stderr, want)
 	}
 	fusegate.Run(t, "", with("install", "--import-gatekeeper-config")...)
-	if config := c.Must(t, "", "get", "configmap", "-n", "fusegate-system", install.ConfigMapName, "-o", "yaml"); !strings.Contains(config, "- infra-*") {
+	if config := c.settings(t); !strings.Contains(config, "- infra-*") {
 		t.Errorf("the import is not stored: %s", config)
 	}
 	unchanged(t, with("install", "--import-gatekeeper-config")...)
@@ -130,7 +133,7 @@ func TestInstallBesideGatekeeper(t *testing.T) {
 	}
 	c.dryRunAsJSON(t, with)
 
-	c.Must(t, strings.Replace(gatekeeperConfig, "infra-*", "*infra*", 1), "apply", "-f", "-")
+	c.apply(t, strings.Replace(gatekeeperConfig, "infra-*", "*infra*", 1))
 	if _, stderr, code = fusegate.Run(t, "", with("install", "--import-gatekeeper-config")...); code != 2 || !strings.Contains(stderr, `excludes "*infra*"`) {
 		t.Errorf("what cannot be imported: got exit code %d and %q, want it refused by name", code, stderr)
 	}

@@ -10,6 +10,10 @@ import (
 	"syscall"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/test/controlplane"
@@ -55,15 +59,6 @@ func killed(t *testing.T, lines int, args ...string) bool {
 	return false
 }
 
-// rules counts those of each entry of the webhook configuration, which is nil
-// if there is none.
-func (c *testCluster) rules(t *testing.T) []string {
-	t.Helper()
-	out := c.Must(t, "", "get", "validatingwebhookconfiguration", install.ConfigurationName, "--ignore-not-found",
-		"-o", `jsonpath={range .webhooks[*]}{.name}={.rules[*].resources}{"\n"}{end}`)
-	return strings.Fields(out)
-}
-
 // unarmed fails if an entry carries rules.
 func (c *testCluster) unarmed(t *testing.T, when string) {
 	t.Helper()
@@ -102,7 +97,11 @@ func TestKilledInstall(t *testing.T) {
 		}
 		c.unarmed(t, fmt.Sprintf("after %d objects", stage))
 		if len(c.rules(t)) > 0 && stage < len(plan.Objects)-1 {
-			c.Must(t, "", "get", "deployment", "-n", "fusegate-system", "fusegate-webhook", "fusegate-controller")
+			for _, name := range []string{"fusegate-webhook", "fusegate-controller"} {
+				if err := c.Client(t).Get(t.Context(), client.ObjectKey{Namespace: fusegate.Namespace, Name: name}, &appsv1.Deployment{}); err != nil {
+					t.Error(err)
+				}
+			}
 		}
 	}
 	t.Logf("killed %d times in %d stages", kills, len(plan.Objects))
@@ -156,6 +155,7 @@ func TestKilledChange(t *testing.T) {
 		}
 	}
 	unchanged(t, c.Outside()...)
+	t.Run("dry runs", c.dryRuns)
 	c.uninstalled(t)
 	// It cannot lead any more: its Lease went with the namespace.
 	if err := controller.End(syscall.SIGKILL); err != nil {
@@ -172,7 +172,8 @@ func (c *testCluster) uninstalled(t *testing.T) {
 		t.Fatalf("uninstalling: got %v and %s, want the webhook configuration deleted first", err, out)
 	}
 	env.Await(t, "the CRDs and the namespace to go", func() error {
-		if left := c.Must(t, "", "get", "crd,namespace", "-o", "name"); strings.Contains(left, "fusegate") || strings.Contains(left, "gatekeeper") {
+		left := fmt.Sprint(c.named(t, []schema.GroupVersionKind{definitions, namespaces}))
+		if strings.Contains(left, "fusegate") || strings.Contains(left, "gatekeeper") {
 			return fmt.Errorf("left: %s", left)
 		}
 		return nil

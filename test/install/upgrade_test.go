@@ -4,8 +4,12 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
@@ -43,12 +47,6 @@ func (c *testCluster) old(t *testing.T) (rest, webhook string) {
 	return text[:at], text[at:]
 }
 
-// applyAs applies objects as a field manager, as an earlier version did.
-func (c *testCluster) applyAs(t *testing.T, manager, objects string) {
-	t.Helper()
-	c.Must(t, objects, "apply", "--server-side", "--force-conflicts", "--field-manager="+manager, "-f", "-")
-}
-
 // TestUpgrade brings a cluster of an earlier version up to date, and wants its
 // policy enforced at every moment: with the manifests first, as install does
 // it, and with the new controller first, as it comes where pods roll out before
@@ -59,14 +57,10 @@ func TestUpgrade(t *testing.T) {
 	rest, webhook := c.old(t)
 	c.applyAs(t, install.FieldManager, rest)
 	controller := c.Begin(t, "controller", c.Port)
-	c.Must(t, fusegate.LabelTemplate("OldLabels", "missing"), "apply", "-f", "-")
+	c.apply(t, fusegate.LabelTemplate("OldLabels", "missing"))
 	env.Await(t, "the kind of the constraint", func() error {
-		if _, stderr, ok := c.Kubectl(t, controlplane.Admin, "", "get", "oldlabels"); !ok {
-			return fmt.Errorf("%s", stderr)
-		}
-		return nil
+		return c.tryApply(t, "test", fusegate.Constraint("OldLabels", "owner", "deny", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}]}`))
 	})
-	c.Must(t, fusegate.Constraint("OldLabels", "owner", "deny", "owner", `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}]}`), "apply", "-f", "-")
 	if err := controller.End(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
@@ -99,18 +93,49 @@ func TestUpgrade(t *testing.T) {
 			if err := controller.End(os.Interrupt); err != nil {
 				t.Error(err)
 			}
-			c.Must(t, "", "delete", "validatingwebhookconfiguration", install.ConfigurationName)
+			if err := c.Client(t).Delete(t.Context(), env.Object("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "", install.ConfigurationName)); err != nil {
+				t.Fatal(err)
+			}
 		})
 	}
 }
+
+// kustomize has a real kubectl build the base, and a real API server without Fusegate
+// accept every object of it.
+func (c *testCluster) kustomize(t *testing.T) {
+	c.apply(t, "{apiVersion: v1, kind: Namespace, metadata: {name: "+fusegate.Namespace+"}}") // a dry run makes none to put the others in
+	out := c.Must(t, "", "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", filepath.Join("..", "..", "manifests", "base"))
+	plan, err := install.Render(config.Config{Image: image})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(out, "serverside-applied"); got != len(plan.Objects) {
+		t.Errorf("got %d objects applied, want %d:\n%s", got, len(plan.Objects), out)
+	}
+}
+
+// inNamespace and inCluster are the kinds of which an installation may have had some.
+var (
+	inNamespace = []schema.GroupVersionKind{
+		{Group: "apps", Version: "v1", Kind: "Deployment"}, {Version: "v1", Kind: "Service"}, {Group: "policy", Version: "v1", Kind: "PodDisruptionBudget"},
+		{Version: "v1", Kind: "Secret"}, {Version: "v1", Kind: "ConfigMap"}, {Version: "v1", Kind: "ServiceAccount"}, {Version: "v1", Kind: "ResourceQuota"},
+		{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "Role"}, {Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "RoleBinding"},
+	}
+	inCluster = []schema.GroupVersionKind{
+		definitions, namespaces,
+		{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "ClusterRole"}, {Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "ClusterRoleBinding"},
+		{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingWebhookConfiguration"},
+	}
+)
 
 // TestUpgradeInCluster converges over the earlier version's manifests for a
 // cluster, and leaves nothing of theirs that this version does not have.
 func TestUpgradeInCluster(t *testing.T) {
 	t.Parallel()
 	c := bare(t)
+	t.Run("kustomize", c.kustomize)
 	c.applyAs(t, install.FieldManager, env.Read(t, "testdata", "upgrade-cluster.yaml"))
-	c.Must(t, "", "label", "configmap", "-n", "fusegate-system", install.ConfigMapName, "team=policy") // somebody's own stays
+	c.apply(t, "{apiVersion: v1, kind: ConfigMap, metadata: {name: "+install.ConfigMapName+", namespace: "+fusegate.Namespace+", labels: {team: policy}}}") // somebody's own stays
 	admin := []string{"install", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin)}
 	changed := map[install.Action]int{}
 	for _, change := range changesOf(t, append(admin, "-o", "json")...) {
@@ -120,10 +145,8 @@ func TestUpgradeInCluster(t *testing.T) {
 		t.Errorf("got changes %v, want what is new created and others configured", changed)
 	}
 	unchanged(t, admin...)
-	left := strings.Fields(c.Must(t, "", "get", "deployment,service,pdb,secret,configmap,serviceaccount,role,rolebinding,resourcequota", "-n", "fusegate-system",
-		"-l", "app.kubernetes.io/part-of=fusegate", "-o", "name"))
-	left = append(left, strings.Fields(c.Must(t, "", "get", "crd,namespace,clusterrole,clusterrolebinding,validatingwebhookconfiguration",
-		"-l", "app.kubernetes.io/part-of=fusegate", "-o", "name"))...)
+	ours := client.MatchingLabels{"app.kubernetes.io/part-of": "fusegate"}
+	left := append(c.named(t, inNamespace, ours, client.InNamespace(fusegate.Namespace)), c.named(t, inCluster, ours)...)
 	plan, err := install.Render(config.Config{Image: image})
 	if err != nil {
 		t.Fatal(err)
