@@ -13,6 +13,10 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/fusegate/fusegate/test/controlplane"
 	"github.com/fusegate/fusegate/test/env"
 	"github.com/fusegate/fusegate/test/env/fusegate"
@@ -54,7 +58,11 @@ func inCluster(t *testing.T, cp *controlplane.ControlPlane) (c *testCluster, con
 	if out, err := fusegate.Command("install", "--kubeconfig", cp.Kubeconfig(asAdmin), "--service-port=9443").CombinedOutput(); err != nil {
 		t.Fatalf("installing: %v: %s", err, out)
 	}
-	address = c.Must(t, "", "get", "service", "-n", "fusegate-system", "fusegate-webhook", "-o", "jsonpath={.spec.clusterIP}") + ":9443"
+	var service corev1.Service
+	if err := c.Client(t).Get(t.Context(), client.ObjectKey{Namespace: fusegate.Namespace, Name: "fusegate-webhook"}, &service); err != nil {
+		t.Fatal(err)
+	}
+	address = service.Spec.ClusterIP + ":9443"
 	certs = filepath.Join(c.Dir, "certs")
 	if err := os.Mkdir(certs, 0o700); err != nil {
 		t.Fatal(err)
@@ -79,12 +87,12 @@ func corpusCluster(t *testing.T) (c *testCluster, by caller, controller *fusegat
 	c.populate(t, by)
 	c.Manager.AwaitReady(t)
 	controller.AwaitReady(t)
-	c.Must(t, fusegate.DenyAll, "apply", "-f", "-")
+	c.Apply(t, fusegate.DenyAll)
 	c.AwaitTemplate(t, "denyall")
 	for n := range corpusRuns {
-		c.Must(t, denyEverywhere(fmt.Sprintf("spare-%d", n), "deny", "nowhere"), "apply", "-f", "-")
+		c.Apply(t, denyEverywhere(fmt.Sprintf("spare-%d", n), "deny", "nowhere"))
 	}
-	c.Must(t, fusegate.DenyEverything, "apply", "-f", "-")
+	c.Apply(t, fusegate.DenyEverything)
 	c.AwaitCreate(t, fusegate.Object("v1", "ConfigMap", "tenant-a", "mine", ""), fusegate.Denied+"[everything] no CREATE of ConfigMap")
 	return c, by, controller
 }
@@ -117,29 +125,37 @@ func certificateRequests(t *testing.T) *strings.Replacer {
 // populate makes the objects that the calls are about.
 func (c *testCluster) populate(t *testing.T, by caller) {
 	t.Helper()
-	c.Must(t, env.Read(t, "testdata", "corpus.yaml"), "apply", "-f", "-")
+	c.Apply(t, env.Read(t, "testdata", "corpus.yaml"))
 	for _, user := range []string{
 		alice, mallory, bootstrapping, cloudManager, addonManager, kubeProxy, ownAccount, calico, provisioner, deviceDriver, deployer,
 		kubeSystem("cloud-controller-manager"), kubeSystem("cluster-autoscaler"),
 	} {
-		c.Must(t, "", "create", "clusterrolebinding", "corpus-"+strings.ReplaceAll(user, ":", "."), "--clusterrole=cluster-admin", "--user="+user)
+		c.CreateAll(t, binding("ClusterRoleBinding", "", "corpus-"+strings.ReplaceAll(user, ":", "."), "cluster-admin", user))
 	}
 	for _, namespace := range []string{"tenant-a", "tenant-b"} {
-		c.Must(t, "", "create", "rolebinding", "tenant", "--clusterrole=cluster-admin", "--user="+asTenant, "-n", namespace)
+		c.CreateAll(t, binding("RoleBinding", namespace, "tenant", "cluster-admin", asTenant))
 	}
-	c.Must(t, by.words.Replace(victims()), "apply", "-f", "-")
-	c.Must(t, "", "wait", "--for=condition=Available", "deployment/idle", "-n", "tenant-a", "--timeout="+env.Patience.String())
+	c.Apply(t, by.words.Replace(victims()))
+	env.AwaitObject(t, c.Client(t), env.Object("apps/v1", "Deployment", "tenant-a", "idle"), "the Deployment to be available", func(u *unstructured.Unstructured) error {
+		return fusegate.StatusOf(t, u).Condition("Available", "True", "")
+	})
 	for n := range corpusRuns {
 		c.succeeds(t, by, call{"", asNode, "PATCH v1 tenant-a pods/evict-$N/status", `status: {phase: Running, conditions: [{type: Ready, status: "True"}]}`}, n)
 	}
 	// The node authorizer has to see the pod first, and RBAC the bindings.
 	c.succeeds(t, by, call{"", asNode, "POST v1 tenant-a serviceaccounts/default/token", `apiVersion: authentication.k8s.io/v1, kind: TokenRequest, metadata: {}, spec: {boundObjectRef: {apiVersion: v1, kind: Pod, name: bound}}`}, 0)
-	env.Await(t, "an eviction to be allowed", func() error {
-		if got := c.Must(t, "", "get", "poddisruptionbudget", "-n", "tenant-a", "lax", "-o", "jsonpath={.status.disruptionsAllowed}"); got != fmt.Sprint(corpusRuns) {
-			return fmt.Errorf("allowed: %s", got)
+	env.AwaitObject(t, c.Client(t), env.Object("policy/v1", "PodDisruptionBudget", "tenant-a", "lax"), "an eviction to be allowed", func(u *unstructured.Unstructured) error {
+		if got, _, _ := unstructured.NestedInt64(u.Object, "status", "disruptionsAllowed"); got != corpusRuns {
+			return fmt.Errorf("allowed: %d", got)
 		}
 		return nil
 	})
+}
+
+// binding binds a user to a ClusterRole.
+func binding(kind, namespace, name, role, user string) string {
+	return fusegate.Object("rbac.authorization.k8s.io/v1", kind, namespace, name, fmt.Sprintf(
+		"roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: %s}\nsubjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: %q}]", role, user))
 }
 
 // succeeds repeats a call until it does.

@@ -1,9 +1,16 @@
 package perimeter_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fusegate/fusegate/test/controlplane"
 	"github.com/fusegate/fusegate/test/env"
@@ -22,16 +29,15 @@ func replicaSet(name string) string {
 // TestDenyEverything arms the webhook for every kind and operation with a
 // constraint that denies all, and shows that the control plane does not notice.
 func TestDenyEverything(t *testing.T) {
+	t.Parallel()
 	c := start(t)
-	c.Must(t, "", "create", "namespace", "tenant-a")
-	c.Must(t, "", "create", "rolebinding", "tenant", "--clusterrole=edit", "--user="+controlplane.Tenant, "-n", "tenant-a")
-	c.Must(t, fusegate.Object("v1", "Pod", "kube-system", "unbound", fusegate.Pause), "create", "-f", "-")
-	c.Must(t, fusegate.DenyAll, "apply", "-f", "-")
+	c.CreateNamespaces(t, "tenant-a")
+	c.CreateAll(t, binding("RoleBinding", "tenant-a", "tenant", "edit", controlplane.Tenant))
+	c.CreateAll(t, fusegate.Object("v1", "Pod", "kube-system", "unbound", fusegate.Pause))
+	c.Apply(t, fusegate.DenyAll)
 	c.AwaitTemplate(t, "denyall")
-	c.Must(t, fusegate.DenyEverything, "apply", "-f", "-")
-	t.Cleanup(func() {
-		_, _, _ = c.CP.Kubectl(t.Context(), controlplane.Admin, "", "delete", "constrainttemplate", "denyall", "--ignore-not-found")
-	})
+	c.Apply(t, fusegate.DenyEverything)
+	c.DropTemplates(t, "denyall")
 	tenantMap := fusegate.Object("v1", "ConfigMap", "tenant-a", "mine", "")
 	c.AwaitCreate(t, tenantMap, fusegate.Denied+"[everything] no CREATE of ConfigMap")
 	if rules := c.Must(t, "", "get", "validatingwebhookconfiguration", "fusegate", "-o", "jsonpath={.webhooks[*].rules[*].resources[*]}"); !strings.Contains(rules, "*") || strings.Contains(rules, "*/*") {
@@ -40,9 +46,9 @@ func TestDenyEverything(t *testing.T) {
 
 	t.Run("a tenant is denied", func(t *testing.T) {
 		before := c.Manager.Reviews(t)
-		_, stderr, ok := c.Kubectl(t, controlplane.Tenant, tenantMap, "create", "-f", "-")
-		if want := fusegate.Denied + "[everything] no CREATE of ConfigMap"; ok || !strings.HasSuffix(strings.TrimSpace(stderr), want) {
-			t.Errorf("got %q, want %q", stderr, want)
+		want := fusegate.Denied + "[everything] no CREATE of ConfigMap"
+		if got := fusegate.Answer(c.Create(t, controlplane.Tenant, env.Parse(t, tenantMap))); got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 		if after := c.Manager.Reviews(t); after == before {
 			t.Error("the backend did not count the request: it counts nothing")
@@ -61,7 +67,7 @@ func TestDenyEverything(t *testing.T) {
 	t.Run("a controller's Pod is denied", c.podDenied)
 	t.Run("its own constraint can go", func(t *testing.T) {
 		before := c.Manager.Reviews(t)
-		c.Must(t, "", "delete", "denyall", "everything")
+		c.Delete(t, "denyall/everything")
 		if after := c.Manager.Reviews(t); after != before {
 			t.Errorf("%d requests reached the backend, want the deletion not to be judged", after-before)
 		}
@@ -72,40 +78,53 @@ func TestDenyEverything(t *testing.T) {
 // controlPlaneUnseen makes the requests that a control plane lives by, and
 // wants each to succeed without the backend having seen anything.
 func (c *testCluster) controlPlaneUnseen(t *testing.T) {
-	binding := `{"apiVersion":"v1","kind":"Binding","metadata":{"name":"unbound"},"target":{"apiVersion":"v1","kind":"Node","name":"node-1"}}`
-	node := fusegate.Object("v1", "Node", "", "node-1", "")
+	type request = func(context.Context, client.Client) error
+	create := func(text string) request {
+		return func(ctx context.Context, cl client.Client) error { return cl.Create(ctx, env.Parse(t, text)) }
+	}
+	patch := func(of *unstructured.Unstructured, body string) request {
+		return func(ctx context.Context, cl client.Client) error {
+			return cl.Patch(ctx, of, client.RawPatch(types.MergePatchType, []byte(body)))
+		}
+	}
+	createIn := func(of *unstructured.Unstructured, subresource, text string) request {
+		return func(ctx context.Context, cl client.Client) error {
+			return cl.SubResource(subresource).Create(ctx, of, env.Parse(t, text))
+		}
+	}
+	const binding = `{"apiVersion":"v1","kind":"Binding","metadata":{"name":"unbound"},"target":{"apiVersion":"v1","kind":"Node","name":"node-1"}}`
+	node, ofAdmin := env.Object("v1", "Node", "", "node-1"), fusegate.Object("v1", "ConfigMap", "kube-system", "of-admin", "")
 	lease := func(namespace, name string) string {
 		return fusegate.Object("coordination.k8s.io/v1", "Lease", namespace, name, "spec: {holderIdentity: x}")
 	}
-	const raw = "/api/v1/namespaces/kube-system/pods/unbound/binding"
 	for _, r := range []struct {
-		name, user, stdin string
-		args              []string
+		name, user string
+		request    request
 	}{
-		{"the API server's ClusterRole", fusegate.APIServer, fusegate.Object("rbac.authorization.k8s.io/v1", "ClusterRole", "", "of-apiserver", "rules: []"), []string{"create", "-f", "-"}},
-		{"the API server's ConfigMap", fusegate.APIServer, fusegate.Object("v1", "ConfigMap", "kube-system", "of-apiserver", ""), []string{"create", "-f", "-"}},
-		{"the API server's ConfigMap in a tenant's namespace", fusegate.APIServer, fusegate.Object("v1", "ConfigMap", "tenant-a", "of-apiserver", ""), []string{"create", "-f", "-"}},
-		{"the API server's Namespace", fusegate.APIServer, fusegate.Object("v1", "Namespace", "", "tenant-b", ""), []string{"create", "-f", "-"}},
-		{"the API server's PriorityClass", fusegate.APIServer, fusegate.Object("scheduling.k8s.io/v1", "PriorityClass", "", "of-apiserver", "value: 1"), []string{"create", "-f", "-"}},
-		{"a node registering", controlplane.Node, node, []string{"create", "-f", "-"}},
-		{"a node's label", controlplane.Node, "", []string{"label", "node", "node-1", "kubernetes.io/arch=amd64"}},
-		{"a node's heartbeat", controlplane.Node, lease("kube-node-lease", "node-1"), []string{"create", "-f", "-"}},
-		{"an admin's change of a Node", controlplane.Admin, "", []string{"taint", "node", "node-1", "x=y:NoSchedule"}},
-		{"the scheduler's Lease", controlplane.Scheduler, lease("kube-system", "kube-scheduler"), []string{"create", "-f", "-"}},
-		{"the scheduler's binding", controlplane.Scheduler, binding, []string{"create", "--raw", raw, "-f", "-"}},
-		{"the controller manager's Lease", controlplane.ControllerManager, lease("kube-system", "kube-controller-manager"), []string{"create", "-f", "-"}},
-		{"a Lease in kube-system", controlplane.Admin, lease("kube-system", "some-leader"), []string{"create", "-f", "-"}},
-		{"a Lease anywhere", controlplane.Admin, lease("tenant-a", "some-leader"), []string{"create", "-f", "-"}},
-		{"a ConfigMap in kube-system", controlplane.Admin, fusegate.Object("v1", "ConfigMap", "kube-system", "of-admin", ""), []string{"create", "-f", "-"}},
-		{"a deletion in kube-system", controlplane.Admin, "", []string{"delete", "configmap", "-n", "kube-system", "of-admin"}},
-		{"a DaemonSet's Pod in kube-system", controlplane.Admin, fusegate.Object("v1", "Pod", "kube-system", "cni", fusegate.Pause), []string{"create", "-f", "-"}},
-		{"an access review", controlplane.Admin, "", []string{"auth", "can-i", "get", "pods"}},
-		{"a token", controlplane.Admin, "", []string{"create", "token", "default", "-n", "tenant-a"}},
+		{"the API server's ClusterRole", fusegate.APIServer, create(fusegate.Object("rbac.authorization.k8s.io/v1", "ClusterRole", "", "of-apiserver", "rules: []"))},
+		{"the API server's ConfigMap", fusegate.APIServer, create(fusegate.Object("v1", "ConfigMap", "kube-system", "of-apiserver", ""))},
+		{"the API server's ConfigMap in a tenant's namespace", fusegate.APIServer, create(fusegate.Object("v1", "ConfigMap", "tenant-a", "of-apiserver", ""))},
+		{"the API server's Namespace", fusegate.APIServer, create(fusegate.Object("v1", "Namespace", "", "tenant-b", ""))},
+		{"the API server's PriorityClass", fusegate.APIServer, create(fusegate.Object("scheduling.k8s.io/v1", "PriorityClass", "", "of-apiserver", "value: 1"))},
+		{"a node registering", controlplane.Node, create(fusegate.Object("v1", "Node", "", "node-1", ""))},
+		{"a node's label", controlplane.Node, patch(node, `{"metadata":{"labels":{"kubernetes.io/arch":"amd64"}}}`)},
+		{"a node's heartbeat", controlplane.Node, create(lease("kube-node-lease", "node-1"))},
+		{"an admin's change of a Node", controlplane.Admin, patch(node, `{"spec":{"taints":[{"key":"x","value":"y","effect":"NoSchedule"}]}}`)},
+		{"the scheduler's Lease", controlplane.Scheduler, create(lease("kube-system", "kube-scheduler"))},
+		{"the scheduler's binding", controlplane.Scheduler, createIn(env.Object("v1", "Pod", "kube-system", "unbound"), "binding", binding)},
+		{"the controller manager's Lease", controlplane.ControllerManager, create(lease("kube-system", "kube-controller-manager"))},
+		{"a Lease in kube-system", controlplane.Admin, create(lease("kube-system", "some-leader"))},
+		{"a Lease anywhere", controlplane.Admin, create(lease("tenant-a", "some-leader"))},
+		{"a ConfigMap in kube-system", controlplane.Admin, create(ofAdmin)},
+		{"a deletion in kube-system", controlplane.Admin, func(ctx context.Context, cl client.Client) error { return cl.Delete(ctx, env.Parse(t, ofAdmin)) }},
+		{"a DaemonSet's Pod in kube-system", controlplane.Admin, create(fusegate.Object("v1", "Pod", "kube-system", "cni", fusegate.Pause))},
+		{"an access review", controlplane.Admin, create("{apiVersion: authorization.k8s.io/v1, kind: SelfSubjectAccessReview, spec: {resourceAttributes: {verb: get, resource: pods}}}")},
+		{"a token", controlplane.Admin, createIn(env.Object("v1", "ServiceAccount", "tenant-a", "default"), "token", "{apiVersion: authentication.k8s.io/v1, kind: TokenRequest, spec: {}}")},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			before := c.Manager.Reviews(t)
-			if _, stderr, ok := c.Kubectl(t, r.user, r.stdin, r.args...); !ok {
-				t.Errorf("refused: %s", stderr)
+			if _, err := c.Ask(t, r.user, r.request); err != nil {
+				t.Errorf("refused: %v", err)
 			}
 			if after := c.Manager.Reviews(t); after != before {
 				t.Errorf("%d requests reached the backend", after-before)
@@ -123,14 +142,11 @@ func (c *testCluster) controlPlaneUnseen(t *testing.T) {
 	})
 	t.Run("the controller manager's work", func(t *testing.T) {
 		before := c.Manager.Reviews(t)
-		env.Await(t, "what the controller manager puts into a new namespace", func() error {
-			for _, object := range []string{"serviceaccount/default", "configmap/kube-root-ca.crt"} {
-				if _, stderr, ok := c.Kubectl(t, controlplane.Admin, "", "get", "-n", "tenant-b", object); !ok {
-					return fmt.Errorf("%s", stderr)
-				}
-			}
-			return nil
-		})
+		for _, object := range []*unstructured.Unstructured{
+			env.Object("v1", "ServiceAccount", "tenant-b", "default"), env.Object("v1", "ConfigMap", "tenant-b", "kube-root-ca.crt"),
+		} {
+			env.AwaitObject(t, c.Client(t), object, "what the controller manager puts into a new namespace", func(*unstructured.Unstructured) error { return nil })
+		}
 		if after := c.Manager.Reviews(t); after != before {
 			t.Errorf("%d requests reached the backend", after-before)
 		}
@@ -140,17 +156,31 @@ func (c *testCluster) controlPlaneUnseen(t *testing.T) {
 // podDenied has the real ReplicaSet controller create a Pod on a tenant's
 // behalf. The ReplicaSet itself is written by a user who is not judged.
 func (c *testCluster) podDenied(t *testing.T) {
-	if _, stderr, ok := c.Kubectl(t, fusegate.APIServer, replicaSet("web"), "create", "-f", "-"); !ok {
-		t.Fatal(stderr)
+	set := env.Parse(t, replicaSet("web"))
+	if _, err := c.Create(t, fusegate.APIServer, set.DeepCopy()); err != nil {
+		t.Fatal(err)
 	}
-	env.Await(t, "the ReplicaSet to be told that its Pod is denied", func() error {
-		got := c.Must(t, "", "get", "replicaset", "-n", "tenant-a", "web", "-o", "jsonpath={.status.conditions[?(@.type=='ReplicaFailure')].message}")
-		if want := `admission webhook "validation.fusegate.dev" denied the request: [everything] no CREATE of Pod`; !strings.Contains(got, want) {
-			return fmt.Errorf("got %q, want %q", got, want)
+	env.AwaitObject(t, c.Client(t), set, "the ReplicaSet to be told that its Pod is denied", func(u *unstructured.Unstructured) error {
+		status := fusegate.StatusOf(t, u)
+		for _, condition := range status.Conditions {
+			if condition.Type == "ReplicaFailure" && strings.Contains(condition.Message, fusegate.Denied+"[everything] no CREATE of Pod") {
+				return nil
+			}
 		}
-		return nil
+		return fmt.Errorf("conditions %+v", status.Conditions)
 	})
-	if _, stderr, ok := c.Kubectl(t, fusegate.APIServer, "", "delete", "replicaset", "-n", "tenant-a", "web", "--wait"); !ok {
-		t.Fatal(stderr)
+	// As soon as it is to go, its controller creates no Pods.
+	_, err := c.Ask(t, fusegate.APIServer, func(ctx context.Context, cl client.Client) error {
+		return cl.Delete(ctx, set, client.PropagationPolicy(metav1.DeletePropagationForeground))
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	env.Await(t, "the ReplicaSet to be gone", func() error {
+		err := c.Client(t).Get(t.Context(), client.ObjectKeyFromObject(set), set.DeepCopy())
+		if err == nil {
+			return errors.New("it is there")
+		}
+		return client.IgnoreNotFound(err)
+	})
 }

@@ -121,7 +121,7 @@ func (c *testCluster) widest(t *testing.T) *recorder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Must(t, string(text), "create", "-f", "-")
+	c.CreateAll(t, string(text))
 	probe := fusegate.Object("v1", "ConfigMap", "default", "widest", "")
 	env.Await(t, "the widest webhook to be called", func() error {
 		c.DryCreate(t, probe)
