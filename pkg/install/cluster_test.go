@@ -10,8 +10,11 @@ import (
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
@@ -99,6 +102,7 @@ func cleanAll(t *testing.T, c client.Client) {
 	clean(t, c)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
+	awaitStorage(ctx, t, c)
 	if _, err := install.Remove(ctx, c, ownConfig(t), install.RemoveOptions{Policies: true}); err != nil {
 		t.Errorf("cleaning up: %v", err)
 	}
@@ -106,6 +110,25 @@ func cleanAll(t *testing.T, c client.Client) {
 		t.Errorf("cleaning up: %v", err)
 	}
 	letGo(ctx, t, c)
+}
+
+// awaitStorage waits until the objects of every CRD can be listed. A CRD that is deleted
+// before that may stay: the API server's finalizer of it gives up on "storage is
+// (re)initializing".
+func awaitStorage(ctx context.Context, t *testing.T, c client.Client) {
+	t.Helper()
+	crds := &apiextensionsv1.CustomResourceDefinitionList{}
+	if err := c.List(ctx, crds); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range crds.Items {
+		objects := &metav1.PartialObjectMetadataList{}
+		objects.SetGroupVersionKind(schema.GroupVersionKind{Group: d.Spec.Group, Version: d.Spec.Versions[0].Name, Kind: d.Spec.Names.Kind})
+		await(ctx, t, d.Name+" to be listed", func(ctx context.Context) (bool, error) {
+			err := c.List(ctx, objects)
+			return err == nil || apimeta.IsNoMatchError(err) || apierrors.IsNotFound(err), nil
+		})
+	}
 }
 
 // letGo waits until CRDs that are being deleted are gone: the next test would find

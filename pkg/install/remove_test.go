@@ -78,6 +78,7 @@ func TestRemove(t *testing.T) {
 		}
 	}
 
+	awaitStorage(t.Context(), t, c)
 	again, err := install.Remove(t.Context(), c, ownConfig(t), install.RemoveOptions{Policies: true})
 	if err != nil {
 		t.Fatalf("Remove of the rest: %v", err)

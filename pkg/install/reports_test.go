@@ -88,6 +88,7 @@ func TestDefinitions(t *testing.T) {
 			t.Errorf("without reports: got %q", got)
 		}
 	})
+	awaitStorage(t.Context(), t, c)
 	if _, err := install.Remove(t.Context(), c, cfg, install.RemoveOptions{Policies: true}); err != nil {
 		t.Fatal(err)
 	}
