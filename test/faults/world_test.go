@@ -197,7 +197,7 @@ func (f *faultWorld) unenforced(t *testing.T, start time.Time, reason string) (t
 // end kills processes of Fusegate; one that has ended already is left alone.
 func (f *faultWorld) end(managers ...*fusegate.Manager) {
 	for _, m := range managers {
-		if m != nil && m.Cmd.ProcessState == nil {
+		if m != nil && !m.Ended() {
 			_ = m.Cmd.Process.Signal(syscall.SIGCONT)
 			_ = m.End(syscall.SIGKILL)
 		}

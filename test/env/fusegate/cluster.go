@@ -143,7 +143,7 @@ func Start(t testing.TB) *Cluster {
 	if s.err != nil || c == nil {
 		t.Fatal("there is no shared cluster:", s.err)
 	}
-	if c.Manager == nil || c.Manager.Cmd.ProcessState != nil {
+	if c.Manager == nil || c.Manager.Ended() {
 		c.Manager = c.Run(t, "first", c.Port)
 	}
 	c.Manager.AwaitReady(t)
@@ -152,7 +152,7 @@ func Start(t testing.TB) *Cluster {
 
 func stopShared() (err error) {
 	for _, s := range pool.all {
-		if c := s.cluster; c != nil && c.Manager != nil && c.Manager.Cmd.ProcessState == nil {
+		if c := s.cluster; c != nil && c.Manager != nil && !c.Manager.Ended() {
 			err = errors.Join(err, c.Manager.End(syscall.SIGTERM))
 		}
 		err = errors.Join(err, s.plane.Stop())

@@ -64,7 +64,7 @@ func Main(m *testing.M) int {
 // for what happens and not for when it is looked for. What is about the values of
 // production is asserted beside them, in pkg/timing.
 var Timings = timing.Timings{
-	LeaseDuration: 4 * time.Second, RenewDeadline: 3 * time.Second, RetryPeriod: 500 * time.Millisecond,
+	LeaseDuration: 8 * time.Second, RenewDeadline: 6 * time.Second, RetryPeriod: 500 * time.Millisecond,
 	Lull:          500 * time.Millisecond,
 	PresenceRenew: time.Second, PresenceTimeout: 5 * time.Second,
 	Survey:      500 * time.Millisecond,
@@ -122,7 +122,8 @@ type Manager struct {
 	// Health and Metrics are the addresses at which it serves these.
 	Health, Metrics string
 
-	release func()
+	ended chan struct{} // closed when the process has ended, with err
+	err   error
 }
 
 // Serve starts fusegate serve as a pod with this name. It does not outlive the
@@ -138,10 +139,16 @@ func Serve(t testing.TB, name string, args ...string) *Manager {
 		"--health-listen", m.Health, "--metrics-listen", m.Metrics,
 	}, args...)...)
 	m.Cmd.Stdout, m.Cmd.Stderr = m.Log, m.Log
-	var err error
-	if m.release, err = controlplane.Spawn(m.Cmd); err != nil {
+	release, err := controlplane.Spawn(m.Cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
+	m.ended = make(chan struct{})
+	go func() {
+		m.err = m.Cmd.Wait()
+		release()
+		close(m.ended)
+	}()
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the log of %s ends:\n%s", name, ending(m.Log.String()))
@@ -158,9 +165,18 @@ func ending(log string) string {
 
 // Wait waits for the process to end, and returns how it did.
 func (m *Manager) Wait() error {
-	err := m.Cmd.Wait()
-	m.release()
-	return err
+	<-m.ended
+	return m.err
+}
+
+// Ended tells whether the process has ended.
+func (m *Manager) Ended() bool {
+	select {
+	case <-m.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // End stops the manager with a signal and waits for it. That it was told to stop
@@ -189,7 +205,7 @@ func (m *Manager) End(sig os.Signal) error {
 func (m *Manager) EndWithTest(t testing.TB) {
 	t.Helper()
 	t.Cleanup(func() {
-		if m.Cmd.ProcessState != nil {
+		if m.Ended() {
 			return
 		}
 		if err := m.End(os.Interrupt); err != nil {
@@ -210,6 +226,9 @@ func (m *Manager) Signal(t testing.TB, sig os.Signal) {
 func (m *Manager) AwaitReady(t testing.TB) {
 	t.Helper()
 	env.Await(t, m.Name+" to be ready", func() error {
+		if m.Ended() {
+			t.Fatalf("%s ended before it was ready: %v\n%s", m.Name, m.err, ending(m.Log.String()))
+		}
 		code, body, err := Fetch("http://" + m.Health + "/readyz")
 		if err == nil && code != http.StatusOK {
 			err = fmt.Errorf("%d: %s", code, body)
