@@ -46,7 +46,7 @@ var layers = map[string]row{
 	"manifests":     {},
 	"templates":     {tests: []string{"pkg/policy", "pkg/engine", "pkg/output", "pkg/suite"}},
 	"pkg/printable": {},
-	"pkg/policy":    {},
+	"pkg/policy":    {imports: []string{"pkg/printable"}}, // bounds are on what is shown
 	"pkg/output":    {imports: []string{"apis/v1alpha1", "pkg/policy", "pkg/printable"}},
 	"pkg/rawjson":   {},
 	"pkg/manifest":  {imports: []string{"pkg/output"}},

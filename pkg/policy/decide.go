@@ -13,11 +13,16 @@ var ErrNothingJudged = errors.New("no constraint could be judged")
 // Decision is what an admission request is answered with.
 type Decision struct {
 	Allowed bool
-	// Message is the text of a denial: a line for each violation, or as many as its
-	// message has. Neither it nor Warnings are printable yet: they quote objects.
+	// Message is the text of a denial, printable and of MaxAnswerText bytes at
+	// most: a line for each violation, or as many as its message has, and what
+	// there is no room for is counted.
 	Message string
-	// Warnings are shown to the user whether or not the request is allowed.
+	// Warnings are shown to the user whether or not the request is allowed. They
+	// are printable and bounded, too.
 	Warnings []string
+	// CutOff are the constraints that were not judged to the end, since it was
+	// known by then that the request is denied.
+	CutOff []Constraint
 	// Err is set when the request cannot be decided. The caller must then
 	// fail as a server (HTTP 5xx), so that the API server applies the
 	// webhook's failurePolicy, and must not send the other fields.
@@ -37,39 +42,57 @@ type Decision struct {
 // the decision is an error, except for constraints that are known not to be
 // enforced until their inventory is complete: their status says so.
 func Decide(r Result) Decision {
-	var denials, warnings []string
+	var denials, warnings statements
 	for _, v := range r.Violations {
-		line := Line(v.Constraint, v.Message)
 		if v.Constraint.Has(Deny) {
-			denials = append(denials, line)
+			denials.add(v.Constraint, "", v.Message)
 		}
 		if v.Constraint.Has(Warn) {
-			warnings = append(warnings, line)
+			warnings.add(v.Constraint, "", v.Message)
 		}
 	}
-	var undecided []error
-	for _, f := range r.Faults {
-		switch {
-		case f.silent():
-		case f.denies():
-			denials = append(denials, Line(f.Constraint, fmt.Sprintf("the policy failed on this object: %v", f.Err)))
-		case f.Cause == CauseInput:
-			warnings = append(warnings, Line(f.Constraint, fmt.Sprintf("not judged, the policy failed on this object: %v", f.Err)))
-		case f.Cause == CauseInventory:
-			warnings = append(warnings, Line(f.Constraint, fmt.Sprintf("not judged, the policy is not enforced: %v", f.Err)))
-		default:
-			undecided = append(undecided, f)
-			warnings = append(warnings, Line(f.Constraint, fmt.Sprintf("not judged: %v", f.Err)))
+	for _, m := range r.More {
+		if m.Constraint.Has(Deny) {
+			denials.more = append(denials.more, m)
+		}
+		if m.Constraint.Has(Warn) {
+			warnings.more = append(warnings.more, m)
 		}
 	}
-	if len(denials) == 0 && r.Evaluated == 0 && len(undecided) > 0 {
-		return Decision{Err: fmt.Errorf("%w: %w", ErrNothingJudged, errors.Join(undecided...))}
+	undecided := decideFaults(r.Faults, &denials, &warnings)
+	denied := len(denials.list) > 0 || len(denials.more) > 0
+	if !denied && r.Evaluated == 0 && len(undecided) > 0 {
+		return Decision{Err: fmt.Errorf("%w: %w", ErrNothingJudged, errors.Join(undecided[:min(len(undecided), maxUndecided)]...))}
 	}
 	return Decision{
-		Allowed:  len(denials) == 0,
-		Message:  strings.Join(denials, "\n"),
-		Warnings: warnings,
+		Allowed:  !denied,
+		Message:  strings.Join(denials.lines(denialBounds), "\n"),
+		Warnings: warnings.lines(warningBounds),
+		CutOff:   r.CutOff,
 	}
+}
+
+// maxUndecided is how many faults an error names.
+const maxUndecided = 8
+
+// decideFaults says what comes of faults, and returns those that leave a
+// constraint undecided.
+func decideFaults(faults []Fault, denials, warnings *statements) (undecided []error) {
+	for _, f := range faults {
+		switch {
+		case f.silent():
+		case f.Denies():
+			denials.add(f.Constraint, "the policy failed on this object: ", fmt.Sprint(f.Err))
+		case f.Cause == CauseInput:
+			warnings.add(f.Constraint, "not judged, the policy failed on this object: ", fmt.Sprint(f.Err))
+		case f.Cause == CauseInventory:
+			warnings.add(f.Constraint, "not judged, the policy is not enforced: ", fmt.Sprint(f.Err))
+		default:
+			undecided = append(undecided, f)
+			warnings.add(f.Constraint, "not judged: ", fmt.Sprint(f.Err))
+		}
+	}
+	return undecided
 }
 
 // silent tells whether the fault concerns a constraint that would have had no
@@ -79,7 +102,8 @@ func (f Fault) silent() bool {
 	return f.Constraint.Name != "" && !f.Constraint.Has(Deny) && !f.Constraint.Has(Warn)
 }
 
-func (f Fault) denies() bool {
+// Denies tells whether the fault denies a request.
+func (f Fault) Denies() bool {
 	return f.Cause == CauseInput && f.Constraint.Has(Deny) && f.Constraint.OnFault != OnFaultAllow
 }
 

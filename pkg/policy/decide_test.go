@@ -77,12 +77,12 @@ func TestDecideViolations(t *testing.T) {
 			want: policy.Decision{Message: "[a] no", Warnings: []string{"[c] hm"}},
 		},
 		"SeveralLines": {
-			reason: "lines are kept: who answers knows what can have them",
+			reason: "a denial has lines, a warning is one: it becomes an HTTP header",
 			in: []policy.Violation{
 				violation(constraint("a", policy.Deny), "one\ntwo"),
 				violation(constraint("b", policy.Warn), "one\n\ttwo\r\n"),
 			},
-			want: policy.Decision{Message: "[a] one\ntwo", Warnings: []string{"[b] one\n\ttwo\r\n"}},
+			want: policy.Decision{Message: "[a] one\ntwo", Warnings: []string{"[b] one / two"}},
 		},
 		"ScopedDenyAndWarn": {
 			reason: "a scoped constraint may ask for both at one point",

@@ -90,10 +90,26 @@ func (f Fault) Error() string {
 // Unwrap returns the underlying error.
 func (f Fault) Unwrap() error { return f.Err }
 
+// More is how many violations of a constraint there are that a Result does not
+// hold.
+type More struct {
+	Constraint Constraint
+	Count      int
+	// AtLeast is set when there may be yet more, since the constraint was cut
+	// off.
+	AtLeast bool
+}
+
 // Result is what the engine found about one review.
 type Result struct {
+	// Violations are all, or of a bounded review those that are shown; More
+	// counts the others.
 	Violations []Violation
+	More       []More
 	Faults     []Fault
+	// CutOff are the constraints that were not judged, or not to the end, since
+	// a denial was known and the review has an AnswerBy.
+	CutOff []Constraint
 	// Evaluated counts the constraints that matched and came to a verdict.
 	Evaluated int
 }
@@ -111,6 +127,8 @@ func (r *Result) Sort() {
 	slices.SortStableFunc(r.Faults, func(a, b Fault) int {
 		return compareConstraints(a.Constraint, b.Constraint)
 	})
+	slices.SortStableFunc(r.More, func(a, b More) int { return compareConstraints(a.Constraint, b.Constraint) })
+	slices.SortStableFunc(r.CutOff, compareConstraints)
 }
 
 func compareConstraints(a, b Constraint) int {

@@ -1,11 +1,13 @@
 // Package policy holds the values that flow through Fusegate's pipeline: the
 // Review that every door builds, the Violations and Faults that the engine
 // finds, and the Decision that a door acts on. It does no I/O and imports
-// nothing of Fusegate, so that admission, audit and the command line cannot
+// of Fusegate only what makes text printable, so that admission, audit and the command line cannot
 // disagree about what these words mean.
 package policy
 
 import (
+	"time"
+
 	authenticationv1 "k8s.io/api/authentication/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -88,6 +90,14 @@ type Review struct {
 	// decoded, or nil, in which case Input builds it from the other fields.
 	Request map[string]any
 	Point   EnforcementPoint
+	// Bounded asks for no more violations than are shown of each constraint, with
+	// the others counted, so that what an object has a policy say takes little
+	// time and memory. Else all are kept.
+	Bounded bool
+	// AnswerBy is when the review of a request ends that is known to be denied by
+	// then; zero for when all constraints are judged. A violation that a deny
+	// constraint has found counts while its evaluation goes on.
+	AnswerBy time.Time
 }
 
 // IsNamespace tells whether the object under review is itself a Namespace,

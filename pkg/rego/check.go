@@ -39,18 +39,18 @@ func (d *Difference) Error() string {
 // template is interpreted from then on. The result is nil if they do not, and
 // where it cannot be told: when ctx ends, and where the code, or the
 // interpreter, may give something else every time.
-func (p *Program) Check(ctx context.Context, e *Data, in *Input, params *Parameters, found []Finding) *Difference {
+func (p *Program) Check(ctx context.Context, e *Data, in *Input, params *Parameters, found Findings) *Difference {
 	return p.check(ctx, e, in, params, found, p.interpreter)
 }
 
 // CheckOneOfMany is Check where more than MaxReferences templates are checked one
 // after the other, so that keeping the interpreter's programs is of no use. What
 // is kept meanwhile is forgotten by Runtime.Checked.
-func (p *Program) CheckOneOfMany(ctx context.Context, e *Data, in *Input, params *Parameters, found []Finding) *Difference {
+func (p *Program) CheckOneOfMany(ctx context.Context, e *Data, in *Input, params *Parameters, found Findings) *Difference {
 	return p.check(ctx, e, in, params, found, func() (*topdownProgram, error) { return p.references.lend(p) })
 }
 
-func (p *Program) check(ctx context.Context, e *Data, in *Input, params *Parameters, found []Finding, by func() (*topdownProgram, error)) *Difference {
+func (p *Program) check(ctx context.Context, e *Data, in *Input, params *Parameters, found Findings, by func() (*topdownProgram, error)) *Difference {
 	if p.random || p.refused.Load() != nil {
 		return nil
 	}
@@ -68,13 +68,13 @@ func (p *Program) check(ctx context.Context, e *Data, in *Input, params *Paramet
 	}
 	p.refuse(errDiffers, reference)
 	return &Difference{
-		Digest: digest(in, params), Compiled: len(found), Interpreted: len(want), Failed: err != nil,
+		Digest: digest(in, params), Compiled: found.Len(), Interpreted: want.Len(), Failed: err != nil,
 	}
 }
 
 // sameFindings tells whether the findings, both in OPA's order, are the same.
-func sameFindings(a, b []Finding) bool {
-	return slices.EqualFunc(a, b, func(x, y Finding) bool {
+func sameFindings(a, b Findings) bool {
+	return a.More == b.More && slices.EqualFunc(a.Kept, b.Kept, func(x, y Finding) bool {
 		if x.Message != y.Message {
 			return false
 		}

@@ -49,7 +49,7 @@ func TestPanicFallsBack(t *testing.T) {
 	params := &Parameters{document: map[string]any{"labels": []any{map[string]any{"key": "owner"}}}}
 	params.term = func() *ast.Term { return value.Term(params.document) }
 	found, failure := p.Judge(t.Context(), stored(t, nil), in, params)
-	if failure != nil || len(found) != 1 {
+	if failure != nil || found.Len() != 1 {
 		t.Errorf("got %v and failure %+v, want the interpreter's verdict: one violation", found, failure)
 	}
 	if len(counted.kinds) != 1 || counted.kinds[0] != p.kind {

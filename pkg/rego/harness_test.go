@@ -141,7 +141,7 @@ func query(ctx context.Context, d *driver, r *policy.Review, cs ...*unstructured
 			continue
 		}
 		out.evaluated++
-		for _, f := range found {
+		for _, f := range found.Kept {
 			out.findings = append(out.findings, finding{f.Message, f.Details})
 		}
 	}

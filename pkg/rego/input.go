@@ -45,6 +45,9 @@ func (in *Input) Release() {
 	}
 }
 
+// bounded tells whether no more is kept of what is found than is shown.
+func (in *Input) bounded() bool { return in.review != nil && in.review.Bounded }
+
 // document returns the review as what input.review reads.
 func (in *Input) document() map[string]any {
 	if in.native == nil {

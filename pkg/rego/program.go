@@ -1,6 +1,7 @@
 package rego
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,13 +21,6 @@ import (
 	"github.com/fusegate/fusegate/pkg/rego/tree"
 	"github.com/fusegate/fusegate/pkg/rego/value"
 )
-
-// Finding is one element of a template's violation rule.
-type Finding struct {
-	Message string
-	// Details is decoded JSON, {} if the rule gave none.
-	Details any
-}
 
 // Data is one version of the data document, which all evaluations of a review
 // share. It is immutable.
@@ -101,7 +95,7 @@ func translate(ctx context.Context, c *ast.Compiler) (*exec.Program, error) {
 		return nil, err
 	}
 	yield()
-	return exec.Translate(planned, exec.Options{Capabilities: capabilities()})
+	return exec.Translate(planned, exec.Options{Capabilities: capabilities(), Entry: "template." + entryRule})
 }
 
 // interpreter returns the interpreter's program.
@@ -113,15 +107,15 @@ func (p *Program) interpreter() (*topdownProgram, error) {
 }
 
 // interpret evaluates by the interpreter.
-func (p *Program) interpret(ctx context.Context, e *Data, in *Input, params *Parameters) ([]Finding, error) {
+func (p *Program) interpret(ctx context.Context, e *Data, in *Input, params *Parameters) (Findings, error) {
 	return p.interpretBy(ctx, p.interpreter, e, in, params)
 }
 
-func (p *Program) interpretBy(ctx context.Context, by func() (*topdownProgram, error), e *Data, in *Input, params *Parameters) (found []Finding, err error) {
+func (p *Program) interpretBy(ctx context.Context, by func() (*topdownProgram, error), e *Data, in *Input, params *Parameters) (found Findings, err error) {
 	defer p.recovered(&err)
 	reference, err := by()
 	if err != nil {
-		return nil, err
+		return Findings{}, err
 	}
 	return reference.evaluate(ctx, e, in, params)
 }
@@ -152,8 +146,11 @@ type Failure struct {
 }
 
 // Judge runs the program on a review. The parameters are those of a constraint
-// of the same kind.
-func (p *Program) Judge(ctx context.Context, e *Data, in *Input, params *Parameters) ([]Finding, *Failure) {
+// of the same kind. Beside a failure there are findings where compiled code was
+// cut off, by ctx or by a limit: what it had found by then is certain, since
+// rules only add to a set. An error of a policy, of which OPA gives no findings
+// either, and the interpreter leave none.
+func (p *Program) Judge(ctx context.Context, e *Data, in *Input, params *Parameters) (Findings, *Failure) {
 	found, err := p.judge(ctx, e, in, params)
 	return found, failureOf(err)
 }
@@ -167,9 +164,9 @@ func failureOf(err error) *Failure {
 
 // judge turns a panic of an evaluator into an error: it concerns one
 // constraint, and the others are to be judged.
-func (p *Program) judge(ctx context.Context, e *Data, in *Input, params *Parameters) (found []Finding, err error) {
+func (p *Program) judge(ctx context.Context, e *Data, in *Input, params *Parameters) (found Findings, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("no time left to evaluate: %w", err)
+		return Findings{}, fmt.Errorf("no time left to evaluate: %w", err)
 	}
 	if p.refused.Load() == nil {
 		found, err := p.runCompiled(ctx, e, in, params)
@@ -182,44 +179,22 @@ func (p *Program) judge(ctx context.Context, e *Data, in *Input, params *Paramet
 
 // runCompiled evaluates by the compiled program. An error other than a limit
 // is for the interpreter to find again and to word.
-func (p *Program) runCompiled(ctx context.Context, e *Data, in *Input, params *Parameters) (found []Finding, err error) {
+func (p *Program) runCompiled(ctx context.Context, e *Data, in *Input, params *Parameters) (found Findings, err error) {
 	defer p.recovered(&err)
 	solutions, err := p.compiled.Run(ctx, &request{review: in.document(), parameters: params}, e.root, in.common())
+	var cut *exec.Interrupted
+	if errors.As(err, &cut) {
+		found, wrong := nativeFindings(cut.Found, in.bounded())
+		return found, cmp.Or(wrong, err)
+	}
 	if err != nil || len(solutions) == 0 {
-		return nil, err
+		return Findings{}, err
 	}
 	results := &value.Set{}
 	for _, s := range solutions {
 		results.Add(value.Get(s, "result"))
 	}
-	out := make([]Finding, 0, results.Len())
-	for _, r := range results.Sorted() {
-		f, err := nativeFinding(r)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, f)
-	}
-	return out, nil
-}
-
-func nativeFinding(v any) (Finding, error) {
-	if value.KindOf(v) != value.KindObject {
-		return Finding{}, errMessage
-	}
-	text, ok := value.Get(v, "msg").(string)
-	if !ok {
-		return Finding{}, errMessage
-	}
-	f := Finding{Message: text, Details: map[string]any{}}
-	if d := value.Get(v, "details"); d != nil {
-		details, err := value.JSON(d)
-		if err != nil {
-			return Finding{}, fmt.Errorf("reading the details of a violation: %w", err)
-		}
-		f.Details = details
-	}
-	return f, nil
+	return nativeFindings(results.Elems(), in.bounded())
 }
 
 // request is the input document.

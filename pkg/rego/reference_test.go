@@ -69,13 +69,13 @@ func TestCheckOneOfMany(t *testing.T) {
 	params := &Parameters{document: doc, term: func() *term { return value.Term(doc) }}
 	in := &Input{native: map[string]any{}, now: time.Now()}
 	right, err := all[0].runCompiled(t.Context(), d.Data(), in, params)
-	if err != nil || len(right) != 1 {
+	if err != nil || right.Len() != 1 {
 		t.Fatalf("found %v, %v, want one violation", right, err)
 	}
 	for name, tc := range map[string]struct {
-		found []Finding
+		found Findings
 		wrong bool
-	}{"Same": {right, false}, "Differs": {nil, true}} {
+	}{"Same": {right, false}, "Differs": {Findings{}, true}} {
 		t.Run(name, func(t *testing.T) {
 			difference := all[0].CheckOneOfMany(t.Context(), d.Data(), in, params, tc.found)
 			if (difference != nil) != tc.wrong {

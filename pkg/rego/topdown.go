@@ -1,6 +1,7 @@
 package rego
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,10 +56,10 @@ func resultVar(qc ast.QueryCompiler) ast.Var {
 	return "result"
 }
 
-func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, params *Parameters, adjust ...func(*topdown.Query)) ([]Finding, error) {
+func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, params *Parameters, adjust ...func(*topdown.Query)) (Findings, error) {
 	review, err := in.term()
 	if err != nil {
-		return nil, fmt.Errorf("converting the review: %w", err)
+		return Findings{}, fmt.Errorf("converting the review: %w", err)
 	}
 	input := ast.ObjectTerm(
 		ast.Item(ast.InternedTerm("review"), review),
@@ -74,6 +75,11 @@ func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, param
 	for _, f := range adjust {
 		f(q)
 	}
+	early := witness{found: ast.NewSet()}
+	if finder, ok := ctx.(exec.Finder); ok {
+		early.finder = finder
+		q.WithQueryTracer(early)
+	}
 	seen := ast.NewSet()
 	err = q.Iter(ctx, func(qr topdown.QueryResult) error {
 		if r := qr[p.result]; r != nil {
@@ -81,54 +87,46 @@ func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, param
 		}
 		return nil
 	})
+	if err != nil && topdown.IsCancel(err) {
+		found, wrong := termFindings(early.found, in.bounded())
+		return found, cmp.Or(wrong, err)
+	}
 	if err != nil {
-		return nil, err
+		return Findings{}, err
 	}
-	return findings(seen)
+	return termFindings(seen, in.bounded())
 }
 
-// errMessage is a violation that its rule gave no message. Dropping it would
-// hide a violation, so it counts as a failure of the policy.
-var errMessage = errors.New("the rule " + entryRule + " fired without a string msg")
-
-func findings(results ast.Set) ([]Finding, error) {
-	if results.Len() == 0 {
-		return nil, nil
-	}
-	out := make([]Finding, 0, results.Len())
-	for _, r := range results.Slice() {
-		f, err := findingOf(r.Value)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, f)
-	}
-	return out, nil
+// witness keeps what the entry rule gives while the interpreter goes on, as
+// compiled code does of itself.
+type witness struct {
+	finder exec.Finder // nil if nobody asks
+	found  ast.Set
 }
 
-func findingOf(v ast.Value) (Finding, error) {
-	obj, ok := v.(ast.Object)
-	if !ok {
-		return Finding{}, fmt.Errorf("%w: it gave %v", errMessage, v)
+// Enabled implements topdown.QueryTracer.
+func (w witness) Enabled() bool { return w.finder != nil }
+
+// Config implements topdown.QueryTracer.
+func (witness) Config() topdown.TraceConfig { return topdown.TraceConfig{} }
+
+// TraceEvent implements topdown.QueryTracer.
+func (w witness) TraceEvent(e topdown.Event) {
+	if e.Op != topdown.ExitOp {
+		return
 	}
-	msg := obj.Get(ast.InternedTerm("msg"))
-	if msg == nil {
-		return Finding{}, fmt.Errorf("%w: it gave %v", errMessage, v)
+	rule, ok := e.Node.(*ast.Rule)
+	if !ok || rule.Head.Key == nil || !rule.Path().Equal(entryPath) {
+		return
 	}
-	text, ok := msg.Value.(ast.String)
-	if !ok {
-		return Finding{}, fmt.Errorf("%w: msg is %v", errMessage, msg)
+	if v := e.Plug(rule.Head.Key); v.IsGround() {
+		w.found.Add(v)
+		w.finder.Found()
 	}
-	f := Finding{Message: string(text), Details: map[string]any{}}
-	if d := obj.Get(ast.InternedTerm("details")); d != nil {
-		details, err := ast.JSON(d.Value)
-		if err != nil {
-			return Finding{}, fmt.Errorf("reading the details of a violation: %w", err)
-		}
-		f.Details = details
-	}
-	return f, nil
 }
+
+// entryPath is the entry rule's.
+var entryPath = ast.MustParseRef("data.template." + entryRule)
 
 // causeOf says whose doing an error of evaluate is.
 func causeOf(err error) policy.FaultCause {

@@ -32,20 +32,20 @@ type Fired struct {
 
 // Trace judges as Judge does, by the interpreter, and tells how. The code is
 // compiled for it each time: it is for people who look for a mistake.
-func (p *Program) Trace(ctx context.Context, e *Data, in *Input, params *Parameters, steps bool) (found []Finding, t Trace, failure *Failure) {
+func (p *Program) Trace(ctx context.Context, e *Data, in *Input, params *Parameters, steps bool) (found Findings, t Trace, failure *Failure) {
 	found, err := p.trace(ctx, e, in, params, &t, steps)
 	return found, t, failureOf(err)
 }
 
-func (p *Program) trace(ctx context.Context, e *Data, in *Input, params *Parameters, t *Trace, steps bool) (found []Finding, err error) {
+func (p *Program) trace(ctx context.Context, e *Data, in *Input, params *Parameters, t *Trace, steps bool) (found Findings, err error) {
 	defer p.recovered(&err)
 	c, err := compileSource(p.source, true)
 	if err != nil {
-		return nil, err
+		return Findings{}, err
 	}
 	talking, err := interpret(c)
 	if err != nil {
-		return nil, err
+		return Findings{}, err
 	}
 	account := topdown.NewBufferTracer()
 	found, err = talking.evaluate(ctx, e, in, params, func(q *topdown.Query) {

@@ -78,12 +78,19 @@ func (s *scope) append(stmt *ir.ArrayAppendStmt) (exec, error) {
 func (s *scope) add(stmt *ir.SetAddStmt) (exec, error) {
 	v, err := s.operand(stmt.Value)
 	local := s.slot(stmt.Set)
+	entry := s.entry && stmt.Set == s.ret
 	return func(f *frame) ctl {
 		set, ok := f.locals[local].(*value.Set)
 		if !ok {
 			return f.fail(ErrConflict)
 		}
-		if set.Add(v.get(f)) && !f.grow(entrySize) {
+		if !set.Add(v.get(f)) {
+			return next
+		}
+		if entry {
+			f.note(set)
+		}
+		if !f.grow(entrySize) {
 			return failed
 		}
 		return next

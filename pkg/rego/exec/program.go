@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/ir"
@@ -77,12 +78,34 @@ type Options struct {
 	// Capabilities are those that the policy was compiled with; builtins look
 	// at what they may reach.
 	Capabilities *ast.Capabilities
+	// Entry is the path of the rule, as in "template.violation", of whose set
+	// the plan gives every element. See Interrupted.
+	Entry string
 }
+
+// Interrupted is the error of an evaluation that came to the end of its time, or
+// of what it is granted, and had found something by then.
+type Interrupted struct {
+	Err error
+	// Found are the elements that the entry rule's set had, in no order. Rules
+	// only add to a set, so they hold whatever would have come later.
+	Found []any
+}
+
+func (e *Interrupted) Error() string { return e.Err.Error() }
+
+// Unwrap returns why the evaluation ended.
+func (e *Interrupted) Unwrap() error { return e.Err }
+
+// Finder may be implemented by the context of an evaluation. Found is called
+// when the entry rule's set gets its first element, while the evaluation goes on.
+type Finder interface{ Found() }
 
 // Translate makes a program of a plan. An error means that the plan holds what
 // this package does not know.
 func Translate(p *ir.Policy, opts Options) (*Program, error) {
 	t := newTranslator(p)
+	t.entryPath = strings.ReplaceAll(opts.Entry, ".", "\x00")
 	if len(p.Plans.Plans) != 1 {
 		return nil, fmt.Errorf("translating %d plans: want one", len(p.Plans.Plans))
 	}
@@ -120,7 +143,7 @@ func (p *Program) Run(ctx context.Context, input, data any, shared *Shared) ([]a
 	f.locals[ir.Input], f.locals[ir.Data] = input, data
 	c := runBlocks(p.plan, f)
 	if c == failed {
-		return nil, s.err
+		return nil, s.failure()
 	}
 	return s.take(), nil
 }

@@ -2,6 +2,7 @@ package exec
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -47,6 +48,9 @@ type state struct {
 	// scratch are arrays that are used again.
 	scratch []value.Array
 
+	// found is the set of the entry rule, nil while it is empty.
+	found *value.Set
+
 	steps, memory int
 	now           time.Time
 	builtins      *topdown.BuiltinContext
@@ -85,7 +89,7 @@ func (s *state) end() {
 		s.scratch[i].Elems = emptied(s.scratch[i].Elems, cap(s.scratch[i].Elems))
 	}
 	s.memo.clear()
-	s.program, s.ctx, s.err, s.results, s.builtins, s.terms = nil, nil, nil, nil, nil, nil
+	s.program, s.ctx, s.err, s.results, s.builtins, s.terms, s.found = nil, nil, nil, nil, nil, nil, nil
 	states.Put(s)
 }
 
@@ -148,6 +152,26 @@ func (s *state) take() []any {
 func (s *state) fail(err error) ctl {
 	s.err = err
 	return failed
+}
+
+// note takes down that the entry rule's set is no longer empty.
+func (s *state) note(set *value.Set) {
+	if s.found != nil {
+		return
+	}
+	s.found = set
+	if f, ok := s.ctx.(Finder); ok {
+		f.Found()
+	}
+}
+
+// failure is why the evaluation ended, with what it had found where that is
+// certain.
+func (s *state) failure() error {
+	if s.found == nil || s.ctx.Err() == nil && !errors.Is(s.err, ErrLimit) {
+		return s.err
+	}
+	return &Interrupted{Err: s.err, Found: s.found.Elems()}
 }
 
 // step counts one step of work and tells whether to go on.

@@ -15,6 +15,8 @@ type translator struct {
 	program *Program
 	byName  map[string]*function
 	byPath  map[string]*function
+	// entryPath is the path of the entry rule, below the planner's root.
+	entryPath string
 }
 
 func newTranslator(p *ir.Policy) *translator {
@@ -46,6 +48,7 @@ func (t *translator) function(f *function, fn *ir.Func) error {
 	s.params = fn.Params
 	s.reserve(fn.Params...)
 	s.reserve(fn.Return)
+	s.ret, s.entry = fn.Return, t.entryPath != "" && pathKey(fn.Path[min(1, len(fn.Path)):]) == t.entryPath
 	s.early, f.cheap = constantResult(fn), t.cheap(fn)
 	blocks, err := s.bodies(fn.Blocks)
 	f.blocks, f.slots = blocks, s.slots
@@ -62,6 +65,10 @@ type scope struct {
 	// stored are the locals that hold a part of the data document.
 	stored map[ir.Local]bool
 	params []ir.Local
+	// ret is the local that the function returns; entry is set if it is the set
+	// of the entry rule.
+	ret   ir.Local
+	entry bool
 	*hoist
 }
 
