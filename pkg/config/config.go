@@ -35,6 +35,16 @@ const (
 	DefaultReportLimit = 10_000
 	// MaxReportLimit bounds it: each report takes some 2 KB of etcd.
 	MaxReportLimit = 100_000
+	// DefaultMaxObjectBytes is more than an API server takes in one request, 3 MiB
+	// (MaxRequestBodyBytes in k8s.io/apiserver pkg/server/config.go), with what it
+	// adds, and than etcd stores, 1.5 MiB.
+	DefaultMaxObjectBytes = 4 << 20
+	// DefaultMaxObjectContainers is more than a node runs: the kubelet's default
+	// is 110 pods (maxPods).
+	DefaultMaxObjectContainers = 1000
+	// DefaultMaxObjectDepth is ten times the depth of large schemas and workflows;
+	// an API server reads 10,000 levels.
+	DefaultMaxObjectDepth = 1000
 	// MaxReplicas bounds the pods of a Deployment.
 	MaxReplicas = 100
 )
@@ -111,6 +121,13 @@ type Config struct {
 	// CheckEvery is one in how many reviews is evaluated again by OPA's
 	// interpreter, to compare; zero means none, and nil one in 100.
 	CheckEvery *int32 `json:"checkEvery"`
+	// MaxObjectBytes, MaxObjectContainers and MaxObjectDepth are what an object may
+	// have before its creation, or an update that makes it larger, is refused
+	// unseen where a constraint that denies matches it. Zero means
+	// DefaultMaxObjectBytes, DefaultMaxObjectContainers and DefaultMaxObjectDepth.
+	MaxObjectBytes      int32 `json:"maxObjectBytes"`
+	MaxObjectContainers int32 `json:"maxObjectContainers"`
+	MaxObjectDepth      int32 `json:"maxObjectDepth"`
 	// Reports are the formats in which audit writes report objects, OpenReports
 	// or PolicyReport; none if it is empty.
 	Reports []string `json:"reports"`
@@ -167,6 +184,9 @@ func (c Config) WithDefaults() Config {
 	if c.CheckEvery == nil {
 		c.CheckEvery = new(int32(defaultCheckEvery))
 	}
+	c.MaxObjectBytes = cmp.Or(c.MaxObjectBytes, DefaultMaxObjectBytes)
+	c.MaxObjectContainers = cmp.Or(c.MaxObjectContainers, DefaultMaxObjectContainers)
+	c.MaxObjectDepth = cmp.Or(c.MaxObjectDepth, DefaultMaxObjectDepth)
 	c.ReportLimit = cmp.Or(c.ReportLimit, DefaultReportLimit)
 	c.LogLevel = cmp.Or(c.LogLevel, "info")
 	c.LogFormat = cmp.Or(c.LogFormat, "json")

@@ -56,6 +56,7 @@ func (c Config) validateRunning() error {
 		err,
 		c.checkAPIServers(),
 		c.checkAudit(),
+		c.checkSizes(),
 		c.checkReports(),
 		oneOf("logLevel", c.LogLevel, "error", "info", "debug"),
 		oneOf("logFormat", c.LogFormat, "json", "console"),

@@ -95,6 +95,25 @@ func (c Config) checkAudit() error {
 	return errors.Join(errs...)
 }
 
+// checkSizes refuses bounds that would refuse what is in every cluster, and those
+// beyond what the webhook can be sent.
+func (c Config) checkSizes() error {
+	var errs []error
+	for _, s := range []struct {
+		key              string
+		value, low, high int32
+	}{
+		{"maxObjectBytes", c.MaxObjectBytes, 64 << 10, 48 << 20},
+		{"maxObjectContainers", c.MaxObjectContainers, 10, 1_000_000},
+		{"maxObjectDepth", c.MaxObjectDepth, 100, 10_000},
+	} {
+		if s.value < s.low || s.value > s.high {
+			errs = append(errs, fmt.Errorf("%s: %d: use %d to %d; objects beyond it are refused where a constraint denies", s.key, s.value, s.low, s.high))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (c Config) checkReports() error {
 	var errs []error
 	for i, f := range c.Reports {

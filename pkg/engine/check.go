@@ -59,7 +59,7 @@ func (s sample) byTemplate() (out [][]judged) {
 type judged struct {
 	entry      *entry
 	constraint policy.Constraint
-	found      []rego.Finding
+	found      rego.Findings
 }
 
 // RunChecks judges one review in every so many again by OPA's interpreter,
@@ -119,7 +119,7 @@ func (e *Engine) check(ctx context.Context, s sample, turn int, report func(Diff
 }
 
 // checkBy is how a template is checked.
-type checkBy func(*rego.Program, context.Context, *rego.Data, *rego.Input, *rego.Parameters, []rego.Finding) *rego.Difference
+type checkBy func(*rego.Program, context.Context, *rego.Data, *rego.Input, *rego.Parameters, rego.Findings) *rego.Difference
 
 // checkTemplate judges again by the constraints of one template, and returns how
 // long that took.

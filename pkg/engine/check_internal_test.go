@@ -113,10 +113,10 @@ func missed(t *testing.T, e *Engine, kind string) sample {
 		v.judge(&budget{Context: t.Context()}, x, judge)
 	}
 	n := slices.IndexFunc(v.judged, func(j judged) bool { return j.entry.kind == kind })
-	if n < 0 || len(v.judged[n].found) == 0 {
+	if n < 0 || v.judged[n].found.Len() == 0 {
 		t.Fatalf("%s finds nothing by itself", kind)
 	}
-	v.judged[n].found = nil
+	v.judged[n].found = rego.Findings{}
 	return sample{data: v.data, input: v.input, judged: v.judged}
 }
 

@@ -47,7 +47,9 @@ func with(runtime *rego.Runtime) (*Engine, error) {
 
 // Review judges r by every constraint that matches it. It returns when ctx
 // ends: constraints not judged by then are faults, and no constraint takes more
-// than half of the time that is left. It never fails as a whole;
+// than half of the time that is left. If r has an AnswerBy, those that deny are
+// judged first, and it returns then if one has found something. It never fails
+// as a whole;
 // an error that concerns no single constraint, such as an enforcement point that
 // is not served, is a fault without one. A review without an enforcement point
 // is judged as if it came through all of them. The result is sorted.
@@ -65,12 +67,15 @@ func (e *Engine) ReviewBy(ctx context.Context, r *policy.Review, by func(kind, n
 		return policy.Result{Faults: []policy.Fault{{Cause: policy.CauseInternal, Err: err}}}
 	}
 	v := review{Review: r, place: place(r.Point), canary: IsCanary(r), data: e.rego.Data(), input: rego.NewInput(r)}
-	share := &budget{Context: ctx}
+	share := &budget{Context: ctx, answerBy: r.AnswerBy}
 	check := e.due()
 	v.keeps = check != nil
-	for _, x := range e.registry.current.Load().of(r.Kind.Kind) {
-		if by == nil || by(x.kind, x.name) {
-			v.judge(share, x, judge)
+	constraints := e.registry.current.Load().of(r.Kind.Kind)
+	for pass := range v.passes() {
+		for _, x := range constraints {
+			if v.turn(x) == pass && (by == nil || by(x.kind, x.name)) {
+				v.judge(share, x, judge)
+			}
 		}
 	}
 	if check != nil {

@@ -46,6 +46,22 @@ func (e *Engine) explain(ctx context.Context, r *policy.Review, x *entry, how Tr
 	return out
 }
 
+// Denying returns a constraint that matches r and denies an object on which its
+// policy fails, the first of all, false if there is none. It evaluates nothing.
+func (e *Engine) Denying(r *policy.Review) (policy.Constraint, bool) {
+	at, canary := place(r.Point), IsCanary(r)
+	for _, x := range e.registry.current.Load().of(r.Kind.Kind) {
+		c := x.at[at]
+		if !c.Has(policy.Deny) || c.OnFault == policy.OnFaultAllow || x.withheld != nil || !x.applies(r, at, canary) {
+			continue
+		}
+		if matches, err := x.match.Match(r); matches && err == nil {
+			return c, true
+		}
+	}
+	return policy.Constraint{}, false
+}
+
 // silent is why a constraint has no say about requests like r.
 func (x *entry) silent(r *policy.Review) string {
 	switch {

@@ -124,8 +124,25 @@ type review struct {
 const usualViolations = 8
 
 // judge is how reviews are judged: by what the template was compiled to.
-func judge(ctx context.Context, v *review, x *entry) ([]rego.Finding, *rego.Failure) {
+func judge(ctx context.Context, v *review, x *entry) (rego.Findings, *rego.Failure) {
 	return x.program.Judge(ctx, v.data, v.input, x.parameters)
+}
+
+// passes is how often the constraints are gone through: where time may run out,
+// those that deny come first, so that others do not use it up.
+func (v *review) passes() int {
+	if v.AnswerBy.IsZero() {
+		return 1
+	}
+	return 2
+}
+
+// turn is the pass in which a constraint is judged.
+func (v *review) turn(x *entry) int {
+	if v.AnswerBy.IsZero() || x.at[v.place].Has(policy.Deny) {
+		return 0
+	}
+	return 1
 }
 
 func (v *review) judge(share *budget, x *entry, how evaluator) {
@@ -145,25 +162,68 @@ func (v *review) judge(share *budget, x *entry, how evaluator) {
 		return
 	}
 	start := time.Now()
-	share.begin(start)
+	if share.settled(start) {
+		v.cutOff(c)
+		return
+	}
+	share.begin(start, c.Has(policy.Deny))
 	found, failure := how(share, v, x)
 	if x.timer != nil {
 		x.timer(time.Since(start))
 	}
 	if failure != nil {
-		v.result.Faults = append(v.result.Faults, policy.Fault{
-			Constraint: *c, Cause: failure.Cause, Err: failure.Err, Brief: failure.Brief,
-		})
+		v.fail(share, c, found, failure)
 		return
 	}
 	v.result.Evaluated++
 	if v.keeps {
 		v.judged = append(v.judged, judged{entry: x, constraint: *c, found: found})
 	}
+	share.denied = share.denied || found.Len() > 0 && share.denies
+	if found.More > 0 {
+		v.result.More = append(v.result.More, policy.More{Constraint: *c, Count: found.More})
+	}
+	v.violates(c, found.Kept)
+}
+
+func (v *review) violates(c *policy.Constraint, found []rego.Finding) {
 	if len(found) > 0 && v.result.Violations == nil {
 		v.result.Violations = make([]policy.Violation, 0, usualViolations)
 	}
 	for _, f := range found {
 		v.result.Violations = append(v.result.Violations, policy.Violation{Constraint: *c, Message: f.Message, Details: f.Details})
+	}
+}
+
+// fail takes down an evaluation that did not come to its end. What a deny
+// constraint had found by then denies a request all the same: a fault is not to
+// hide a violation. Time that ran out is then no fault, since the verdict would
+// be the same.
+func (v *review) fail(share *budget, c *policy.Constraint, found rego.Findings, failure *rego.Failure) {
+	late := failure.Cause == policy.CauseTimeout
+	if found.Len() > 0 && share.answers() && share.denies {
+		v.result.Evaluated++
+		v.result.More = append(v.result.More, policy.More{Constraint: *c, Count: found.More, AtLeast: true})
+		v.violates(c, found.Kept)
+		share.denied = true
+		if late {
+			v.cutOff(c)
+			return
+		}
+	}
+	if late && share.settled(time.Now()) {
+		v.cutOff(c)
+		return
+	}
+	f := policy.Fault{Constraint: *c, Cause: failure.Cause, Err: failure.Err, Brief: failure.Brief}
+	v.result.Faults = append(v.result.Faults, f)
+	share.denied = share.denied || f.Denies()
+}
+
+// cutOff takes down a constraint that is not judged, or not to the end, since a
+// denial is known. One that has no say in the answer is not missed.
+func (v *review) cutOff(c *policy.Constraint) {
+	if c.ActsOnRequests() {
+		v.result.CutOff = append(v.result.CutOff, *c)
 	}
 }

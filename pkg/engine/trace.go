@@ -32,7 +32,7 @@ type Trace struct {
 type Fired = rego.Fired
 
 // evaluator evaluates one constraint of a review.
-type evaluator func(ctx context.Context, v *review, x *entry) ([]rego.Finding, *rego.Failure)
+type evaluator func(ctx context.Context, v *review, x *entry) (rego.Findings, *rego.Failure)
 
 // tracer evaluates by OPA's interpreter, compiled again each time, and keeps how
 // the constraint came to its verdict. It takes a hundred times as long: it is for
@@ -42,7 +42,7 @@ type tracer struct {
 	trace Trace
 }
 
-func (t *tracer) evaluate(ctx context.Context, v *review, x *entry) ([]rego.Finding, *rego.Failure) {
+func (t *tracer) evaluate(ctx context.Context, v *review, x *entry) (rego.Findings, *rego.Failure) {
 	found, trace, failure := x.program.Trace(ctx, v.data, v.input, x.parameters, t.Steps)
 	t.trace = Trace{Constraint: x.at[v.place], Prints: trace.Prints, Steps: trace.Steps, Fired: trace.Fired}
 	return found, failure

@@ -9,6 +9,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/rego/exec"
 	"github.com/fusegate/fusegate/pkg/rego/value"
 )
 
@@ -30,6 +31,10 @@ type Findings struct {
 
 // Len is how many there are.
 func (f Findings) Len() int { return len(f.Kept) + f.More }
+
+// Finder may be implemented by the context of an evaluation. Found is called when
+// a violation is certain while the evaluation goes on.
+type Finder = exec.Finder
 
 // maxDetails is up to which size, in bytes, roughly, the details of a finding
 // are kept of a bounded review. They are for logs only, and a policy may give

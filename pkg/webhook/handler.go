@@ -9,6 +9,7 @@
 package webhook
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,9 @@ const (
 	// the answer to travel.
 	maxTimeout = 3 * time.Second
 	margin     = 200 * time.Millisecond
+	// answering is what is left of the rest for wording and sending the answer.
+	// Its text is bounded, so that this does not depend on the object.
+	answering = 100 * time.Millisecond
 )
 
 // Reviewer judges a review by all constraints.
@@ -74,6 +78,10 @@ type Options struct {
 	// an answer of "allowed" would hide that nothing was judged. Nil means
 	// always ready.
 	Ready func() error
+	// Sizes are those up to which objects are judged, and Matcher tells where they
+	// count; nil for nowhere.
+	Sizes   Sizes
+	Matcher Matcher
 }
 
 // Handler serves Path.
@@ -88,6 +96,16 @@ type Handler struct {
 	ready      func() error
 	faults     FaultRecorder
 	limits     *limits
+	sizes      Sizes
+	matcher    Matcher
+}
+
+// answered is how a request is answered, as what it counts, and what is to be
+// logged once the answer is sent; nil for nothing.
+type answered struct {
+	response *admissionv1.AdmissionResponse
+	label    string
+	log      func()
 }
 
 // New returns a handler that judges what lies outside the perimeter.
@@ -102,13 +120,13 @@ func New(p exempt.Perimeter, r Reviewer, v Validator, n Namespaces, o Options) (
 	return &Handler{
 		perimeter: p, reviewer: r, validator: v, namespaces: n,
 		log: o.Log, logDenies: o.LogDenies, metrics: m, ready: o.Ready, faults: o.Faults,
-		limits: newLimits(),
+		limits: newLimits(), sizes: o.Sizes, matcher: o.Matcher,
 	}, nil
 }
 
 // ServeHTTP answers one AdmissionReview.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	start := time.Now()
+	start, took := time.Now(), time.Duration(0)
 	decision := decisionError
 	defer func() {
 		if p := recover(); p != nil {
@@ -116,18 +134,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "internal error: the handler panicked", http.StatusInternalServerError)
 		}
 		h.metrics.reviews.WithLabelValues(decision).Inc()
-		h.metrics.duration.Observe(time.Since(start).Seconds())
+		h.metrics.duration.Observe(cmp.Or(took, time.Since(start)).Seconds())
 	}()
-	resp, d, err := h.serve(w, r)
+	got, err := h.serve(w, r)
 	if err != nil {
 		h.fail(w, err)
 		return
 	}
-	if err := write(w, resp); err != nil {
-		h.log.Error(err, "sending the admission response", "uid", resp.UID)
+	if err := write(w, got.response); err != nil {
+		h.log.Error(err, "sending the admission response", "uid", got.response.UID)
 		return
 	}
-	decision = d
+	decision, took = got.label, time.Since(start)
+	if got.log != nil {
+		got.log()
+	}
 }
 
 func (h *Handler) fail(w http.ResponseWriter, err error) {
@@ -137,29 +158,31 @@ func (h *Handler) fail(w http.ResponseWriter, err error) {
 	if errors.As(err, &he) {
 		code = he.code
 	}
-	http.Error(w, printable.Text(err.Error()), code)
+	http.Error(w, printable.TextMax(err.Error(), policy.MaxAnswerText), code)
 }
 
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (*admissionv1.AdmissionResponse, string, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), timeout(r))
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (answered, error) {
+	start, limit := time.Now(), timeout(r)
+	ctx, cancel := context.WithTimeout(r.Context(), limit-min(answering, limit/8))
 	defer cancel()
 	if err := checkTransport(r); err != nil {
-		return nil, "", err
+		return answered{}, err
 	}
 	body, release, err := h.limits.receive(ctx, w, r)
 	if err != nil {
-		return nil, "", err
+		return answered{}, err
 	}
 	defer release()
 	end, err := h.limits.begin(ctx, body)
 	if err != nil {
-		return nil, "", err
+		return answered{}, err
 	}
 	defer end()
 	review, err := decode(body)
 	if err != nil {
-		return nil, "", err
+		return answered{}, err
 	}
+	review.Bounded, review.AnswerBy = true, start.Add(limit/2)
 	return h.decide(ctx, review)
 }
 
@@ -172,32 +195,38 @@ func timeout(r *http.Request) time.Duration {
 	return max(asked-margin, asked/2)
 }
 
-func (h *Handler) decide(ctx context.Context, r *policy.Review) (*admissionv1.AdmissionResponse, string, error) {
+func (h *Handler) decide(ctx context.Context, r *policy.Review) (answered, error) {
 	if isPolicyObject(r) {
 		return h.decidePolicyObject(ctx, r)
 	}
 	if err := h.ready(); err != nil {
-		return nil, "", &httpError{http.StatusServiceUnavailable, fmt.Errorf("not ready: %w", err)}
+		return answered{}, &httpError{http.StatusServiceUnavailable, fmt.Errorf("not ready: %w", err)}
 	}
 	if _, ok := h.perimeter.Judge(r); ok {
-		return answer(r.UID, policy.Decision{Allowed: true}), exemptLabel(r), nil
+		return answered{response: answer(r.UID, policy.Decision{Allowed: true}), label: exemptLabel(r)}, nil
 	}
 	if r.Namespace != "" && !r.IsNamespace() {
 		r.NamespaceObject = h.namespaces.Namespace(ctx, r.Namespace)
 	}
+	if d, in, denied := h.oversized(r); denied {
+		h.metrics.oversized.WithLabelValues(in).Inc()
+		return answered{response: answer(r.UID, d), label: decisionDeny}, nil
+	}
 	result := h.reviewer.Review(ctx, r)
-	canary := engine.IsCanary(r)
-	if !canary {
-		h.record(r, result)
-	}
+	h.metrics.cutOff.Add(float64(len(result.CutOff)))
 	d := policy.Decide(result)
+	out := answered{label: decisionCanary}
+	if !engine.IsCanary(r) {
+		out.label, out.log = label(d), func() { h.record(r, result) }
+	}
 	if d.Err != nil {
-		return nil, "", d.Err
+		if out.log != nil {
+			out.log()
+		}
+		return answered{}, d.Err
 	}
-	if canary {
-		return answer(r.UID, d), decisionCanary, nil
-	}
-	return answer(r.UID, d), label(d), nil
+	out.response = answer(r.UID, d)
+	return out, nil
 }
 
 // exemptLabel tells Fusegate's own probes from requests that the webhook
@@ -226,16 +255,16 @@ func isPolicyObject(r *policy.Review) bool {
 	return r.Kind.Group == engine.TemplateGroup || r.Kind.Group == engine.ConstraintGroup
 }
 
-func (h *Handler) decidePolicyObject(ctx context.Context, r *policy.Review) (*admissionv1.AdmissionResponse, string, error) {
+func (h *Handler) decidePolicyObject(ctx context.Context, r *policy.Review) (answered, error) {
 	if _, ok := h.perimeter.Judge(r); ok || !needsValidation(r) {
-		return answer(r.UID, policy.Decision{Allowed: true}), decisionExempt, nil
+		return answered{response: answer(r.UID, policy.Decision{Allowed: true}), label: decisionExempt}, nil
 	}
 	warnings, err := h.validator.Validate(ctx, r)
 	if err != nil {
-		return refuse(r.UID, err), decisionDeny, nil
+		return answered{response: refuse(r.UID, err), label: decisionDeny}, nil
 	}
-	d := policy.Decision{Allowed: true, Warnings: warnings}
-	return answer(r.UID, d), label(d), nil
+	d := policy.Decision{Allowed: true, Warnings: policy.Warnings(warnings)}
+	return answered{response: answer(r.UID, d), label: label(d)}, nil
 }
 
 // needsValidation is false where a refusal would only be in the way: on
@@ -264,7 +293,13 @@ func (h *Handler) record(r *policy.Review, result policy.Result) {
 	if !h.logDenies {
 		return
 	}
-	for _, v := range result.Violations {
+	for _, m := range result.More {
+		if m.Constraint.Has(policy.Deny) && m.Count > 0 {
+			h.log.Info("denied admission by more violations than are logged", append(about(r),
+				"constraint_kind", m.Constraint.Kind, "constraint_name", m.Constraint.Name, "violations", m.Count)...)
+		}
+	}
+	for _, v := range result.Violations[:min(len(result.Violations), maxLogged)] {
 		if !v.Constraint.Has(policy.Deny) {
 			continue
 		}
@@ -275,6 +310,9 @@ func (h *Handler) record(r *policy.Review, result policy.Result) {
 			"constraint_enforcement_actions", v.Constraint.ScopedActions, "details", v.Details)...)
 	}
 }
+
+// maxLogged is how many violations of one request are logged.
+const maxLogged = 256
 
 // stack is where an error that began as a panic did so, empty for others.
 func stack(err error) string {

@@ -18,9 +18,11 @@ const (
 )
 
 type metrics struct {
-	reviews  *prometheus.CounterVec
-	duration prometheus.Histogram
-	faults   *prometheus.CounterVec
+	reviews   *prometheus.CounterVec
+	duration  prometheus.Histogram
+	faults    *prometheus.CounterVec
+	cutOff    prometheus.Counter
+	oversized *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -38,12 +40,20 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "fusegate_admission_faults_total",
 			Help: "Constraints that could not be judged for an admission request, by cause.",
 		}, []string{"cause"}),
+		cutOff: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fusegate_admission_cut_off_total",
+			Help: "Constraints that were not judged to the end for an admission request, since it was known to be denied when half of its time was over.",
+		}),
+		oversized: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fusegate_admission_oversized_total",
+			Help: "Admission requests denied unseen, since the object is larger than is judged, by what it has too much of.",
+		}, []string{"what"}),
 	}
 	m.begin()
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.reviews, m.duration, m.faults} {
+	for _, c := range []prometheus.Collector{m.reviews, m.duration, m.faults, m.cutOff, m.oversized} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -59,5 +69,8 @@ func (m *metrics) begin() {
 	}
 	for _, c := range []policy.FaultCause{policy.CauseInput, policy.CauseTimeout, policy.CauseMatch, policy.CauseInventory, policy.CauseInternal} {
 		m.faults.WithLabelValues(string(c))
+	}
+	for _, d := range dimensions {
+		m.oversized.WithLabelValues(d.name)
 	}
 }

@@ -204,7 +204,10 @@ func (p *parts) addWebhook() error {
 	log := p.log.WithName("webhook")
 	h, err := webhook.New(p.perimeter, p.engine, webhook.NewPolicyValidator(p.engine, p.perimeter),
 		webhook.NewClusterNamespaces(p.mgr.GetCache(), p.mgr.GetAPIReader(), log),
-		webhook.Options{Log: log, LogDenies: p.settings.LogDenies, Metrics: metrics.Registry, Faults: p.ingest, Ready: p.readiness.Err})
+		webhook.Options{
+			Log: log, LogDenies: p.settings.LogDenies, Metrics: metrics.Registry, Faults: p.ingest, Ready: p.readiness.Err,
+			Matcher: p.engine, Sizes: p.sizes(),
+		})
 	if err != nil {
 		return err
 	}
@@ -212,6 +215,12 @@ func (p *parts) addWebhook() error {
 		return err
 	}
 	return p.mgr.Add(newServer(host, port, p.settings.CertDir, &leaving{Handler: h, lull: p.timings.Lull}, log))
+}
+
+// sizes are those up to which the webhook judges objects.
+func (p *parts) sizes() webhook.Sizes {
+	s := p.settings
+	return webhook.Sizes{Bytes: int64(s.MaxObjectBytes), Containers: int(s.MaxObjectContainers), Depth: int(s.MaxObjectDepth)}
 }
 
 // patientServer starts its server once there is a certificate.

@@ -18,7 +18,7 @@ const failurePolicyRefusal = "failurePolicy is not a setting: Fusegate's webhook
 
 const topKeys = "the keys are apiServers, auditLimit, auditResync, auditWorkers, caBundle, caFile, certDir, checkEvery, context, " +
 	"controllerReplicas, exempt, healthListen, image, inventorySecrets, kubeconfig, listen, logDenies, logFormat, logLevel, " +
-	"metricsListen, namespace, podName, reportLimit, reports, roles, rotateCerts, servicePort, timeoutSeconds, webhookReplicas, webhookURL"
+	"maxObjectBytes, maxObjectContainers, maxObjectDepth, metricsListen, namespace, podName, reportLimit, reports, roles, rotateCerts, servicePort, timeoutSeconds, webhookReplicas, webhookURL"
 
 const exemptKeys = "the keys of exempt are controllers, groups, kubeSystemAccounts, namespaces, ownNamespace, ownServiceAccounts, provider, serviceAccounts, users"
 

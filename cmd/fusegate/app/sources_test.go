@@ -33,6 +33,7 @@ func samples(t *testing.T) config.Config {
 		},
 		APIServers: []string{"https://192.0.2.1:6443/a,b", "https://192.0.2.2:6443"}, InventorySecrets: true,
 		AuditLimit: 500, AuditResync: 90 * time.Second, AuditWorkers: 2147483647, CheckEvery: new(int32(0)),
+		MaxObjectBytes: 1 << 20, MaxObjectContainers: 50, MaxObjectDepth: 200,
 		Reports: []string{"openreports", "policyreport"}, ReportLimit: 100_000,
 		LogDenies: true, LogLevel: "debug", LogFormat: "console",
 		Kubeconfig: "/etc/a b.conf", Context: "production", Roles: []string{"webhook"}, PodName: "me",
