@@ -211,7 +211,7 @@ func (v *review) fail(share *budget, c *policy.Constraint, found rego.Findings, 
 			return
 		}
 	}
-	if late && share.settled(time.Now()) {
+	if late && share.answers() && share.denied {
 		v.cutOff(c)
 		return
 	}

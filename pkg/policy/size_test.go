@@ -8,7 +8,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/policy"
 )
 
-func decoded(t *testing.T, text string) map[string]any {
+func parsed(t *testing.T, text string) map[string]any {
 	t.Helper()
 	var out map[string]any
 	if err := json.Unmarshal([]byte(text), &out); err != nil {
@@ -34,7 +34,7 @@ func TestMeasure(t *testing.T) {
 		"Deep":        {reason: "depth is of arrays too", object: `{"a":` + strings.Repeat("[", 500) + strings.Repeat("]", 500) + `}`, depth: 501},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := policy.Measure(decoded(t, tc.object))
+			got := policy.Measure(parsed(t, tc.object))
 			want := policy.Size{Bytes: int64(len(tc.object)), Containers: tc.containers, Depth: tc.depth}
 			// What is as long as "true" may be a byte off.
 			if off := got.Bytes - want.Bytes; off < 0 || off > 1 || got.Containers != want.Containers || got.Depth != want.Depth {
@@ -43,7 +43,7 @@ func TestMeasure(t *testing.T) {
 		})
 	}
 	managed := `{"metadata":{"managedFields":[{"fieldsV1":{"f:metadata":{"f:labels":{}}}}],"name":"x"}}`
-	if got := policy.Measure(decoded(t, managed)).Bytes; got > int64(len(`{"metadata":{"managedFields":,"name":"x"}}`)) {
+	if got := policy.Measure(parsed(t, managed)).Bytes; got > int64(len(`{"metadata":{"managedFields":,"name":"x"}}`)) {
 		t.Errorf("what API servers write counts: %d bytes", got)
 	}
 }

@@ -113,6 +113,9 @@ func (s *statements) lines(b bounds) []string {
 }
 
 func (s *statements) all(b bounds) ([]string, bool) {
+	if len(s.list)+len(s.more) == 0 {
+		return nil, true
+	}
 	if len(s.more) > 0 || b.lines > 0 && len(s.list) > b.lines {
 		return nil, false
 	}

@@ -53,6 +53,7 @@ func TestReview(t *testing.T) {
 		NamespaceObject: policy.Namespace{Known: true, Object: ns},
 		Request:         decoded(t, body)["request"].(map[string]any),
 		Point:           policy.PointWebhook,
+		Bounded:         true, AnswerBy: got.AnswerBy, // see TestTimesOfAReview
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -28,6 +28,9 @@ const (
 	entrySize = 64
 	// checkEvery is after how many steps the context is looked at.
 	checkEvery = 256
+	// checkBytes is after how many bytes built up it is looked at: a few steps may
+	// write a large object as text each.
+	checkBytes = 1 << 20
 )
 
 // state is one evaluation.
@@ -52,6 +55,7 @@ type state struct {
 	found *value.Set
 
 	steps, memory int
+	unchecked     int // bytes since the context was looked at
 	now           time.Time
 	builtins      *topdown.BuiltinContext
 	terms         map[uintptr]*ast.Term
@@ -71,7 +75,7 @@ var states = sync.Pool{New: func() any { return &state{memo: &memo{}} }}
 func (p *Program) begin(ctx context.Context) *state {
 	s := states.Get().(*state)
 	s.program, s.ctx = p, ctx
-	s.top, s.high, s.depth, s.steps, s.memory = 0, 0, 0, 0, 0
+	s.top, s.high, s.depth, s.steps, s.memory, s.unchecked = 0, 0, 0, 0, 0, 0
 	s.memo.fit(len(p.funcs))
 	if len(s.scratch) < p.scratch {
 		s.scratch = append(s.scratch, make([]value.Array, p.scratch-len(s.scratch))...)
@@ -201,6 +205,12 @@ func (s *state) check() bool {
 // grow counts memory that a policy builds up and tells whether to go on.
 func (s *state) grow(bytes int) bool {
 	s.memory += bytes
+	if s.unchecked += bytes; s.unchecked >= checkBytes {
+		s.unchecked = 0
+		if !s.check() {
+			return false
+		}
+	}
 	if s.memory <= maxMemory {
 		return true
 	}
