@@ -26,7 +26,7 @@ func TestCheckReports(t *testing.T) {
 			reason: "a value must not know the engine",
 			path:   "pkg/policy/a.go",
 			source: pkg + `import _ "` + ours + `pkg/engine"`,
-			want:   []string{"pkg/policy/a.go:3: pkg/policy may not import pkg/engine, only []"},
+			want:   []string{"pkg/policy/a.go:3: pkg/policy may not import pkg/engine, only [pkg/printable]"},
 		},
 		"DownwardImport": {
 			reason: "the engine may know the values",
