@@ -249,6 +249,32 @@ func TestLimitKeepsViolations(t *testing.T) {
 	}
 }
 
+// TestFaultDoesNotSettle: what a policy gave before it failed is no denial where its
+// faults deny nothing, and the others are judged.
+func TestFaultDoesNotSettle(t *testing.T) {
+	for name, newEngine := range evaluators {
+		t.Run(name, func(t *testing.T) {
+			e := engineOf(t, newEngine, rules{
+				"AFails":  {`violation[{"text": "no msg"}] { true }`, policy.DryRun},
+				"BDenies": {`violation[{"msg": "no"}] { true }`, policy.Deny},
+			})
+			c := &unstructured.Unstructured{Object: map[string]any{
+				"apiVersion": "constraints.gatekeeper.sh/v1beta1", "kind": "AFails",
+				"metadata": map[string]any{"name": "afails", "annotations": map[string]any{engine.AnnotationOnFault: "allow"}},
+			}}
+			if err := e.AddConstraint(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			r := pod(1)
+			r.AnswerBy = time.Now().Add(-time.Second)
+			got := e.Review(t.Context(), r)
+			if len(got.Violations) != 1 || got.Violations[0].Message != "no" || len(got.CutOff) > 0 || len(got.Faults) != 1 || got.Faults[0].Cause != policy.CauseInput {
+				t.Errorf("got %+v, want the fault, and the violation of the other", got)
+			}
+		})
+	}
+}
+
 // TestDenying: where an object is judged by a constraint that denies, as its match
 // block, its actions and its annotation have it.
 func TestDenying(t *testing.T) {

@@ -35,8 +35,12 @@ func (b *budget) begin(now time.Time, denies bool) {
 	}
 }
 
+// end takes back what was found while the constraint was evaluated: whether it
+// denies is known now, and an error may have come after it.
+func (b *budget) end() { b.finding = false }
+
 // Found implements rego.Finder.
-func (b *budget) Found() { b.finding = b.denies }
+func (b *budget) Found(something bool) { b.finding = something && b.denies }
 
 // answers tells whether the review is one that ends when a denial is known.
 func (b *budget) answers() bool { return !b.answerBy.IsZero() }

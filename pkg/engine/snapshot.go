@@ -168,6 +168,7 @@ func (v *review) judge(share *budget, x *entry, how evaluator) {
 	}
 	share.begin(start, c.Has(policy.Deny))
 	found, failure := how(share, v, x)
+	share.end()
 	if x.timer != nil {
 		x.timer(time.Since(start))
 	}

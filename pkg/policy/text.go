@@ -18,9 +18,8 @@ const (
 	MaxText = 1 << 10
 	// MaxConstraintText is of one constraint, so that some fit.
 	MaxConstraintText = 4 << 10
-	// MaxAnswerText is of a denial. kubectl prints it as a whole; API servers
-	// put it into Events, of which the message is cut to 1 KiB (maxMessage in
-	// k8s.io/client-go tools/record/util), and into logs.
+	// MaxAnswerText is of a denial: kubectl prints it as a whole, and controllers
+	// put it into Events and logs.
 	MaxAnswerText = 8 << 10
 	// MaxKept is how many violations of one constraint have a text.
 	MaxKept = 64

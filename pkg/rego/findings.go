@@ -32,8 +32,8 @@ type Findings struct {
 // Len is how many there are.
 func (f Findings) Len() int { return len(f.Kept) + f.More }
 
-// Finder may be implemented by the context of an evaluation. Found is called when
-// a violation is certain while the evaluation goes on.
+// Finder may be implemented by the context of an evaluation, which is told when
+// something is found while it goes on.
 type Finder = exec.Finder
 
 // maxDetails is up to which size, in bytes, roughly, the details of a finding

@@ -170,8 +170,15 @@ func (p *Program) judge(ctx context.Context, e *Data, in *Input, params *Paramet
 	}
 	if p.refused.Load() == nil {
 		found, err := p.runCompiled(ctx, e, in, params)
-		if err == nil || ctx.Err() != nil || errors.Is(err, exec.ErrLimit) {
+		var cut *exec.Interrupted
+		if err == nil || errors.As(err, &cut) || errors.Is(err, exec.ErrLimit) {
 			return found, err
+		}
+		if f, ok := ctx.(exec.Finder); ok {
+			f.Found(false)
+		}
+		if ctx.Err() != nil {
+			return Findings{}, err
 		}
 	}
 	return p.interpret(ctx, e, in, params)

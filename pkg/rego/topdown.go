@@ -121,7 +121,7 @@ func (w witness) TraceEvent(e topdown.Event) {
 	}
 	if v := e.Plug(rule.Head.Key); v.IsGround() {
 		w.found.Add(v)
-		w.finder.Found()
+		w.finder.Found(true)
 	}
 }
 

@@ -97,9 +97,10 @@ func (e *Interrupted) Error() string { return e.Err.Error() }
 // Unwrap returns why the evaluation ended.
 func (e *Interrupted) Unwrap() error { return e.Err }
 
-// Finder may be implemented by the context of an evaluation. Found is called
-// when the entry rule's set gets its first element, while the evaluation goes on.
-type Finder interface{ Found() }
+// Finder may be implemented by the context of an evaluation. Found is called with
+// true when the entry rule's set gets its first element, while the evaluation goes
+// on, and with false when that has failed and begins again.
+type Finder interface{ Found(something bool) }
 
 // Translate makes a program of a plan. An error means that the plan holds what
 // this package does not know.

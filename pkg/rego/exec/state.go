@@ -165,14 +165,15 @@ func (s *state) note(set *value.Set) {
 	}
 	s.found = set
 	if f, ok := s.ctx.(Finder); ok {
-		f.Found()
+		f.Found(true)
 	}
 }
 
 // failure is why the evaluation ended, with what it had found where that is
 // certain.
 func (s *state) failure() error {
-	if s.found == nil || s.ctx.Err() == nil && !errors.Is(s.err, ErrLimit) {
+	late := errors.Is(s.err, context.DeadlineExceeded) || errors.Is(s.err, context.Canceled) || topdown.IsCancel(s.err)
+	if s.found == nil || !late && !errors.Is(s.err, ErrLimit) {
 		return s.err
 	}
 	return &Interrupted{Err: s.err, Found: s.found.Elems()}
