@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fusegate/fusegate/test/controlplane"
+	"github.com/fusegate/fusegate/test/env"
 	"github.com/fusegate/fusegate/test/env/fusegate"
 )
 
@@ -101,6 +102,7 @@ func TestAuditOnce(t *testing.T) {
 		c.CreateAll(t, "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: "+ns+"}\nspec: {type: ExternalName, externalName: example.com}\n")
 	}
 	c.CreateAll(t, fusegate.ConfigMap("once-a", "bare")+"---\n"+fusegate.ConfigMap("once-a", "owned", "owner: x")+"---\n"+fusegate.ConfigMap("kube-public", "once", "once: yy"))
+	defer c.DeleteObjects(t, env.Object("v1", "ConfigMap", "kube-public", "once")) // others count what is there
 	c.CreateAll(t, "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: once}\nrules:\n- apiGroups: ['']\n  resources: [namespaces, services]\n  verbs: [list, watch]\n")
 	c.CreateAll(t, fusegate.Object("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "", "once",
 		"roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: once}\nsubjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: once}]"))
