@@ -113,7 +113,8 @@ type AuditReportStatus struct {
 	// Constraints is how many there are.
 	// +optional
 	Constraints int64 `json:"constraints"`
-	// Kinds are those that constraints match.
+	// Kinds are those that constraints match; the first of them, where an object has no
+	// room for all.
 	// +optional
 	// +listType=atomic
 	Kinds []AuditedKind `json:"kinds,omitempty"`
@@ -121,7 +122,8 @@ type AuditReportStatus struct {
 	// +optional
 	// +listType=atomic
 	Gaps []AuditGap `json:"gaps,omitempty"`
-	// NotAuditable are constraints whose policy reads what only a request has.
+	// NotAuditable are constraints whose policy reads what only a request has; the first
+	// of them, where an object has no room for all.
 	// +optional
 	// +listType=atomic
 	NotAuditable []NotAuditable `json:"notAuditable,omitempty"`

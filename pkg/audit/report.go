@@ -215,7 +215,9 @@ func (c *constraint) extent() (extent string, operations []string) {
 	for _, op := range c.scope.Operations {
 		switch op {
 		case policy.Delete, policy.Connect:
-			operations = append(operations, string(op))
+			if !slices.Contains(operations, string(op)) {
+				operations = append(operations, string(op))
+			}
 		default:
 			leaves = true
 		}

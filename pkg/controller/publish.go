@@ -186,7 +186,7 @@ func (p *Publisher) publish(ctx context.Context, u *unstructured.Unstructured) (
 		return notReady(v1alpha1.ReasonCompileError, e.problem.Error()), false, nil
 	}
 	have, err = p.bring(ctx, u, have, e)
-	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
+	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || tooLarge(err) {
 		return notReady(v1alpha1.ReasonCRDError, err.Error()), false, nil
 	}
 	if err != nil {
@@ -197,6 +197,12 @@ func (p *Publisher) publish(ctx context.Context, u *unstructured.Unstructured) (
 	}
 	condition, err := p.summary(u)
 	return condition, true, err
+}
+
+// tooLarge tells whether an object does not fit into a request, or into etcd, whose
+// error the API server passes on as it is.
+func tooLarge(err error) bool {
+	return apierrors.IsRequestEntityTooLargeError(err) || err != nil && strings.Contains(err.Error(), "etcdserver: request is too large")
 }
 
 // edition is what is known of this version of a template.

@@ -109,7 +109,7 @@ func missed(t *testing.T, e *Engine, kind string) sample {
 	t.Helper()
 	r := podReview()
 	v := review{Review: r, place: place(r.Point), data: e.rego.Data(), input: rego.NewInput(r), keeps: true}
-	for _, x := range e.registry.current.Load().of(r.Kind.Kind) {
+	for x := range e.registry.current.Load().of(r.Kind.Kind) {
 		v.judge(&budget{Context: t.Context()}, x, judge)
 	}
 	n := slices.IndexFunc(v.judged, func(j judged) bool { return j.entry.kind == kind })

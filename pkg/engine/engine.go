@@ -72,7 +72,7 @@ func (e *Engine) ReviewBy(ctx context.Context, r *policy.Review, by func(kind, n
 	v.keeps = check != nil
 	constraints := e.registry.current.Load().of(r.Kind.Kind)
 	for pass := range v.passes() {
-		for _, x := range constraints {
+		for x := range constraints {
 			if v.turn(x) == pass && (by == nil || by(x.kind, x.name)) {
 				v.judge(share, x, judge)
 			}

@@ -51,6 +51,10 @@ func needOf(t *Template, reads []InventoryRead) Need {
 	return n
 }
 
+// maxRequires bounds the kinds that a template may name: all that templates name
+// is followed, and lists of groups, versions and kinds multiply.
+const maxRequires = 500
+
 // parseRequires reads the annotation: a list of lists of kinds in JSON, most
 // often inside double quotes, as in
 //
@@ -66,8 +70,12 @@ func parseRequires(text string) ([][]schema.GroupVersionKind, error) {
 		return nil, fmt.Errorf("metadata.annotations[%s]: want a list of lists of {groups, versions, kinds}: %w", AnnotationRequires, err)
 	}
 	out := make([][]schema.GroupVersionKind, len(compact))
+	total := 0
 	for i, alternatives := range compact {
 		for _, a := range alternatives {
+			if total += len(a.Groups) * len(a.Versions) * len(a.Kinds); total > maxRequires {
+				return nil, fmt.Errorf("metadata.annotations[%s]: entry %d names so many groups, versions and kinds that there are more than %d together: name what the policy reads", AnnotationRequires, i, maxRequires)
+			}
 			out[i] = append(out[i], expand(a.Groups, a.Versions, a.Kinds)...)
 		}
 		if len(out[i]) == 0 {

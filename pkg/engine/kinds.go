@@ -119,6 +119,9 @@ func (k *kinds) check(c *unstructured.Unstructured) (*kind, *apiextensions.Custo
 	if err := checkSpec(c); err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", constraints.ErrInvalidConstraint, err)
 	}
+	if err := checkSize(c); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", constraints.ErrInvalidConstraint, err)
+	}
 	crd := k.definition(of)
 	return of, crd, crds.ValidateCR(c, crd)
 }

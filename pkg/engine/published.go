@@ -2,6 +2,8 @@ package engine
 
 import (
 	"cmp"
+	"iter"
+	"maps"
 	"slices"
 
 	"github.com/fusegate/fusegate/pkg/match"
@@ -10,23 +12,42 @@ import (
 // snapshot is all constraints at one time, found by the kinds that they match.
 // It is immutable; the next one shares with it what did not change. All lists
 // are sorted by kind and name.
+//
+// A constraint is in as many lists as it has kinds, at most maxIndexed, and in
+// no other's: what the snapshot takes grows with the constraints, not with the
+// product of those that name kinds and those that do not.
 type snapshot struct {
 	entries []*entry
-	byKind  map[string][]*entry
-	// others are the constraints on every kind.
+	// byKind are the constraints that name a kind.
+	byKind map[string][]*entry
+	// others are the constraints on every kind, or on too many to list.
 	others []*entry
 }
 
-// of returns the constraints that may match objects of a kind.
-func (s *snapshot) of(kind string) []*entry {
-	if found, ok := s.byKind[kind]; ok {
-		return found
+// maxIndexed is by how many kinds a constraint is found at most. One that names
+// more is looked at for every object, and so costs reviews a look, not the
+// snapshot a list for each kind.
+const maxIndexed = 100
+
+// of yields the constraints that may match objects of a kind, sorted.
+func (s *snapshot) of(kind string) iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		named, others := s.byKind[kind], s.others
+		for len(named) > 0 || len(others) > 0 {
+			next := &others
+			if len(others) == 0 || len(named) > 0 && compareEntries(named[0], others[0]) < 0 {
+				next = &named
+			}
+			if !yield((*next)[0]) {
+				return
+			}
+			*next = (*next)[1:]
+		}
 	}
-	return s.others
 }
 
 // kindsOf lists the kinds, of whatever group, that a matcher takes, sorted; nil
-// if they cannot be listed.
+// if they cannot be listed, or are more than maxIndexed.
 func kindsOf(m *match.Matcher) []string {
 	var out []string
 	for _, k := range m.Kinds() {
@@ -36,7 +57,10 @@ func kindsOf(m *match.Matcher) []string {
 		out = append(out, k.Kinds...)
 	}
 	slices.Sort(out)
-	return slices.Compact(out)
+	if out = slices.Compact(out); len(out) > maxIndexed {
+		return nil
+	}
+	return out
 }
 
 // edits are the differences between two snapshots. An entry that is both added
@@ -55,11 +79,10 @@ func (e *edits) remove(x *entry) {
 	e.removed[x] = true
 }
 
-// touch tells which kinds the edits concern, and whether all.
-func (e *edits) touch() (kinds map[string]bool, all bool) {
+// touch tells which kinds the edits concern.
+func (e *edits) touch() (kinds map[string]bool) {
 	kinds = map[string]bool{}
 	note := func(x *entry) {
-		all = all || x.kinds == nil
 		for _, k := range x.kinds {
 			kinds[k] = true
 		}
@@ -70,7 +93,7 @@ func (e *edits) touch() (kinds map[string]bool, all bool) {
 	for _, x := range e.added {
 		note(x)
 	}
-	return kinds, all
+	return kinds
 }
 
 // with returns the snapshot after the edits.
@@ -79,21 +102,20 @@ func (s *snapshot) with(e edits) *snapshot {
 	slices.SortFunc(e.added, compareEntries)
 	everything := func(*entry) bool { return true }
 	out := &snapshot{
-		entries: e.apply(s.entries, everything), byKind: make(map[string][]*entry, len(s.byKind)),
+		entries: e.apply(s.entries, everything), byKind: maps.Clone(s.byKind),
 		others: e.apply(s.others, func(x *entry) bool { return x.kinds == nil }),
 	}
-	touched, all := e.touch()
-	for kind, list := range s.byKind {
-		if !all && !touched[kind] {
-			out.byKind[kind] = list
-			continue
-		}
-		touched[kind] = true
+	if out.byKind == nil {
+		out.byKind = map[string][]*entry{}
 	}
-	for kind := range touched {
-		list := e.apply(s.of(kind), func(x *entry) bool { return x.kinds == nil || slices.Contains(x.kinds, kind) })
-		if slices.ContainsFunc(list, func(x *entry) bool { return x.kinds != nil }) {
-			out.byKind[kind] = list
+	for kind := range e.touch() {
+		list := e.apply(s.byKind[kind], func(x *entry) bool {
+			_, names := slices.BinarySearch(x.kinds, kind)
+			return names
+		})
+		out.byKind[kind] = list
+		if len(list) == 0 {
+			delete(out.byKind, kind)
 		}
 	}
 	return out

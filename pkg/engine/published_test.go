@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/fusegate/fusegate/pkg/match"
 )
 
 // TestSnapshotWith compares snapshots that grow out of each other with lists
@@ -42,7 +44,7 @@ func TestSnapshotWith(t *testing.T) {
 				}
 			}
 			slices.SortFunc(want, compareEntries)
-			got := s.of(kind)
+			got := slices.Collect(s.of(kind))
 			if kind == "" {
 				got = s.entries
 			}
@@ -54,4 +56,41 @@ func TestSnapshotWith(t *testing.T) {
 			t.Fatalf("step %d: %d kinds are kept", step, len(s.byKind))
 		}
 	}
+}
+
+// TestSnapshotIsBounded: a constraint on very many kinds is found for each of
+// them, and costs the index nothing.
+func TestSnapshotIsBounded(t *testing.T) {
+	many := make([]string, maxIndexed+1)
+	for i := range many {
+		many[i] = fmt.Sprintf("Kind%d", i)
+	}
+	for name, tc := range map[string]struct {
+		kinds   []string
+		indexed int
+	}{"AsManyAsAreIndexed": {many[:maxIndexed], maxIndexed}, "More": {many, 0}} {
+		m, err := match.Compile(map[string]any{"kinds": []any{map[string]any{"apiGroups": []any{""}, "kinds": anyOf(tc.kinds)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := edits{}
+		e.add(&entry{kind: "K", name: "x", match: m, kinds: kindsOf(m)})
+		s := (&snapshot{}).with(e)
+		for _, kind := range tc.kinds {
+			if n := len(slices.Collect(s.of(kind))); n != 1 {
+				t.Errorf("%s: %d constraints are found for %s, want 1", name, n, kind)
+			}
+		}
+		if len(s.byKind) != tc.indexed {
+			t.Errorf("%s: %d lists, want %d", name, len(s.byKind), tc.indexed)
+		}
+	}
+}
+
+func anyOf(texts []string) []any {
+	out := make([]any, len(texts))
+	for i, text := range texts {
+		out[i] = text
+	}
+	return out
 }

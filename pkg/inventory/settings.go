@@ -46,7 +46,7 @@ var _ objects = (*source)(nil)
 
 func newSettings(i *Inventory) *settings {
 	return &settings{i: i, sources: []*source{
-		{i: i, gvk: syncSetGVK, kindsOf: ofSyncSet, named: map[string][]schema.GroupVersionKind{}},
+		{i: i, gvk: syncSetGVK, kindsOf: i.ofSyncSet, named: map[string][]schema.GroupVersionKind{}},
 		{i: i, gvk: configGVK, kindsOf: i.ofConfig, named: map[string][]schema.GroupVersionKind{}},
 	}}
 }
@@ -145,8 +145,23 @@ func (s *source) problem(err error) {
 	}
 }
 
-func ofSyncSet(u *unstructured.Unstructured) ([]schema.GroupVersionKind, bool) {
-	return listed(u, "spec", "gvks"), true
+func (i *Inventory) ofSyncSet(u *unstructured.Unstructured) ([]schema.GroupVersionKind, bool) {
+	return i.few(u, "spec.gvks", listed(u, "spec", "gvks"))
+}
+
+// maxNamed is how many kinds one object may name: each is followed, and one object
+// must not cost the others theirs.
+const maxNamed = 500
+
+// few are the kinds that an object names, unless they are too many: then it does
+// not count, or counts as it was before.
+func (i *Inventory) few(u *unstructured.Unstructured, field string, kinds []schema.GroupVersionKind) ([]schema.GroupVersionKind, bool) {
+	if len(kinds) <= maxNamed {
+		return kinds, true
+	}
+	i.o.Log.Error(fmt.Errorf("%s: %d kinds, at most %d are allowed: name those that policies read", field, len(kinds), maxNamed),
+		"what an object names is not read for the inventory", "object", u.GetKind()+" "+key(u), "generation", u.GetGeneration())
+	return nil, false
 }
 
 // ofConfig takes of the Config what Fusegate honours, and says what it does not.
@@ -162,7 +177,7 @@ func (i *Inventory) ofConfig(u *unstructured.Unstructured) ([]schema.GroupVersio
 				"field", strings.Join(field, "."), "reason", withoutEffect[field[1]])
 		}
 	}
-	return listed(u, "spec", "sync", "syncOnly"), true
+	return i.few(u, "spec.sync.syncOnly", listed(u, "spec", "sync", "syncOnly"))
 }
 
 // withoutEffect says what to use in place of fields of a Config.

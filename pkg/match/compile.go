@@ -1,7 +1,6 @@
 package match
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,8 +15,8 @@ import (
 //
 // What Gatekeeper tolerates is tolerated: an unknown scope matches everything,
 // an unknown field and a null are ignored. Everything else that cannot mean
-// what its author hoped is an error; each names its field and the fix, and all
-// are reported, joined.
+// what its author hoped is an error, and so is what is larger than the bounds
+// in limits.go; each names its field and the fix, and all are reported, joined.
 func Compile(match map[string]any) (*Matcher, error) {
 	c := &compiler{}
 	root := field.NewPath("spec", "match")
@@ -31,8 +30,8 @@ func Compile(match map[string]any) (*Matcher, error) {
 		namespaceLabels:    c.selector(match, "namespaceSelector", root),
 	}
 	m.name, m.hasName = c.name(match, root)
-	if len(c.errs) > 0 {
-		return nil, errors.Join(c.errs...)
+	if err := c.err(); err != nil {
+		return nil, err
 	}
 	return m, nil
 }
@@ -47,18 +46,22 @@ func (c *compiler) fail(at *field.Path, format string, args ...any) {
 
 func (c *compiler) kinds(match map[string]any, root *field.Path) []kindSet {
 	var out []kindSet
-	for i, entry := range c.list(match, "kinds", root) {
+	list, names := c.list(match, "kinds", root), 0
+	if !c.within(root.Child("kinds"), len(list), "entries", maxEntries, fixKinds) {
+		return nil
+	}
+	for i, entry := range list {
 		at := root.Child("kinds").Index(i)
 		k, ok := entry.(map[string]any)
 		if !ok {
 			c.fail(at, "must be an object with apiGroups and kinds, is %s", jsonType(entry))
 			continue
 		}
-		out = append(out, kindSet{
-			groups: newSet(c.texts(k, "apiGroups", at)),
-			kinds:  newSet(c.texts(k, "kinds", at)),
-		})
+		groups, kinds := c.texts(k, "apiGroups", at, maxNames, fixKinds), c.texts(k, "kinds", at, maxNames, fixKinds)
+		names += len(groups) + len(kinds)
+		out = append(out, newKindSet(groups, kinds))
 	}
+	c.within(root.Child("kinds"), names, "API groups and kinds in all entries", maxNames, fixKinds)
 	return out
 }
 
@@ -69,14 +72,14 @@ func (c *compiler) source(match map[string]any, root *field.Path) policy.Source 
 	case policy.SourceOriginal, policy.SourceGenerated:
 		return source
 	default:
-		c.fail(root.Child("source"), "%q is not a source, use All, Original or Generated", source)
+		c.fail(root.Child("source"), "%.255q is not a source, use All, Original or Generated", source)
 		return ""
 	}
 }
 
 func (c *compiler) name(match map[string]any, root *field.Path) (glob, bool) {
 	pattern := c.text(match, "name", root)
-	if pattern == "" {
+	if pattern == "" || !c.short(root.Child("name"), pattern) {
 		return glob{}, false
 	}
 	g, err := parseGlob(pattern)
@@ -88,11 +91,12 @@ func (c *compiler) name(match map[string]any, root *field.Path) (glob, bool) {
 
 func (c *compiler) globs(match map[string]any, key string, root *field.Path) globs {
 	var out globs
-	for i, pattern := range c.texts(match, key, root) {
+	for i, pattern := range c.texts(match, key, root, maxNamespaces, fixNamespaces) {
 		if err := out.add(pattern); err != nil {
 			c.fail(root.Child(key).Index(i), "%q: %w", pattern, err)
 		}
 	}
+	c.within(root.Child(key), len(out.open), "items with a star", maxPatterns, fixPatterns)
 	return out
 }
 
@@ -120,15 +124,22 @@ func (c *compiler) object(m map[string]any, key string, parent *field.Path) map[
 	return o
 }
 
-func (c *compiler) texts(m map[string]any, key string, parent *field.Path) []string {
+// texts reads a list of strings, of which there may be so many.
+func (c *compiler) texts(m map[string]any, key string, parent *field.Path, most int, fix string) []string {
 	var out []string
-	for i, item := range c.list(m, key, parent) {
+	list := c.list(m, key, parent)
+	if !c.within(parent.Child(key), len(list), "items", most, fix) {
+		return nil
+	}
+	for i, item := range list {
 		s, ok := item.(string)
 		if !ok {
 			c.fail(parent.Child(key).Index(i), "must be a string, is %s", jsonType(item))
 			continue
 		}
-		out = append(out, s)
+		if c.short(parent.Child(key).Index(i), s) {
+			out = append(out, s)
+		}
 	}
 	return out
 }

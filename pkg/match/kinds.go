@@ -29,7 +29,7 @@ func (m *Matcher) Kinds() []Kinds {
 		if k.groups == nil && k.kinds == nil {
 			return nil
 		}
-		out = append(out, Kinds{Groups: k.groups.sorted(), Kinds: k.kinds.sorted()})
+		out = append(out, Kinds{Groups: slices.Clone(k.groupList), Kinds: slices.Clone(k.kindList)})
 	}
 	return out
 }
@@ -52,8 +52,17 @@ func (m *Matcher) Namespaces() []string {
 	return slices.Clone(m.namespaces.written)
 }
 
-// kindSet is a compiled Kinds.
-type kindSet struct{ groups, kinds set }
+// kindSet is a compiled Kinds. The lists are those of the sets, sorted.
+type kindSet struct {
+	groups, kinds       set
+	groupList, kindList []string
+}
+
+func newKindSet(groups, kinds []string) kindSet {
+	k := kindSet{groups: newSet(groups), kinds: newSet(kinds)}
+	k.groupList, k.kindList = k.groups.sorted(), k.kinds.sorted()
+	return k
+}
 
 // set is a set of strings; nil holds every string.
 type set map[string]struct{}

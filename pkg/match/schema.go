@@ -37,16 +37,16 @@ func Schema() apiextensions.JSONSchemaProps {
 func kindsSchema() apiextensions.JSONSchemaProps {
 	entry := object("Every one of the kinds in every one of the groups, in all versions.",
 		map[string]apiextensions.JSONSchemaProps{
-			"apiGroups": list("API groups; the empty string is the core group, * is any, and so is an empty list.", text("")),
-			"kinds":     list("Kinds, spelled as in an object's kind field; * is any, and so is an empty list.", text("")),
+			"apiGroups": list("API groups; the empty string is the core group, * is any, and so is an empty list.", text(""), maxNames),
+			"kinds":     list("Kinds, spelled as in an object's kind field; * is any, and so is an empty list.", text(""), maxNames),
 		})
-	return list("Only objects of these kinds: one of the entries must hold. An empty list stands for every kind.", entry)
+	return list("Only objects of these kinds: one of the entries must hold. An empty list stands for every kind.", entry, maxEntries)
 }
 
 func namespacesSchema(description string) apiextensions.JSONSchemaProps {
 	item := text("A namespace's name, in which * at the start, at the end or at both stands for any text.")
 	item.Pattern = namespacePattern
-	return list(description, item)
+	return list(description, item, maxNamespaces)
 }
 
 func nameSchema() apiextensions.JSONSchemaProps {
@@ -67,14 +67,14 @@ func selectorSchema(description string) apiextensions.JSONSchemaProps {
 	expression := object("A condition on one label.", map[string]apiextensions.JSONSchemaProps{
 		"key":      text("The label's key."),
 		"operator": operator,
-		"values":   list("What the label is compared with: at least one value for In and NotIn, none for the others.", text("")),
+		"values":   list("What the label is compared with: at least one value for In and NotIn, none for the others.", text(""), maxValues),
 	})
 	expression.Required = []string{"key", "operator"}
 	value := text("")
 	pairs := object("Labels and the values that they must have.", nil)
 	pairs.AdditionalProperties = &apiextensions.JSONSchemaPropsOrBool{Allows: true, Schema: &value}
 	s := object(description+" All its conditions must hold.", map[string]apiextensions.JSONSchemaProps{
-		"matchExpressions": list("Conditions on labels.", expression),
+		"matchExpressions": list("Conditions on labels.", expression, maxRequirements),
 		"matchLabels":      pairs,
 	})
 	// One writer owns a selector as a whole: a merge of two would select what
@@ -88,10 +88,13 @@ func text(description string) apiextensions.JSONSchemaProps {
 	return apiextensions.JSONSchemaProps{Type: "string", Description: description}
 }
 
-func list(description string, item apiextensions.JSONSchemaProps) apiextensions.JSONSchemaProps {
+// list is bounded as Compile bounds it, so that the API server refuses what is
+// larger even while no webhook answers.
+func list(description string, item apiextensions.JSONSchemaProps, most int64) apiextensions.JSONSchemaProps {
 	return apiextensions.JSONSchemaProps{
 		Type:        "array",
 		Description: description,
+		MaxItems:    &most,
 		Items:       &apiextensions.JSONSchemaPropsOrArray{Schema: &item},
 	}
 }

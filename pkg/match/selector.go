@@ -23,8 +23,14 @@ var operators = map[string]selection.Operator{
 func (c *compiler) selector(match map[string]any, key string, root *field.Path) labels.Selector {
 	at := root.Child(key)
 	declared := c.object(match, key, root)
-	requirements := c.matchLabels(declared, at)
-	for i, entry := range c.list(declared, "matchExpressions", at) {
+	expressions := c.list(declared, "matchExpressions", at)
+	pairs := c.object(declared, "matchLabels", at)
+	if !c.within(at, len(pairs)+len(expressions), "labels in matchLabels and matchExpressions", maxRequirements, fixSelector) {
+		return nil
+	}
+	c.within(at.Child("matchExpressions"), valuesOf(expressions), "values in all expressions", maxValues, fixSelector)
+	requirements := c.matchLabels(pairs, at)
+	for i, entry := range expressions {
 		r := c.expression(entry, at.Child("matchExpressions").Index(i))
 		if r != nil {
 			requirements = append(requirements, *r)
@@ -36,9 +42,18 @@ func (c *compiler) selector(match map[string]any, key string, root *field.Path) 
 	return labels.NewSelector().Add(requirements...)
 }
 
-func (c *compiler) matchLabels(declared map[string]any, parent *field.Path) []labels.Requirement {
+// valuesOf counts the values in expressions.
+func valuesOf(expressions []any) (n int) {
+	for _, entry := range expressions {
+		e, _ := entry.(map[string]any)
+		values, _ := e["values"].([]any)
+		n += len(values)
+	}
+	return n
+}
+
+func (c *compiler) matchLabels(pairs map[string]any, parent *field.Path) []labels.Requirement {
 	var out []labels.Requirement
-	pairs := c.object(declared, "matchLabels", parent)
 	for _, key := range sortedKeys(pairs) {
 		at := parent.Child("matchLabels").Key(key)
 		value, ok := pairs[key].(string)
@@ -60,14 +75,14 @@ func (c *compiler) expression(entry any, at *field.Path) *labels.Requirement {
 		return nil
 	}
 	before := len(c.errs)
-	key, values := c.text(e, "key", at), c.texts(e, "values", at)
+	key, values := c.text(e, "key", at), c.texts(e, "values", at, maxValues, fixSelector)
 	written := c.text(e, "operator", at)
 	if len(c.errs) > before {
 		return nil
 	}
 	operator, ok := operators[written]
 	if !ok {
-		c.fail(at.Child("operator"), "%q is not an operator, use In, NotIn, Exists or DoesNotExist", written)
+		c.fail(at.Child("operator"), "%.255q is not an operator, use In, NotIn, Exists or DoesNotExist", written)
 		return nil
 	}
 	wantsValues := operator == selection.In || operator == selection.NotIn
@@ -87,11 +102,11 @@ func (c *compiler) expression(entry any, at *field.Path) *labels.Requirement {
 func (c *compiler) requirement(key string, op selection.Operator, values []string, keyAt, valuesAt *field.Path) *labels.Requirement {
 	before := len(c.errs)
 	if problems := content.IsLabelKey(key); len(problems) > 0 {
-		c.fail(keyAt, "%q is not a label key: %s", key, strings.Join(problems, "; "))
+		c.fail(keyAt, "%.255q is not a label key: %s", key, strings.Join(problems, "; "))
 	}
 	for _, value := range values {
 		if problems := validation.IsValidLabelValue(value); len(problems) > 0 {
-			c.fail(valuesAt, "%q is not a label value: %s", value, strings.Join(problems, "; "))
+			c.fail(valuesAt, "%.255q is not a label value: %s", value, strings.Join(problems, "; "))
 		}
 	}
 	if len(c.errs) > before {

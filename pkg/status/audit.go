@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -20,8 +21,9 @@ import (
 // auditor is the field manager of the audit's report.
 const auditor = client.FieldOwner("fusegate/audit")
 
-// maxList bounds a list of violations, in bytes of JSON: an object has to fit
-// in etcd's limit of 1.5 MiB, whatever the messages are.
+// maxList bounds a list in a status, in bytes of JSON: an object has to fit in
+// etcd's limit of 1.5 MiB, whatever the messages are and however many
+// constraints it speaks of.
 const maxList = 256 << 10
 
 // The fields of a constraint's status that audit owns.
@@ -72,16 +74,12 @@ func (a Audit) fields() (map[string]any, error) {
 
 // entriesOf are as many of the violations as fit.
 func entriesOf(violations []v1alpha1.Violation) ([]any, error) {
+	violations, err := fitting(violations)
+	if err != nil {
+		return nil, err
+	}
 	var out []any
-	size := 0
 	for i := range violations {
-		text, err := json.Marshal(violations[i])
-		if err != nil {
-			return nil, fmt.Errorf("encoding a violation: %w", err)
-		}
-		if size += len(text) + 1; size > maxList {
-			break
-		}
 		fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&violations[i])
 		if err != nil {
 			return nil, fmt.Errorf("converting a violation: %w", err)
@@ -89,6 +87,21 @@ func entriesOf(violations []v1alpha1.Violation) ([]any, error) {
 		out = append(out, fields)
 	}
 	return out, nil
+}
+
+// fitting are as many of the items, from the first on, as fit into maxList.
+func fitting[T any](items []T) ([]T, error) {
+	size := 0
+	for i := range items {
+		text, err := json.Marshal(items[i])
+		if err != nil {
+			return nil, fmt.Errorf("encoding an item of a status: %w", err)
+		}
+		if size += len(text) + 1; size > maxList {
+			return items[:i], nil
+		}
+	}
+	return items, nil
 }
 
 // Audited records what audit found by a constraint, unless it says so already
@@ -169,7 +182,9 @@ func auditTime(object *unstructured.Unstructured) time.Time {
 }
 
 // Reported records the audit's report, creating the object if it is not there,
-// unless it says so already but for what passes with time.
+// unless it says so already but for what passes with time. Of lists that are too
+// long for an object it records the beginning: the counts and conditions are of
+// all.
 func Reported(ctx context.Context, c client.Client, report v1alpha1.AuditReportStatus) error {
 	object := &unstructured.Unstructured{}
 	object.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.AuditReportKind))
@@ -187,6 +202,13 @@ func Reported(ctx context.Context, c client.Client, report v1alpha1.AuditReportS
 		return apimeta.FindStatusCondition(report.Conditions, c.Type) == nil
 	})
 	report.Conditions = conditions
+	var errs [3]error
+	report.Kinds, errs[0] = fitting(report.Kinds)
+	report.Gaps, errs[1] = fitting(report.Gaps)
+	report.NotAuditable, errs[2] = fitting(report.NotAuditable)
+	if err := errors.Join(errs[:]...); err != nil {
+		return err
+	}
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&report)
 	if err != nil {
 		return fmt.Errorf("converting the audit's report: %w", err)
