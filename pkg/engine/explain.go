@@ -50,7 +50,7 @@ func (e *Engine) explain(ctx context.Context, r *policy.Review, x *entry, how Tr
 // policy fails, the first of all, false if there is none. It evaluates nothing.
 func (e *Engine) Denying(r *policy.Review) (policy.Constraint, bool) {
 	at, canary := place(r.Point), IsCanary(r)
-	for _, x := range e.registry.current.Load().of(r.Kind.Kind) {
+	for x := range e.registry.current.Load().of(r.Kind.Kind) {
 		c := x.at[at]
 		if !c.Has(policy.Deny) || c.OnFault == policy.OnFaultAllow || x.withheld != nil || !x.applies(r, at, canary) {
 			continue

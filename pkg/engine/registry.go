@@ -167,6 +167,7 @@ func (e *Engine) AdmissionScopes() []match.Need {
 		if !x.canary && x.on(policy.PointWebhook).ActsOnRequests() {
 			out = append(out, match.Need{
 				Kind: x.kind, Name: x.name, UID: x.uid, Generation: x.generation, Match: x.match, Operations: x.operations,
+				Scales: x.reads.MayReadObject(replicas...),
 			})
 		}
 	}

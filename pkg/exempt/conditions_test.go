@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -189,6 +190,46 @@ func worstCost(t *testing.T, conditions []admissionregistrationv1.MatchCondition
 	return each, total
 }
 
+// TestMetadataCost: however much metadata a request carries, what conditions that
+// compare it cost stays far from the limits.
+func TestMetadataCost(t *testing.T) {
+	conditions := mustNew(t, exempt.Options{}).MatchConditions(exempt.PolicyEntry)
+	for _, r := range dearest(alice) {
+		var each, total int64
+		for _, c := range conditions {
+			cost := costOf(t, c, r)
+			each, total = max(each, cost), total+cost
+		}
+		t.Logf("%s: %d at most for one condition, %d for all", describe(r), each, total)
+		if each > celconfig.PerCallLimit/10 || total > celconfig.RuntimeCELCostBudgetMatchConditions/10 {
+			t.Errorf("%s costs %d for one condition and %d for all, more than a tenth of the limits", describe(r), each, total)
+		}
+	}
+}
+
+// dearest are writes whose metadata conditions look at, with as many labels,
+// annotations and owners as a request of 3 MiB can carry, the last of which differ.
+func dearest(who authenticationv1.UserInfo) []*policy.Review {
+	many := func(last string) map[string]any {
+		texts, owners := map[string]any{}, []any{}
+		for i := range 40_000 {
+			texts[fmt.Sprintf("label-%d", i)] = "x"
+			owners = append(owners, map[string]any{"kind": "K", "name": fmt.Sprint(i)})
+		}
+		texts["last"] = last
+		return map[string]any{"metadata": map[string]any{"labels": texts, "annotations": texts, "ownerReferences": append(owners, last)}}
+	}
+	status := combination(who, schema.GroupResource{Resource: "pods"}, "status", update, "team-a", "web")
+	status.Object, status.OldObject = many("now"), many("before")
+	alike := combination(who, schema.GroupResource{Resource: "namespaces"}, "finalize", update, "team-a", "team-a")
+	alike.Object, alike.OldObject = many("same"), many("same")
+	binding := combination(who, schema.GroupResource{Resource: "pods"}, "binding", create, "team-a", "web")
+	binding.Object = many("now")
+	old := combination(who, schema.GroupResource{Resource: "bindings"}, "", create, "team-a", "web")
+	old.Object = many("now")
+	return []*policy.Review{status, alike, binding, old}
+}
+
 var compiled = map[string]cel.ConditionEvaluator{}
 
 func costOf(t *testing.T, c admissionregistrationv1.MatchCondition, r *policy.Review) int64 {
@@ -201,8 +242,10 @@ func costOf(t *testing.T, c admissionregistrationv1.MatchCondition, r *policy.Re
 	}
 	attributes := attributesOf(r)
 	admissionRequest := cel.CreateAdmissionRequest(attributes, metav1.GroupVersionResource(attributes.GetResource()), metav1.GroupVersionKind(attributes.GetKind()))
-	got, left, err := evaluator.ForInput(t.Context(), &admission.VersionedAttributes{Attributes: attributes, VersionedKind: r.Kind},
-		admissionRequest, cel.OptionalVariableBindings{}, nil, celconfig.RuntimeCELCostBudgetMatchConditions)
+	got, left, err := evaluator.ForInput(t.Context(), &admission.VersionedAttributes{
+		Attributes: attributes, VersionedKind: r.Kind,
+		VersionedObject: admission.NewLazyObject(attributes.GetObject()), VersionedOldObject: admission.NewLazyObject(attributes.GetOldObject()),
+	}, admissionRequest, cel.OptionalVariableBindings{}, nil, celconfig.RuntimeCELCostBudgetMatchConditions)
 	if err != nil || got[0].Error != nil {
 		t.Fatalf("condition %s: %v, %v", c.Name, err, got[0].Error)
 	}

@@ -3,6 +3,7 @@ package exempt_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -41,6 +42,8 @@ var (
 		{Group: "constraints.gatekeeper.sh", Resource: "x"}, {Group: "config.gatekeeper.sh", Resource: "configs"},
 		{Group: "fusegate.dev", Resource: "canaries"}, {Group: "fusegate.dev", Resource: "reports"}, {Group: "example.com", Resource: "services"},
 	}
+	someMetadata = slices.Concat(metadataChanges, metadataKept, []map[string]any{noBinding, topology, manyLabels, oneLabel, oneNote})
+
 	someSubresources = []string{"", "", "", "status", "binding", "finalize", "token", "approval", "eviction", "scale", "ephemeralcontainers", "exec"}
 	someOperations   = []policy.Operation{create, update, remove, connects}
 )
@@ -97,10 +100,10 @@ func TestAgreesOnEveryCombination(t *testing.T) {
 // TestAgreesOnRandomRequests does so for requests that nobody thought of.
 func TestAgreesOnRandomRequests(t *testing.T) {
 	forEachServer(t, func(t *testing.T, p exempt.Perimeter, entry exempt.Entry, s apiServer) {
-		random := rand.New(rand.NewPCG(1, 2))
+		random, metadata := rand.New(rand.NewPCG(1, 2)), rand.New(rand.NewPCG(3, 4))
 		var called int
 		for range 5000 {
-			if verdict(t, p, s, entry, randomReview(random)) {
+			if verdict(t, p, s, entry, randomReview(random, metadata)) {
 				called++
 			}
 		}
@@ -110,13 +113,17 @@ func TestAgreesOnRandomRequests(t *testing.T) {
 	})
 }
 
-func randomReview(random *rand.Rand) *policy.Review {
+func randomReview(random, metadata *rand.Rand) *policy.Review {
 	var groups []string
 	for range random.IntN(4) {
 		groups = append(groups, pick(random, someGroups))
 	}
-	return combination(by(pick(random, someUsers), groups...), pick(random, someResources), pick(random, someSubresources),
+	r := combination(by(pick(random, someUsers), groups...), pick(random, someResources), pick(random, someSubresources),
 		pick(random, someOperations), pick(random, someNamespaces), pick(random, someNames))
+	if some := metadata.IntN(len(someMetadata) + 1); some < len(someMetadata) {
+		return changed(r, someMetadata[some])
+	}
+	return r
 }
 
 func pick[T any](random *rand.Rand, from []T) T { return from[random.IntN(len(from))] }

@@ -1,6 +1,7 @@
 package exempt_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
@@ -8,6 +9,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -62,7 +64,10 @@ func (s apiServer) reaches(t *testing.T, r *policy.Review) (called bool, by stri
 	if !matches {
 		return false, "selector"
 	}
-	versioned := &admission.VersionedAttributes{Attributes: attributes, VersionedKind: r.Kind}
+	versioned := &admission.VersionedAttributes{
+		Attributes: attributes, VersionedKind: r.Kind,
+		VersionedObject: admission.NewLazyObject(attributes.GetObject()), VersionedOldObject: admission.NewLazyObject(attributes.GetOldObject()),
+	}
 	got := s.hook.GetCompiledMatcher(s.compiler).Match(t.Context(), versioned, nil, nil)
 	if got.Error != nil {
 		t.Fatalf("matchConditions on %s: %v", describe(r), got.Error)
@@ -71,16 +76,45 @@ func (s apiServer) reaches(t *testing.T, r *policy.Review) (called bool, by stri
 }
 
 func attributesOf(r *policy.Review) admission.Attributes {
-	var object runtime.Object
-	if r.Resource.Resource == "namespaces" {
+	object, old := objectOf(r.Object), objectOf(r.OldObject)
+	if r.Resource.Resource == "namespaces" && object == nil {
 		object = namespaceNamed(r.Name)
 	}
 	var who user.Info
 	if r.UserInfo.Username != "" || r.UserInfo.Groups != nil {
 		who = &user.DefaultInfo{Name: r.UserInfo.Username, Groups: r.UserInfo.Groups}
 	}
-	return admission.NewAttributesRecord(object, nil, r.Kind, r.Namespace, r.Name, r.Resource,
+	return admission.NewAttributesRecord(object, old, r.Kind, r.Namespace, r.Name, r.Resource,
 		r.SubResource, admission.Operation(r.Operation), nil, false, who)
+}
+
+// objectOf is nil when there is none.
+func objectOf(content map[string]any) runtime.Object {
+	if content == nil {
+		return nil
+	}
+	return &unstructured.Unstructured{Object: content}
+}
+
+// changed are a request's objects, of which the new one has this metadata beside what
+// the old one has; nil takes a field away.
+func changed(r *policy.Review, metadata map[string]any) *policy.Review {
+	had := map[string]any{
+		"name": r.Name, "labels": map[string]any{"app": "web"}, "annotations": map[string]any{"note": "x"},
+		"ownerReferences": []any{map[string]any{"kind": "ReplicaSet", "name": "web", "controller": true}},
+	}
+	has := maps.Clone(had)
+	for k, v := range metadata {
+		has[k] = v
+		if v == nil {
+			delete(has, k)
+		}
+	}
+	if r.Operation != policy.Create {
+		r.OldObject = map[string]any{"metadata": had}
+	}
+	r.Object = map[string]any{"metadata": has, "status": map[string]any{"message": "new"}}
+	return r
 }
 
 // namespaceNamed is a Namespace as the API server defaults it

@@ -43,7 +43,8 @@ var criticalResources = resources{
 
 // criticalSubresources are written by the control plane in the course of its
 // work. The status of a Service is not among them: it redirects traffic
-// (CVE-2020-8554), so a user who may write it is judged.
+// (CVE-2020-8554), so a user who may write it is judged. Nor is a write that
+// changes metadata, see metadata.go.
 var criticalSubresources = all{
 	oneOf{subResource, []string{"approval", "binding", "eviction", "finalize", "status", "token"}},
 	not(all{
@@ -51,6 +52,8 @@ var criticalSubresources = all{
 		oneOf{resource, []string{"services"}},
 		oneOf{subResource, []string{"status"}},
 	}),
+	not(changesMetadata),
+	not(bindsWithMetadata),
 }
 
 // workloads are what controllers create on behalf of the tenant whose

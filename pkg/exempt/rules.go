@@ -50,7 +50,7 @@ func (o Options) common() []rule {
 		{"not-bootstrapping-node", bootstrappingNodes, "bootstrapping node", username.get},
 		{"not-fusegate", all{oneOf{username, o.ownUsers()}, not(canary)}, "Fusegate's account", username.get},
 		{"not-controller-except-workloads", all{o.controllers(), not(createsWorkload)}, "controller", username.get},
-		{"not-critical-resource", criticalResources.predicate(), "critical resource", resourceName},
+		{"not-critical-resource", all{criticalResources.predicate(), not(bindsByOldWay)}, "critical resource", resourceName},
 		{"not-critical-subresource", criticalSubresources, "critical subresource", resourceName},
 	}
 	if users := o.exemptUsers(); len(users) > 0 {

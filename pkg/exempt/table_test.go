@@ -38,6 +38,77 @@ var (
 	}
 )
 
+// builtInStatuses are the subresources of Kubernetes by which metadata can change.
+var builtInStatuses = []string{
+	"namespaces/status team-a", "namespaces/finalize team-a", "persistentvolumeclaims/status team-a/data", "persistentvolumes/status pv-1",
+	"pods/status team-a/web", "replicationcontrollers/status team-a/r", "resourcequotas/status team-a/q",
+	"customresourcedefinitions.apiextensions.k8s.io/status widgets.example.com", "daemonsets.apps/status team-a/d",
+	"deployments.apps/status team-a/d", "replicasets.apps/status team-a/r", "statefulsets.apps/status team-a/s",
+	"horizontalpodautoscalers.autoscaling/status team-a/h", "cronjobs.batch/status team-a/c", "jobs.batch/status team-a/j",
+	"storageversions.internal.apiserver.k8s.io/status s", "evictionrequests.lifecycle.k8s.io/status team-a/e",
+	"evictions.lifecycle.k8s.io/status team-a/e", "ingresses.networking.k8s.io/status team-a/i",
+	"poddisruptionbudgets.policy/status team-a/p", "devicetaintrules.resource.k8s.io/status d",
+	"resourceclaims.resource.k8s.io/status team-a/r", "resourcepoolstatusrequests.resource.k8s.io/status r",
+	"compositepodgroups.scheduling.k8s.io/status team-a/g", "podgroups.scheduling.k8s.io/status team-a/g",
+	"storageversionmigrations.storagemigration.k8s.io/status s",
+}
+
+// metadata are changes that policies go by, and one that has the old metadata.
+var (
+	metadataChanges = []map[string]any{
+		{"labels": map[string]any{"app": "other"}}, {"labels": nil}, {"annotations": map[string]any{"note": "x", "more": ""}},
+		{"annotations": map[string]any{}}, {"ownerReferences": nil}, {"ownerReferences": []any{}},
+	}
+	metadataKept = []map[string]any{{}, {"resourceVersion": "2", "managedFields": []any{map[string]any{"manager": "x"}}}}
+	noBinding    = map[string]any{"labels": nil, "annotations": nil, "ownerReferences": nil}
+	topology     = map[string]any{"annotations": map[string]any{}, "labels": map[string]any{"topology.kubernetes.io/zone": "a", "topology.kubernetes.io/region": "b"}}
+	manyLabels   = map[string]any{"annotations": nil, "labels": map[string]any{"topology.kubernetes.io/zone": "a", "topology.kubernetes.io/region": "b", "c": "d"}}
+	oneLabel     = map[string]any{"annotations": nil, "labels": map[string]any{"app": "web"}}
+	oneNote      = map[string]any{"labels": nil, "annotations": map[string]any{"a": ""}}
+	criticalOnes = []string{"nodes/status n1", "apiservices.apiregistration.k8s.io/status v1.a", "certificatesigningrequests.certificates.k8s.io/status c", "volumeattachments.storage.k8s.io/status v", "servicecidrs.networking.k8s.io/status s", "flowschemas.flowcontrol.apiserver.k8s.io/status f"}
+)
+
+// TestMetadataThroughSubresources are the rows of the table that depend on what a
+// write changes.
+func TestMetadataThroughSubresources(t *testing.T) {
+	cases := map[string]struct {
+		reason     string
+		users      []authenticationv1.UserInfo
+		operations []policy.Operation
+		requests   []string
+		metadata   []map[string]any
+		want       bool
+	}{
+		"ByTenants":        {"labels, annotations and owners that a status brings are judged", tenants, []policy.Operation{update}, builtInStatuses, metadataChanges, true},
+		"StatusAlone":      {"a status alone never is", everyone, []policy.Operation{update}, builtInStatuses, metadataKept, false},
+		"BySystem":         {"nor is what the control plane writes", append(controllers, systemUsers...), []policy.Operation{update}, builtInStatuses, metadataChanges, false},
+		"NoUpdate":         {"a subresource is updated, nothing else", everyone, []policy.Operation{create, remove, connects}, builtInStatuses, metadataChanges, false},
+		"CustomResources":  {"the status of a custom resource cannot change metadata", everyone, []policy.Operation{update}, []string{"widgets.example.com/status team-a/w", "pods.metrics.example.com/status team-a/p", "namespaces.example.com/finalize team-a"}, metadataChanges, false},
+		"Critical":         {"nor is what keeps the cluster alive", everyone, []policy.Operation{update}, criticalOnes, metadataChanges, false},
+		"OtherSubresource": {"other subresources that the control plane writes", everyone, []policy.Operation{create, update}, []string{"serviceaccounts/token team-a/s", "pods/eviction team-a/web", "configmaps/finalize team-a/c"}, metadataChanges, false},
+		"SystemNamespaces": {"system namespaces stay outside", everyone, []policy.Operation{update}, []string{"namespaces/status kube-system", "namespaces/finalize kube-public", "pods/status kube-system/p"}, metadataChanges, false},
+		"Binding":          {"a Binding gives its Pod labels and annotations", tenants, []policy.Operation{create}, []string{"pods/binding team-a/web"}, []map[string]any{manyLabels, oneLabel, oneNote}, true},
+		"BareBinding":      {"one without any is no policy's, nor one with what the API server adds", everyone, []policy.Operation{create}, []string{"pods/binding team-a/web"}, []map[string]any{noBinding, topology}, false},
+		"OldBinding":       {"to the old ones the API server adds nothing", tenants, []policy.Operation{create}, []string{"bindings team-a/web"}, []map[string]any{topology, manyLabels, oneLabel, oneNote}, true},
+		"BareOldBinding":   {"they too may be bare", everyone, []policy.Operation{create}, []string{"bindings team-a/web"}, []map[string]any{noBinding}, false},
+		"SystemBinding":    {"the scheduler is never asked", append(controllers, systemUsers...), []policy.Operation{create}, []string{"pods/binding team-a/web", "bindings team-a/web"}, []map[string]any{manyLabels, oneLabel, oneNote}, false},
+		"OtherBinding":     {"bindings of other groups are none", everyone, []policy.Operation{create}, []string{"pods.example.com/binding team-a/web", "deployments.apps/binding team-a/web"}, []map[string]any{oneLabel}, false},
+	}
+	p := mustNew(t, exempt.Options{})
+	s := newAPIServer(p, exempt.PolicyEntry)
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			for _, metadata := range tc.metadata {
+				for _, r := range requests(tc.users, tc.operations, tc.requests) {
+					if got := verdict(t, p, s, exempt.PolicyEntry, changed(r, metadata)); got != tc.want {
+						t.Errorf("%s: %s with %v reaches the webhook: %v, want %v", tc.reason, describe(r), metadata, got, tc.want)
+					}
+				}
+			}
+		})
+	}
+}
+
 // TestRequestTable is the request table of the safety design, row by row.
 func TestRequestTable(t *testing.T) {
 	cases := map[string]struct {
@@ -115,7 +186,7 @@ func TestRequestTable(t *testing.T) {
 			},
 		},
 		"CriticalSubresources": {
-			reason:     "by anyone: subresources that the control plane writes",
+			reason:     "by anyone: subresources that the control plane writes, as long as metadata stays",
 			users:      everyone,
 			operations: every,
 			requests: []string{

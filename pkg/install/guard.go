@@ -38,7 +38,8 @@ type Guard struct {
 	// The fields below belong to the loop.
 	said    string // the last obstacle that was logged
 	catalog catalog
-	last    config.Config // the configuration as last read
+	left    map[Identity]bool // whose rules there is no room for
+	last    config.Config     // the configuration as last read
 	fights  fights
 	truce   time.Time // when the next attempt in a fight is due
 	samples samples

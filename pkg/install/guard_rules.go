@@ -12,8 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/discovery"
 
+	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/intercept"
+	"github.com/fusegate/fusegate/pkg/match"
 )
 
 // catalog is what the cluster serves, as it was last discovered.
@@ -53,18 +55,43 @@ func (g *Guard) discover() error {
 	return nil
 }
 
+// maxRules is how large the rules that the constraints need may be, in bytes of
+// JSON: the webhook configuration is one object, for which the API server takes
+// 1.5 MiB.
+const maxRules = 768 << 10
+
+// leave notes whose rules there is no room for.
+func (g *Guard) leave(left []match.Need) {
+	before := len(g.left)
+	g.left = map[Identity]bool{}
+	for _, n := range left {
+		g.left[identityOf(n)] = true
+	}
+	if len(left) != before && len(left) > 0 {
+		g.Log.Info("some constraints ask for more resources than the webhook configuration has room for; their status says so", "constraints", len(left))
+	}
+}
+
+// tooLarge is what is said of a constraint that is left out.
+var tooLarge = Interception{
+	Reason: v1alpha1.ReasonNotArmed,
+	Message: fmt.Sprintf("with the resources that it matches the rules of the webhook configuration would exceed %d KiB, so that those of the constraints that match most are left out: "+
+		`use "*" in spec.match.kinds in place of single kinds; it is audited`, maxRules>>10),
+}
+
 // rules are what each entry needs to intercept.
 func (g *Guard) rules(live *admissionregistrationv1.ValidatingWebhookConfiguration) (rules, error) {
 	needs := g.Subjects()
-	policies, missing := intercept.Rules(needs, g.catalog.served)
+	policies, missing, left := intercept.Fit(needs, g.catalog.served, maxRules)
 	if len(missing) > 0 || time.Since(g.catalog.taken) > g.Timings.CatalogAge {
 		if err := g.discover(); err != nil {
 			return nil, err
 		}
-		policies, missing = intercept.Rules(needs, g.catalog.served)
+		policies, missing, left = intercept.Fit(needs, g.catalog.served, maxRules)
 	}
+	g.leave(left)
 	if len(missing) > 0 {
-		g.Log.V(1).Info("some kinds that constraints match are not served", "kinds", missing)
+		g.Log.V(1).Info("some kinds that constraints match are not served", "kinds", shorten(missing))
 	}
 	policies = append(policies, g.catalog.hidden(live, missing)...)
 	return rules{
@@ -81,6 +108,7 @@ func (g *Guard) rules(live *admissionregistrationv1.ValidatingWebhookConfigurati
 // not served cannot be requested, so that a rule too many costs nothing.
 func (c catalog) hidden(live *admissionregistrationv1.ValidatingWebhookConfiguration, missing []string) []admissionregistrationv1.RuleWithOperations {
 	var out []admissionregistrationv1.RuleWithOperations
+	lacking, served := groupsOf(missing), c.resources()
 	for _, w := range live.Webhooks {
 		if w.Name != string(exempt.PolicyEntry) {
 			continue
@@ -89,7 +117,7 @@ func (c catalog) hidden(live *admissionregistrationv1.ValidatingWebhookConfigura
 			for _, group := range r.APIGroups {
 				out = append(out, narrow(r, group, func(resource string) bool {
 					return slices.Contains(c.failed, group) ||
-						lacks(missing, group) && resource != "*" && !c.serves(group, resource)
+						(lacking[group] || lacking["*"]) && resource != "*" && !served[resourceOf{group, resource}]
 				})...)
 			}
 		}
@@ -109,23 +137,33 @@ func narrow(r admissionregistrationv1.RuleWithOperations, group string, keep fun
 	return []admissionregistrationv1.RuleWithOperations{r}
 }
 
-// lacks tells whether one of the missing kinds, as intercept.Rules names them,
-// may be of the group.
-func lacks(missing []string, group string) bool {
-	return slices.ContainsFunc(missing, func(kind string) bool {
-		_, g, _ := strings.Cut(kind, ".")
-		return g == group || g == "*"
-	})
+// groupsOf are the groups of which one of the missing kinds, as intercept.Rules
+// names them, may be; "*" for any.
+func groupsOf(missing []string) map[string]bool {
+	out := map[string]bool{}
+	for _, kind := range missing {
+		_, group, _ := strings.Cut(kind, ".")
+		out[group] = true
+	}
+	return out
 }
 
-func (c catalog) serves(group, resource string) bool {
-	return slices.ContainsFunc(c.served, func(l *metav1.APIResourceList) bool {
-		g, _, versioned := strings.Cut(l.GroupVersion, "/")
+// resourceOf is a resource or subresource of a group.
+type resourceOf struct{ group, resource string }
+
+// resources are those that are served.
+func (c catalog) resources() map[resourceOf]bool {
+	out := map[resourceOf]bool{}
+	for _, l := range c.served {
+		group, _, versioned := strings.Cut(l.GroupVersion, "/")
 		if !versioned {
-			g = ""
+			group = ""
 		}
-		return g == group && slices.ContainsFunc(l.APIResources, func(r metav1.APIResource) bool { return r.Name == resource })
-	})
+		for _, r := range l.APIResources {
+			out[resourceOf{group, r.Name}] = true
+		}
+	}
+	return out
 }
 
 // engineRules are the writes of templates and constraints, which are validated

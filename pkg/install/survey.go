@@ -56,6 +56,10 @@ func (g *Guard) survey(ctx context.Context, live *admissionregistrationv1.Valida
 	}
 	state := &State{Armed: true, Revision: revisionIn(entryOf(live, exempt.PolicyEntry)), verdicts: map[Identity]Interception{}}
 	for _, subject := range g.Subjects() {
+		if g.left[identityOf(subject)] {
+			state.verdicts[identityOf(subject)] = tooLarge
+			continue
+		}
 		state.verdicts[identityOf(subject)] = g.verdict(ctx, view, subject)
 	}
 	g.forget(state)
@@ -216,14 +220,17 @@ func (v *view) narrowedBy(reasons []intercept.Reason, more string) Interception 
 func uncovered(c intercept.Coverage) (reason, message string) {
 	switch {
 	case len(c.Exempt) > 0:
-		return v1alpha1.ReasonExempt, "all that it matches lies outside policy, in namespaces " + strings.Join(c.Exempt, ", ") + "; it is audited"
+		return v1alpha1.ReasonExempt, "all that it matches lies outside policy, in namespaces " + shorten(c.Exempt) + "; it is audited"
 	case len(c.NotInterceptable) > 0:
-		return v1alpha1.ReasonNotInterceptable, "requests for " + strings.Join(c.NotInterceptable, ", ") + " are never sent to a webhook of Fusegate, since the cluster depends on them; they are audited"
+		return v1alpha1.ReasonNotInterceptable, "requests for " + shorten(c.NotInterceptable) + " are never sent to a webhook of Fusegate, since the cluster depends on them; they are audited"
 	case len(c.NotServed) > 0:
-		return v1alpha1.ReasonNotServed, "the cluster does not serve " + strings.Join(c.NotServed, ", ")
+		return v1alpha1.ReasonNotServed, "the cluster does not serve " + shorten(c.NotServed)
 	}
 	return "", ""
 }
+
+// autoscaler is who scales for HorizontalPodAutoscalers.
+const autoscaler = "system:serviceaccount:kube-system:horizontal-pod-autoscaler"
 
 // partly says what is not enforced, or not known to be, of a constraint that is.
 func partly(v intercept.Verdict, c intercept.Coverage) string {
@@ -232,8 +239,11 @@ func partly(v intercept.Verdict, c intercept.Coverage) string {
 		"not served are ": c.NotServed, "never intercepted are ": c.NotInterceptable, "not checked: ": c.Unknown,
 	} {
 		if len(names) > 0 {
-			out = append(out, text+strings.Join(names, ", "))
+			out = append(out, text+shorten(names))
 		}
+	}
+	if c.Autoscaled {
+		out = append(out, "not enforced is what a HorizontalPodAutoscaler scales, since "+autoscaler+" is outside policy; it is audited")
 	}
 	if v.State == intercept.Unclear {
 		for _, r := range v.Reasons() {

@@ -24,7 +24,9 @@ var representatives = []target{
 type batch struct {
 	sampler *Sampler
 	need    match.Need
-	plan    planner
+	// kinds are those of the need.
+	kinds []match.Kinds
+	plan  planner
 	// places are the namespaces to sample in, inside those that the match
 	// block selects within the perimeter; known tells that the places exist or
 	// are named by the match block.
@@ -46,8 +48,7 @@ type batch struct {
 
 func newBatch(s *Sampler, n match.Need) *batch {
 	b := &batch{
-		sampler: s, need: n,
-		plan:      planner{catalogue: s.catalogue, wanted: map[target]operations{}, missing: map[string]bool{}},
+		sampler: s, need: n, kinds: n.Match.Kinds(), plan: newPlanner(s.catalogue),
 		reachable: map[schema.GroupKind]bool{}, tried: map[schema.GroupKind]bool{},
 		covered: map[schema.GroupKind]bool{}, sampled: map[target]bool{},
 	}
@@ -72,9 +73,11 @@ func (b *batch) targets() []resource {
 			first[r.target] = r.version
 		}
 	}
-	slices.SortStableFunc(out, func(x, y resource) int {
-		return cmp.Compare(b.rank(x, first[x.target]), b.rank(y, first[y.target]))
-	})
+	ranks := map[resource]int{}
+	for _, r := range out {
+		ranks[r] = b.rank(r, first[r.target])
+	}
+	slices.SortStableFunc(out, func(x, y resource) int { return cmp.Compare(ranks[x], ranks[y]) })
 	return out
 }
 

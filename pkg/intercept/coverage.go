@@ -15,7 +15,7 @@ import (
 // samples at least one list is not empty. All are sorted.
 type Coverage struct {
 	// NotServed are the kinds it names that the cluster does not serve, as
-	// Kind.group with "*" for any.
+	// Kind.group with "*" for any, at most maxMissing of them.
 	NotServed []string
 	// NotInterceptable are the kinds it names whose requests are never sent to
 	// it, as Kind.group: those outside policy whatever their place and author,
@@ -29,17 +29,24 @@ type Coverage struct {
 	// Unknown says for which kinds no request could be made up, though there
 	// may be one; each is a sentence that names them or the clause.
 	Unknown []string
+	// Autoscaled tells that it may judge by replicas of kinds that can be scaled: what
+	// the controller of HorizontalPodAutoscalers scales is outside policy.
+	Autoscaled bool
 }
 
 // report completes the coverage, once the samples are there.
 func (b *batch) report(targets []resource) Coverage {
 	c := b.coverage
+	delete(b.plan.missing, wildcard+"."+wildcard) // there are more, which are not named
 	c.NotServed = slices.Sorted(maps.Keys(b.plan.missing))
 	c.NotInterceptable = b.notInterceptable()
 	if b.wantsPlace && len(b.inside) > 0 && !b.known {
 		c.Exempt = slices.Sorted(slices.Values(b.inside))
 	}
 	c.Unknown = b.unknown(targets, c)
+	c.Autoscaled = b.need.Scales && operationsOf(b.need.Operations)&update != 0 && slices.ContainsFunc(b.sampler.catalogue, func(r resource) bool {
+		return r.subresource() == scale && r.by != 0 && asks(b.kinds, r.of)
+	})
 	return c
 }
 
@@ -94,9 +101,9 @@ func (b *batch) notInterceptable() []string {
 // asksFor tells whether the match block names the resource's kind, or names
 // its group and the resource is one of the group's own.
 func (b *batch) asksFor(r resource) bool {
-	for _, k := range b.need.Match.Kinds() {
-		named := slices.Contains(k.Kinds, r.kind.Kind) && holds(k.Groups, r.kind.Group)
-		grouped := len(k.Kinds) == 0 && slices.Contains(k.Groups, r.kind.Group) && r.subresource() == ""
+	for _, k := range b.kinds {
+		named := has(k.Kinds, r.kind.Kind) && holds(k.Groups, r.kind.Group)
+		grouped := len(k.Kinds) == 0 && has(k.Groups, r.kind.Group) && r.subresource() == ""
 		if named || grouped {
 			return true
 		}
@@ -106,8 +113,8 @@ func (b *batch) asksFor(r resource) bool {
 
 // names tells whether the match block names the kind.
 func (b *batch) names(kind schema.GroupKind) bool {
-	for _, k := range b.need.Match.Kinds() {
-		if slices.Contains(k.Kinds, kind.Kind) && holds(k.Groups, kind.Group) {
+	for _, k := range b.kinds {
+		if has(k.Kinds, kind.Kind) && holds(k.Groups, kind.Group) {
 			return true
 		}
 	}

@@ -89,8 +89,14 @@ func intercepted(rules []admissionregistrationv1.RuleWithOperations, r request) 
 // wanted says independently of the planner whether a request must be sent.
 func wanted(t *testing.T, all []match.Need, r request) bool {
 	t.Helper()
+	for _, n := range all {
+		if changes(t, n, r) {
+			return true
+		}
+	}
 	exempt := []string{"status", "binding", "finalize", "token", "approval", "eviction"}
-	if slices.Contains(exempt, r.subresource()) && r.resource != "services/status" {
+	metadata := []string{"/namespaces/finalize", "/namespaces/status", "/pods/status", "apps/deployments/status", "networking.k8s.io/ingresses/status"}
+	if slices.Contains(exempt, r.subresource()) && r.resource != "services/status" && !(slices.Contains(metadata, r.group+"/"+r.resource) && r.op == policy.Update) {
 		return false
 	}
 	for _, n := range all {
@@ -103,6 +109,26 @@ func wanted(t *testing.T, all []match.Need, r request) bool {
 		}
 	}
 	return false
+}
+
+// changes tells whether a need asks for the request for the sake of what it changes:
+// the Pod of a Binding, and a custom resource that is scaled.
+func changes(t *testing.T, n match.Need, r request) bool {
+	t.Helper()
+	of := schema.GroupVersionKind{}
+	switch {
+	case r.group == "" && (r.resource == "pods/binding" || r.resource == "bindings") && r.op == policy.Create:
+		of.Kind = "Pod"
+	case r.resource == "widgets/scale" && r.op == policy.Update:
+		of.Group, of.Kind = r.group, "Widget"
+	default:
+		return false
+	}
+	matched, err := n.Match.Match(&policy.Review{Kind: of})
+	if err != nil {
+		t.Fatalf("Match: %v", err)
+	}
+	return matched && asks(n, policy.Update)
 }
 
 func asks(n match.Need, op policy.Operation) bool {

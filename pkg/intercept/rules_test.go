@@ -55,6 +55,13 @@ const (
 	everyCore   = `kinds: [{apiGroups: [""], kinds: ["*"]}]`
 )
 
+var (
+	coreStatuses = rule("U", "", "namespaces/finalize", "namespaces/status", "pods/status")
+	podBinding   = rule("C", "", "pods/binding")
+	appStatuses  = rule("U", "apps", "deployments/status")
+	netStatuses  = rule("U", "networking.k8s.io", "ingresses/status")
+)
+
 var coreSubresources = []string{"pods/ephemeralcontainers", "pods/resize", "services/status"}
 
 func TestRules(t *testing.T) {
@@ -66,11 +73,11 @@ func TestRules(t *testing.T) {
 		missing []string
 	}{
 		"None":       {"no constraint, no interception", nil, nil, nil},
-		"Pod":        {"a Pod can be changed through two of its subresources", []need{{pods, ""}}, rules{rule("CU", "", "pods", "pods/ephemeralcontainers", "pods/resize")}, nil},
+		"Pod":        {"a Pod can be changed through two of its subresources", []need{{pods, ""}}, rules{rule("C", "", "bindings", "pods/binding"), rule("U", "", "pods/status"), rule("CU", "", "pods", "pods/ephemeralcontainers", "pods/resize")}, nil},
 		"Service":    {"a Service's status holds addresses that users write", []need{{services, ""}}, rules{rule("CU", "", "services", "services/status")}, nil},
-		"Deployment": {"no status, and no scale, which carries another kind", []need{{deployments, ""}}, rules{rule("CU", "apps", "deployments")}, nil},
-		"Namespace":  {"namespaces/finalize and status never wait for a policy", []need{{`kinds: [{apiGroups: [""], kinds: [Namespace]}]`, ""}}, rules{rule("CU", "", "namespaces")}, nil},
-		"Versions":   {"all versions of a kind are one resource", []need{{`kinds: [{apiGroups: [example.com], kinds: [Widget]}]`, ""}}, rules{rule("CU", "example.com", "widgets")}, nil},
+		"Deployment": {"of its status what changes metadata, and no scale of what no policy reads", []need{{deployments, ""}}, rules{appStatuses, rule("CU", "apps", "deployments")}, nil},
+		"Namespace":  {"namespaces/finalize and status are for what changes metadata", []need{{`kinds: [{apiGroups: [""], kinds: [Namespace]}]`, ""}}, rules{rule("U", "", "namespaces/finalize", "namespaces/status"), rule("CU", "", "namespaces")}, nil},
+		"Versions":   {"all versions of a kind are one resource, and may be scaled by any field", []need{{`kinds: [{apiGroups: [example.com], kinds: [Widget]}]`, ""}}, rules{rule("U", "example.com", "widgets/scale"), rule("CU", "example.com", "widgets")}, nil},
 		"AnyGroup":   {"a kind of any group is looked up in all", []need{{`kinds: [{apiGroups: ["*"], kinds: [Event]}]`, ""}}, rules{rule("CU", "", "events"), rule("CU", "events.k8s.io", "events")}, nil},
 		"NoGroups":   {"no groups are any group", []need{{`kinds: [{kinds: [Event]}]`, ""}}, rules{rule("CU", "", "events"), rule("CU", "events.k8s.io", "events")}, nil},
 		"ReadOnly":   {"what cannot be written needs no rule and is not missing", []need{{`kinds: [{apiGroups: [""], kinds: [ComponentStatus]}]`, ""}}, nil, nil},
@@ -87,7 +94,7 @@ func TestRules(t *testing.T) {
 		"LikeOptions": {"only the core group's options are known to come with CONNECT alone", []need{{`kinds: [{apiGroups: [subresources.example.com], kinds: [PodExecOptions]}]`, ""}}, rules{rule("CU", "subresources.example.com", "machines/exec")}, nil},
 
 		"Delete":        {"only what was asked for", []need{{deployments, "DELETE"}}, rules{rule("D", "apps", "deployments")}, nil},
-		"AllOperations": {"a star is all four, and CONNECT is never for a resource", []need{{deployments, "*"}}, rules{rule("CUD", "apps", "deployments")}, nil},
+		"AllOperations": {"a star is all four, and CONNECT is never for a resource", []need{{deployments, "*"}}, rules{appStatuses, rule("CUD", "apps", "deployments")}, nil},
 		"UnknownOp":     {"an unknown operation would invalidate every rule", []need{{deployments, "CREATE PATCH"}, {services, "WATCH"}}, rules{rule("C", "apps", "deployments")}, nil},
 		"Exec":          {"options come with CONNECT", []need{{`kinds: [{apiGroups: [""], kinds: [PodExecOptions, PodAttachOptions]}]`, "*"}}, rules{rule("X", "", "pods/attach", "pods/exec")}, nil},
 		"ExecNoConnect": {"and with nothing else", []need{{`kinds: [{apiGroups: [""], kinds: [PodExecOptions]}]`, "CREATE UPDATE DELETE"}}, nil, nil},
@@ -99,29 +106,29 @@ func TestRules(t *testing.T) {
 
 		"Everything": {
 			"one star, and the subresources that it does not cover", []need{{everyKind, ""}},
-			rules{rule("CU", "", coreSubresources...), rule("U", "*", "*/scale"), rule("CU", "*", "*")}, nil,
+			rules{podBinding, coreStatuses, rule("CU", "", coreSubresources...), rule("U", "*", "*/scale"), rule("CU", "*", "*"), appStatuses, netStatuses}, nil,
 		},
 		"EverythingAlways": {
 			"with CONNECT come its subresources", []need{{everyKind, "*"}},
 			rules{
-				rule("CUD", "", coreSubresources...),
+				podBinding, coreStatuses, rule("CUD", "", coreSubresources...),
 				rule("X", "", "nodes/proxy", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "services/proxy"),
-				rule("U", "*", "*/scale"), rule("CUD", "*", "*"),
+				rule("U", "*", "*/scale"), rule("CUD", "*", "*"), appStatuses, netStatuses,
 			}, nil,
 		},
-		"EveryApp":        {"a star for the group", []need{{everyApp, ""}}, rules{rule("CU", "apps", "*")}, nil},
-		"EveryCore":       {"and the subresources that it does not cover", []need{{everyCore, ""}}, rules{rule("CU", "", append([]string{"*"}, coreSubresources...)...)}, nil},
-		"EveryKindEntry":  {"a star of stars is everything, whatever is beside it", []need{{`kinds: [{apiGroups: [apps], kinds: [Deployment]}, {apiGroups: ["*"], kinds: ["*"]}]`, ""}}, rules{rule("CU", "", coreSubresources...), rule("U", "*", "*/scale"), rule("CU", "*", "*")}, nil},
+		"EveryApp":        {"a star for the group", []need{{everyApp, ""}}, rules{appStatuses, rule("CU", "apps", "*")}, nil},
+		"EveryCore":       {"and the subresources that it does not cover", []need{{everyCore, ""}}, rules{podBinding, coreStatuses, rule("CU", "", append([]string{"*"}, coreSubresources...)...)}, nil},
+		"EveryKindEntry":  {"a star of stars is everything, whatever is beside it", []need{{`kinds: [{apiGroups: [apps], kinds: [Deployment]}, {apiGroups: ["*"], kinds: ["*"]}]`, ""}}, rules{podBinding, coreStatuses, rule("CU", "", coreSubresources...), rule("U", "*", "*/scale"), rule("CU", "*", "*"), appStatuses, netStatuses}, nil},
 		"EveryConnect":    {"CONNECT alone needs no star", []need{{everyApp, "CONNECT"}}, nil, nil},
-		"CoveredByGroup":  {"what the group's star covers is not listed", []need{{everyApp, ""}, {deployments, ""}}, rules{rule("CU", "apps", "*")}, nil},
-		"CoveredByAll":    {"what the star covers is not listed", []need{{everyKind, ""}, {deployments, ""}, {everyApp, ""}, {pods, ""}}, rules{rule("CU", "", coreSubresources...), rule("U", "*", "*/scale"), rule("CU", "*", "*")}, nil},
-		"PartlyCovered":   {"only the rest is listed", []need{{everyKind, "CREATE"}, {everyApp, "UPDATE"}, {deployments, "*"}}, rules{rule("C", "", coreSubresources...), rule("C", "*", "*"), rule("U", "apps", "*"), rule("D", "apps", "deployments")}, nil},
-		"Merged":          {"one rule for a group", []need{{pods, ""}, {services, ""}}, rules{rule("CU", "", "pods", "pods/ephemeralcontainers", "pods/resize", "services", "services/status")}, nil},
-		"Split":           {"one rule for each set of operations", []need{{`kinds: [{apiGroups: [apps], kinds: [Deployment, StatefulSet]}]`, ""}, {deployments, "DELETE"}}, rules{rule("CU", "apps", "statefulsets"), rule("CUD", "apps", "deployments")}, nil},
-		"Missing":         {"kinds that are not served", []need{{`kinds: [{apiGroups: [""], kinds: [Pot]}, {apiGroups: [b, a], kinds: [Foo]}, {kinds: [Bar]}]`, ""}, {deployments, ""}}, rules{rule("CU", "apps", "deployments")}, []string{"Bar.*", "Foo.a", "Foo.b", "Pot"}},
-		"MissingInOne":    {"a kind that one of the groups serves is there", []need{{`kinds: [{apiGroups: [extensions, networking.k8s.io], kinds: [Ingress]}]`, ""}}, rules{rule("CU", "networking.k8s.io", "ingresses")}, nil},
-		"MissingGroup":    {"a group still to come can be asked for already", []need{{`kinds: [{apiGroups: [later.example.com], kinds: ["*"]}]`, ""}}, rules{rule("CU", "later.example.com", "*")}, []string{"*.later.example.com"}},
-		"OtherClauses":    {"the other clauses are the engine's", []need{{deployments + "\nnamespaces: [a]\nscope: Cluster", ""}}, rules{rule("CU", "apps", "deployments")}, nil},
+		"CoveredByGroup":  {"what the group's star covers is not listed", []need{{everyApp, ""}, {deployments, ""}}, rules{appStatuses, rule("CU", "apps", "*")}, nil},
+		"CoveredByAll":    {"what the star covers is not listed", []need{{everyKind, ""}, {deployments, ""}, {everyApp, ""}, {pods, ""}}, rules{podBinding, coreStatuses, rule("CU", "", coreSubresources...), rule("U", "*", "*/scale"), rule("CU", "*", "*"), appStatuses, netStatuses}, nil},
+		"PartlyCovered":   {"only the rest is listed", []need{{everyKind, "CREATE"}, {everyApp, "UPDATE"}, {deployments, "*"}}, rules{rule("C", "", coreSubresources...), rule("C", "*", "*"), rule("U", "apps", "*", "deployments/status"), rule("D", "apps", "deployments")}, nil},
+		"Merged":          {"one rule for a group", []need{{pods, ""}, {services, ""}}, rules{rule("C", "", "bindings", "pods/binding"), rule("U", "", "pods/status"), rule("CU", "", "pods", "pods/ephemeralcontainers", "pods/resize", "services", "services/status")}, nil},
+		"Split":           {"one rule for each set of operations", []need{{`kinds: [{apiGroups: [apps], kinds: [Deployment, StatefulSet]}]`, ""}, {deployments, "DELETE"}}, rules{appStatuses, rule("CU", "apps", "statefulsets"), rule("CUD", "apps", "deployments")}, nil},
+		"Missing":         {"kinds that are not served", []need{{`kinds: [{apiGroups: [""], kinds: [Pot]}, {apiGroups: [b, a], kinds: [Foo]}, {kinds: [Bar]}]`, ""}, {deployments, ""}}, rules{appStatuses, rule("CU", "apps", "deployments")}, []string{"Bar.*", "Foo.a", "Foo.b", "Pot"}},
+		"MissingInOne":    {"a kind that one of the groups serves is there", []need{{`kinds: [{apiGroups: [extensions, networking.k8s.io], kinds: [Ingress]}]`, ""}}, rules{netStatuses, rule("CU", "networking.k8s.io", "ingresses")}, nil},
+		"MissingGroup":    {"a group still to come has no rule before it is served", []need{{`kinds: [{apiGroups: [later.example.com, apps], kinds: ["*"]}]`, ""}}, rules{appStatuses, rule("CU", "apps", "*")}, []string{"*.later.example.com"}},
+		"OtherClauses":    {"the other clauses are the engine's", []need{{deployments + "\nnamespaces: [a]\nscope: Cluster", ""}}, rules{appStatuses, rule("CU", "apps", "deployments")}, nil},
 		"SameKindInOther": {"groups are told apart", []need{{`kinds: [{apiGroups: [events.k8s.io], kinds: [Event]}]`, ""}}, rules{rule("CU", "events.k8s.io", "events")}, nil},
 	}
 	for name, tc := range cases {

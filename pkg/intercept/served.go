@@ -7,6 +7,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/fusegate/fusegate/pkg/exempt"
 )
 
 // writeVerbs are the verbs that bring a request to admission, CONNECT aside.
@@ -53,6 +55,11 @@ type resource struct {
 	// foreign marks a subresource that carries another kind than its parent,
 	// and not as options of a CONNECT.
 	foreign bool
+	// of is the kind of the object that is changed by what carries another: of a
+	// Pod by a Binding, and of what is scaled by a Scale. Such requests come with
+	// the operation by, and are judged as updates of that object too.
+	of schema.GroupKind
+	by operations
 }
 
 // reach narrows operations to those for which r can be requested.
@@ -75,11 +82,23 @@ func newCatalogue(served []*metav1.APIResourceList) []resource {
 			parents[r.Name] = kindOf(r, gv)
 		}
 		for _, r := range list.APIResources {
+			if !nameable(r.Name) {
+				continue
+			}
 			parent, _, sub := strings.Cut(r.Name, "/")
-			out = append(out, newResource(r, gv, sub && parents[parent] != kindOf(r, gv)))
+			served := newResource(r, gv, sub && parents[parent] != kindOf(r, gv))
+			served.of, served.by = changedBy(served, parents[parent])
+			out = append(out, served)
 		}
 	}
 	return out
+}
+
+// nameable tells whether a rule can name a resource. An aggregated API server may
+// serve anything; a rule that the API server refuses would cost all others.
+func nameable(name string) bool {
+	return name != "" && !strings.Contains(name, wildcard) && strings.Count(name, "/") <= 1 &&
+		!strings.HasPrefix(name, "/") && !strings.HasSuffix(name, "/")
 }
 
 func newResource(listed metav1.APIResource, gv schema.GroupVersion, otherKind bool) resource {
@@ -96,6 +115,8 @@ func newResource(listed metav1.APIResource, gv schema.GroupVersion, otherKind bo
 	case otherKind:
 		// An aggregated API's options cannot be recognized as such.
 		r.takes, r.foreign = all, true
+	case changesMetadata(gv.Group, listed.Name, subresource):
+		r.takes = update
 	default:
 		r.takes = all &^ connect
 	}
@@ -103,8 +124,28 @@ func newResource(listed metav1.APIResource, gv schema.GroupVersion, otherKind bo
 }
 
 func reachesPolicies(group, name, subresource string) bool {
-	return !slices.Contains(passedOver, subresource) || group == "" && name == "services/status"
+	return !slices.Contains(passedOver, subresource) || group == "" && name == "services/status" || changesMetadata(group, name, subresource)
 }
+
+func changesMetadata(group, name, subresource string) bool {
+	name, _, _ = strings.Cut(name, "/")
+	return exempt.MayChangeMetadata(schema.GroupResource{Group: group, Resource: name}, subresource)
+}
+
+// changedBy is the kind of the object that requests of r change, if they carry
+// another, and the operation with which they come.
+func changedBy(r resource, parent schema.GroupKind) (of schema.GroupKind, by operations) {
+	switch {
+	case exempt.IsBinding(r.gvr().GroupResource(), r.subresource()):
+		return schema.GroupKind{Kind: "Pod"}, create
+	case r.subresource() == scale && parent.Kind != "" && r.offered&update != 0:
+		return parent, update
+	}
+	return schema.GroupKind{}, 0
+}
+
+// scale is the subresource that changes how many replicas there are.
+const scale = "scale"
 
 func isConnect(kind schema.GroupKind) bool {
 	return kind.Group == "" && slices.Contains(connectOptions, kind.Kind)

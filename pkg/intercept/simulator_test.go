@@ -76,7 +76,11 @@ func setRules(rules ...admissionregistrationv1.RuleWithOperations) edit {
 }
 
 func scopedTo(scope admissionregistrationv1.ScopeType) edit {
-	return func(h *hook) { h.Rules[0].Scope = &scope }
+	return func(h *hook) {
+		for i := range h.Rules {
+			h.Rules[i].Scope = &scope
+		}
+	}
 }
 
 // pod is the creation of a Pod by a tenant.

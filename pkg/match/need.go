@@ -17,4 +17,6 @@ type Need struct {
 	// Operations are those of its template, as written. Empty means CREATE and
 	// UPDATE; "*" means all four.
 	Operations []policy.Operation
+	// Scales tells that its template may read what scaling changes, spec.replicas.
+	Scales bool
 }

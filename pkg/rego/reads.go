@@ -19,6 +19,18 @@ type Reads struct {
 	// "requestSubResource" and "userInfo". Audit, which has no request, sees
 	// them empty.
 	Request []string
+	// Object are the paths of the reviewed object below which it reads, each once;
+	// an empty one stands for all of it.
+	Object [][]string
+}
+
+// MayReadObject tells whether the code may read what lies at a path of the
+// reviewed object.
+func (r Reads) MayReadObject(path ...string) bool {
+	return slices.ContainsFunc(r.Object, func(read []string) bool {
+		n := min(len(read), len(path))
+		return slices.Equal(read[:n], path[:n])
+	})
 }
 
 // requestOnly are the fields of input.review that only a request has, sorted.
@@ -33,7 +45,10 @@ var inputRef = ast.Ref{ast.InputRootDocument}
 func readsOf(modules map[string]*ast.Module) Reads {
 	u := usesOf(slices.Collect(maps.Values(modules)))
 	request := u.request()
-	out := Reads{Namespace: u.namespace || u.escapes}
+	out := Reads{Namespace: u.namespace || u.escapes, Object: u.objects}
+	if u.escapes || u.replaced || u.computed != nil {
+		out.Object = [][]string{{}}
+	}
 	for _, field := range requestOnly { // not the keys, which keep the text that they are of
 		if _, reads := request[field]; reads {
 			out.Request = append(out.Request, field)
@@ -58,6 +73,8 @@ type uses struct {
 	// computed is where a field is read whose name is not known.
 	computed  *ast.Location
 	namespace bool
+	// objects are the paths that are read of the reviewed object.
+	objects [][]string
 }
 
 func usesOf(modules []*ast.Module) *uses {
@@ -226,8 +243,26 @@ func (u *uses) input(ref ast.Ref, at *ast.Location) {
 		u.escapes, u.computed = true, at
 	case field == "namespaceObject":
 		u.namespace = true
+	case field == "object":
+		u.object(ref[3:])
 	case slices.Contains(requestOnly, field):
 		note(u.direct, field, at)
+	}
+}
+
+// object notes what a reference reads of the reviewed object, as far as its steps
+// are known.
+func (u *uses) object(steps ast.Ref) {
+	path := []string{}
+	for _, t := range steps {
+		text, known := t.Value.(ast.String)
+		if !known {
+			break
+		}
+		path = append(path, string(text))
+	}
+	if !slices.ContainsFunc(u.objects, func(p []string) bool { return slices.Equal(p, path) }) {
+		u.objects = append(u.objects, path)
 	}
 }
 

@@ -73,6 +73,9 @@ type Options struct {
 	// Faults is told of every constraint that could not be judged; it must
 	// not block. Nil for nobody.
 	Faults FaultRecorder
+	// Parents reads what a request changes in the guise of another object. Without it
+	// Bindings that bring metadata are errors, and Scales are judged as Scales alone.
+	Parents Parents
 	// Ready returns why the reviewer does not know all policies yet. Until it
 	// returns nil, reviews are answered 503: that counts as failed open, while
 	// an answer of "allowed" would hide that nothing was judged. Nil means
@@ -98,6 +101,7 @@ type Handler struct {
 	limits     *limits
 	sizes      Sizes
 	matcher    Matcher
+	parents    Parents
 }
 
 // answered is how a request is answered, as what it counts, and what is to be
@@ -120,7 +124,7 @@ func New(p exempt.Perimeter, r Reviewer, v Validator, n Namespaces, o Options) (
 	return &Handler{
 		perimeter: p, reviewer: r, validator: v, namespaces: n,
 		log: o.Log, logDenies: o.LogDenies, metrics: m, ready: o.Ready, faults: o.Faults,
-		limits: newLimits(), sizes: o.Sizes, matcher: o.Matcher,
+		limits: newLimits(), sizes: o.Sizes, matcher: o.Matcher, parents: o.Parents,
 	}, nil
 }
 
@@ -212,7 +216,13 @@ func (h *Handler) decide(ctx context.Context, r *policy.Review) (answered, error
 		h.metrics.oversized.WithLabelValues(in).Inc()
 		return answered{response: answer(r.UID, d), label: decisionDeny}, nil
 	}
-	result := h.reviewer.Review(ctx, r)
+	result, err := h.judge(ctx, r)
+	if errors.Is(err, errGone) {
+		return answered{response: notFound(r.UID, err), label: decisionDeny}, nil
+	}
+	if err != nil {
+		return answered{}, err
+	}
 	h.metrics.cutOff.Add(float64(len(result.CutOff)))
 	d := policy.Decide(result)
 	out := answered{label: decisionCanary}

@@ -176,7 +176,7 @@ func victims() string {
 	add := func(text string) { b.WriteString("---\n" + text) }
 	for n := range corpusRuns {
 		for _, name := range []string{
-			"bind", "bindings", "tenant-bind", "tenant-bindings", "tenant-evict", "node-controller", "pod-garbage-collector",
+			"bind", "bindings", "tenant-bind", "tenant-bindings", "label-bind", "label-bindings", "system-bind", "tenant-evict", "node-controller", "pod-garbage-collector",
 			"generic-garbage-collector", "kube-scheduler", "kubelet", "replicaset-controller",
 		} {
 			add(fusegate.Object("v1", "Pod", "tenant-a", fmt.Sprintf("%s-%d", name, n), fusegate.Pause))

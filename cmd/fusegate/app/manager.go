@@ -19,7 +19,9 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -202,11 +204,15 @@ func (p *parts) addWebhook() error {
 		return fmt.Errorf("watching namespaces: %w", err)
 	}
 	log := p.log.WithName("webhook")
+	parents, err := p.parents()
+	if err != nil {
+		return err
+	}
 	h, err := webhook.New(p.perimeter, p.engine, webhook.NewPolicyValidator(p.engine, p.perimeter),
 		webhook.NewClusterNamespaces(p.mgr.GetCache(), p.mgr.GetAPIReader(), log),
 		webhook.Options{
 			Log: log, LogDenies: p.settings.LogDenies, Metrics: metrics.Registry, Faults: p.ingest, Ready: p.readiness.Err,
-			Matcher: p.engine, Sizes: p.sizes(),
+			Matcher: p.engine, Sizes: p.sizes(), Parents: parents,
 		})
 	if err != nil {
 		return err
@@ -221,6 +227,18 @@ func (p *parts) addWebhook() error {
 func (p *parts) sizes() webhook.Sizes {
 	s := p.settings
 	return webhook.Sizes{Bytes: int64(s.MaxObjectBytes), Containers: int(s.MaxObjectContainers), Depth: int(s.MaxObjectDepth)}
+}
+
+// parents reads what requests change in the guise of another object. One read comes
+// with one request, so that the API server's own limit on those is enough.
+func (p *parts) parents() (*webhook.ClusterParents, error) {
+	cfg := rest.CopyConfig(p.mgr.GetConfig())
+	cfg.QPS = -1
+	c, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("creating the client for what requests change: %w", err)
+	}
+	return webhook.NewClusterParents(c), nil
 }
 
 // patientServer starts its server once there is a certificate.
