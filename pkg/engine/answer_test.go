@@ -135,10 +135,10 @@ func kindsOf(constraints []policy.Constraint) (out []string) {
 }
 
 // TestDenialIsNotLate has policies that never end beside one that denies: with an
-// AnswerBy the review ends when it comes, else it takes all the time that there is,
-// which is ten times as long.
+// AnswerBy the review ends when it comes, and else the first of them takes half of
+// the time that there is, which is ten times as long.
 func TestDenialIsNotLate(t *testing.T) {
-	const limit = 2 * time.Second
+	const limit, answerBy = 20 * time.Second, time.Second
 	never := "violation[{\"msg\": \"never\"}] {" + endless + "}\n"
 	cases := map[string]struct {
 		reason   string
@@ -166,18 +166,14 @@ func TestDenialIsNotLate(t *testing.T) {
 		for what, tc := range cases {
 			t.Run(name+what, func(t *testing.T) {
 				e := engineOf(t, newEngine, tc.all)
-				review := func(answerBy time.Time) (policy.Result, time.Duration) {
-					ctx, cancel := context.WithTimeout(t.Context(), limit)
-					defer cancel()
-					r := pod(1)
-					r.AnswerBy = answerBy
-					start := time.Now()
-					return e.Review(ctx, r), time.Since(start)
-				}
-				_, long := review(time.Time{})
-				got, took := review(time.Now().Add(limit / 40))
-				if long < limit/2 || took > limit/5 {
-					t.Errorf("%s: it took %v, and %v without an AnswerBy: want a tenth", tc.reason, took, long)
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				defer cancel()
+				r := pod(1)
+				start := time.Now()
+				r.AnswerBy = start.Add(answerBy)
+				got := e.Review(ctx, r)
+				if took := time.Since(start); took < answerBy || took > limit/4 {
+					t.Errorf("%s: it took %v, want %v", tc.reason, took, answerBy)
 				}
 				var messages []string
 				for _, v := range got.Violations {
@@ -208,7 +204,7 @@ func TestNoDenialTakesItsTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := engineOf(t, engine.New, tc.all)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 			defer cancel()
 			r := pod(1)
 			r.AnswerBy = time.Now().Add(-time.Second)
@@ -224,7 +220,7 @@ func TestNoDenialTakesItsTime(t *testing.T) {
 // answered. What it found by then denies, and is no fault.
 func TestLateDenial(t *testing.T) {
 	e := engineOf(t, engine.New, rules{"ADenies": {`violation[{"msg": "no"}] { true }` + "\nviolation[{\"msg\": \"never\"}] {" + endless + "}\n", policy.Deny}})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
 	r := pod(1)
 	r.AnswerBy = time.Now().Add(time.Hour)
@@ -268,7 +264,7 @@ func TestFaultDoesNotSettle(t *testing.T) {
 			r := pod(1)
 			r.AnswerBy = time.Now().Add(-time.Second)
 			got := e.Review(t.Context(), r)
-			if len(got.Violations) != 1 || got.Violations[0].Message != "no" || len(got.CutOff) > 0 || len(got.Faults) != 1 || got.Faults[0].Cause != policy.CauseInput {
+			if len(got.Violations) != 1 || got.Violations[0].Message != "no" || len(got.Faults) != 1 || got.Faults[0].Cause != policy.CauseInput {
 				t.Errorf("got %+v, want the fault, and the violation of the other", got)
 			}
 		})
