@@ -59,7 +59,7 @@ var layers = map[string]row{
 	"pkg/exempt": {imports: []string{"pkg/policy"}},
 	"pkg/config": {imports: []string{"pkg/exempt"}},
 	"pkg/rego": {imports: []string{
-		"pkg/printable", "pkg/policy", "pkg/rego/value", "pkg/rego/tree", "pkg/rego/plan", "pkg/rego/exec",
+		"pkg/printable", "pkg/policy", "pkg/rego/value", "pkg/rego/tree", "pkg/rego/plan", "pkg/rego/cost", "pkg/rego/exec",
 	}, tests: []string{"templates"}},
 	"pkg/intercept": {imports: []string{"pkg/printable", "pkg/policy", "pkg/match", "pkg/exempt"}},
 	"pkg/doctor":    {imports: []string{"pkg/exempt", "pkg/intercept"}},
@@ -69,7 +69,8 @@ var layers = map[string]row{
 	"pkg/rego/value": {},
 	"pkg/rego/tree":  {imports: []string{"pkg/rego/value"}},
 	"pkg/rego/plan":  {},
-	"pkg/rego/exec":  {imports: []string{"pkg/rego/value"}, tests: []string{"pkg/rego/plan"}},
+	"pkg/rego/cost":  {imports: []string{"pkg/rego/value"}},
+	"pkg/rego/exec":  {imports: []string{"pkg/rego/value", "pkg/rego/cost"}, tests: []string{"pkg/rego/plan"}},
 
 	// The engine and what feeds it.
 	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}, tests: []string{"pkg/rego/exec"}},

@@ -22,7 +22,7 @@ func TestSlowPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	for kind, body := range map[string]string{
-		// It takes its time inside a builtin of OPA's, where no steps are counted.
+		// It comes to its limits, too, but later than its share of the time is over.
 		"ASlow": `xs := numbers.range(1, 3000)
 			some i, j in xs
 			sprintf("%v%v", [regex.replace(sprintf("%v", [xs]), "[0-9]", "x"), [i, j]]) == ""
@@ -56,7 +56,7 @@ violation[{"msg": msg}] {
 		}
 	}
 	const limit = 2 * time.Second
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(t.Context(), limit/20)
 	defer cancel()
 	start := time.Now()
 	got := e.Review(ctx, &policy.Review{

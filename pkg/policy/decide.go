@@ -83,7 +83,7 @@ func decideFaults(faults []Fault, denials, warnings *statements) (undecided []er
 		case f.silent():
 		case f.Denies():
 			denials.add(f.Constraint, "the policy failed on this object: ", fmt.Sprint(f.Err))
-		case f.Cause == CauseInput:
+		case f.Cause == CauseInput, f.Cause == CausePolicy:
 			warnings.add(f.Constraint, "not judged, the policy failed on this object: ", fmt.Sprint(f.Err))
 		case f.Cause == CauseInventory:
 			warnings.add(f.Constraint, "not judged, the policy is not enforced: ", fmt.Sprint(f.Err))

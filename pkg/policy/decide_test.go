@@ -120,6 +120,7 @@ func TestDecideFaults(t *testing.T) {
 	)
 	effects := map[policy.FaultCause]struct{ deny, denyTolerant, warn int }{
 		policy.CauseInput:    {denied, notJudgedInput, notJudgedInput},
+		policy.CausePolicy:   {notJudgedInput, notJudgedInput, notJudgedInput},
 		policy.CauseTimeout:  {notJudged, notJudged, notJudged},
 		policy.CauseMatch:    {notJudged, notJudged, notJudged},
 		policy.CauseInternal: {notJudged, notJudged, notJudged},

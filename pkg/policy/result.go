@@ -47,6 +47,9 @@ const (
 	// CauseInput is a run-time error of the policy that the reviewed object
 	// brought about, such as a type error or conflicting rule outputs.
 	CauseInput FaultCause = "Input"
+	// CausePolicy is a policy that takes more than it is granted, and the object
+	// is not to blame: it is small, is to be deleted, or was no better before.
+	CausePolicy FaultCause = "Policy"
 	// CauseTimeout is an evaluation cut off by its deadline.
 	CauseTimeout FaultCause = "Timeout"
 	// CauseMatch is a constraint that could not be matched, as when the

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/fusegate/fusegate/pkg/rego/exec"
 )
 
 // errDiffers is why a template is interpreted whose compiled code was wrong.
@@ -37,8 +39,9 @@ func (d *Difference) Error() string {
 // Check judges by the interpreter what Judge has judged, with an input of the
 // same review and time and the same data, and compares. Where they differ, the
 // template is interpreted from then on. The result is nil if they do not, and
-// where it cannot be told: when ctx ends, and where the code, or the
-// interpreter, may give something else every time.
+// where it cannot be told: when ctx ends, where the interpreter takes more than is
+// granted, and where the code, or the interpreter, may give something else every
+// time.
 func (p *Program) Check(ctx context.Context, e *Data, in *Input, params *Parameters, found Findings) *Difference {
 	return p.check(ctx, e, in, params, found, p.interpreter)
 }
@@ -55,7 +58,7 @@ func (p *Program) check(ctx context.Context, e *Data, in *Input, params *Paramet
 		return nil
 	}
 	want, err := p.interpretBy(ctx, by, e, in, params)
-	if ctx.Err() != nil || err == nil && sameFindings(want, found) {
+	if ctx.Err() != nil || errors.Is(err, exec.ErrLimit) || err == nil && sameFindings(want, found) {
 		return nil
 	}
 	again, errAgain := p.interpretBy(ctx, by, e, in, params)

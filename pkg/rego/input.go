@@ -32,8 +32,17 @@ func (in *Input) Again() *Input { return &Input{review: in.review, now: in.now} 
 func (in *Input) common() *exec.Shared {
 	if in.shared == nil {
 		in.shared = exec.NewShared(in.now)
+		in.shared.Object = in.object()
 	}
 	return in.shared
+}
+
+// object is the object that is judged, nil if there is none.
+func (in *Input) object() map[string]any {
+	if in.review == nil {
+		return nil
+	}
+	return in.review.Object
 }
 
 // Release ends the use of the input. It may be left out, at the cost of memory

@@ -48,7 +48,7 @@ func TestLimits(t *testing.T) {
 	for name, tc := range exploding {
 		t.Run(name, func(t *testing.T) {
 			d, c := newDriver(t, tc.source, nil)
-			got := query(t.Context(), d, review(map[string]any{"text": strings.Repeat("t", 1000)}), c)
+			got := query(t.Context(), d, review(map[string]any{"text": strings.Repeat("t", 1000), "size": strings.Repeat("s", rego.SmallObject)}), c)
 			if len(got.faults) != 1 || got.evaluated != 0 {
 				t.Fatalf("got %+v, want one fault", got)
 			}

@@ -152,6 +152,9 @@ type Failure struct {
 // either, and the interpreter leave none.
 func (p *Program) Judge(ctx context.Context, e *Data, in *Input, params *Parameters) (Findings, *Failure) {
 	found, err := p.judge(ctx, e, in, params)
+	if errors.Is(err, exec.ErrLimit) {
+		return found, p.exceeded(ctx, e, in, params, err)
+	}
 	return found, failureOf(err)
 }
 
@@ -257,12 +260,6 @@ func (e *panicError) Error() string { return fmt.Sprintf("the evaluator panicked
 
 // Stack is where it panicked.
 func (e *panicError) Stack() string { return e.stack }
-
-// ending shows the end of a context to the interpreter.
-type ending struct{ ctx context.Context }
-
-func (ending) Cancel()           {}
-func (c ending) Cancelled() bool { return c.ctx.Err() != nil }
 
 // Parameters are the parameters of one constraint. They are immutable.
 type Parameters struct {

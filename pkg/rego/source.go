@@ -10,6 +10,8 @@ import (
 	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/regorewriter"
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/fusegate/fusegate/pkg/rego/cost"
 )
 
 // What a template may refer to outside itself, as in Gatekeeper: libraries
@@ -20,19 +22,17 @@ const (
 	entryRule     = "violation"
 )
 
-// forbidden are the builtins that templates cannot call: those that do network
-// input or output in the request path, those that read files (a JSON schema's
-// $ref may be a file: or http: URL, and the schema may come from the object),
-// and the one that reads the process's configuration and environment.
-var forbidden = []string{"http.send", "net.lookup_ip_addr", "opa.runtime", "json.match_schema", "json.verify_schema"}
-
-// capabilities are OPA's, less the forbidden builtins and all hosts.
+// capabilities are OPA's, with the builtins of the list in package cost alone, and
+// without any hosts. Templates cannot call those that do network input or output
+// in the request path (http.send, net.lookup_ip_addr), those that read files
+// (json.match_schema, json.verify_schema: a schema's $ref may be a file: or http:
+// URL, and the schema may come from the object), the one that reads the process's
+// configuration and environment (opa.runtime), and what a new version of OPA adds
+// before it has a check.
 var capabilities = sync.OnceValue(func() *ast.Capabilities {
 	caps := ast.CapabilitiesForThisVersion()
 	caps.AllowNet = []string{}
-	caps.Builtins = slices.DeleteFunc(caps.Builtins, func(b *ast.Builtin) bool {
-		return slices.Contains(forbidden, b.Name)
-	})
+	caps.Builtins = slices.DeleteFunc(caps.Builtins, func(b *ast.Builtin) bool { return !cost.Allowed(b.Name) })
 	return caps
 })
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/printable"
+	"github.com/fusegate/fusegate/pkg/rego/cost"
 	"github.com/fusegate/fusegate/pkg/rego/exec"
 )
 
@@ -22,6 +24,8 @@ type topdownProgram struct {
 	compiler *ast.Compiler
 	query    ast.Body
 	result   ast.Var
+	// heavy tells whether its rules, written out, are too much to run.
+	heavy func() bool
 }
 
 // interpret makes the interpreter's program of compiled source. Its errors are
@@ -32,7 +36,10 @@ func interpret(c *ast.Compiler) (*topdownProgram, error) {
 	if err != nil {
 		return nil, notASet(c, err)
 	}
-	return &topdownProgram{compiler: c, query: query, result: resultVar(qc)}, nil
+	return &topdownProgram{
+		compiler: c, query: query, result: resultVar(qc),
+		heavy: sync.OnceValue(func() bool { return written(c.Modules) > maxWritten }),
+	}, nil
 }
 
 // entryQuery has a solution for each violation, in the variable result.
@@ -57,10 +64,16 @@ func resultVar(qc ast.QueryCompiler) ast.Var {
 }
 
 func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, params *Parameters, adjust ...func(*topdown.Query)) (Findings, error) {
+	if p.heavy() {
+		return Findings{}, fmt.Errorf("%w: a rule stands for more than %d values when its variables are written out", exec.ErrLimit, maxWritten)
+	}
 	review, err := in.term()
 	if err != nil {
 		return Findings{}, fmt.Errorf("converting the review: %w", err)
 	}
+	meter := &cost.Meter{}
+	meter.Start(ctx, cost.Base)
+	meter.Object = in.object()
 	input := ast.ObjectTerm(
 		ast.Item(ast.InternedTerm("review"), review),
 		ast.Item(ast.InternedTerm("parameters"), params.asTerm()),
@@ -69,25 +82,29 @@ func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, param
 		WithCompiler(p.compiler).
 		WithStore(e.store()).
 		WithTransaction(storage.NewTransactionOrDie(ctx, e.store())).
-		WithCancel(ending{ctx}).
+		WithCancel(counting{meter}).
+		WithVirtualCache(weighing{topdown.NewVirtualCache(), meter}).
 		WithInput(input).
 		WithTime(in.now)
 	for _, f := range adjust {
 		f(q)
 	}
-	early := witness{found: ast.NewSet()}
+	early := witness{found: ast.NewSet(), meter: meter}
 	if finder, ok := ctx.(exec.Finder); ok {
 		early.finder = finder
 		q.WithQueryTracer(early)
 	}
 	seen := ast.NewSet()
-	err = q.Iter(ctx, func(qr topdown.QueryResult) error {
-		if r := qr[p.result]; r != nil {
+	err = q.Iter(cost.With(ctx, meter), func(qr topdown.QueryResult) error {
+		if r := qr[p.result]; r != nil && meter.Weigh(r.Value) {
 			seen.Add(r)
 		}
 		return nil
 	})
-	if err != nil && topdown.IsCancel(err) {
+	if limited := errors.Is(meter.Err, exec.ErrLimit); limited || err != nil && topdown.IsCancel(err) {
+		if limited {
+			err = meter.Err
+		}
 		found, wrong := termFindings(early.found, in.bounded())
 		return found, cmp.Or(wrong, err)
 	}
@@ -102,6 +119,7 @@ func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, param
 type witness struct {
 	finder exec.Finder // nil if nobody asks
 	found  ast.Set
+	meter  *cost.Meter
 }
 
 // Enabled implements topdown.QueryTracer.
@@ -119,7 +137,7 @@ func (w witness) TraceEvent(e topdown.Event) {
 	if !ok || rule.Head.Key == nil || !rule.Path().Equal(entryPath) {
 		return
 	}
-	if v := e.Plug(rule.Head.Key); v.IsGround() {
+	if v := e.Plug(rule.Head.Key); v.IsGround() && w.meter.Weigh(v.Value) {
 		w.found.Add(v)
 		w.finder.Found(true)
 	}
@@ -131,7 +149,10 @@ var entryPath = ast.MustParseRef("data.template." + entryRule)
 // causeOf says whose doing an error of evaluate is.
 func causeOf(err error) policy.FaultCause {
 	var te *topdown.Error
+	var pe *policyError
 	switch {
+	case errors.As(err, &pe):
+		return policy.CausePolicy
 	case errors.Is(err, errMessage), errors.Is(err, exec.ErrLimit):
 		return policy.CauseInput
 	case topdown.IsCancel(err), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -8,6 +8,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/topdown/print"
+
+	"github.com/fusegate/fusegate/pkg/rego/cost"
 )
 
 // Trace is how an evaluation went.
@@ -108,10 +110,23 @@ func (w watcher) TraceEvent(e topdown.Event) {
 	e.Locals.Iter(func(name, value ast.Value) bool {
 		v, _ := name.(ast.Var)
 		if known, ok := e.LocalMetadata[v]; ok && !known.Name.IsGenerated() && !known.Name.IsWildcard() {
-			text := value.String()
-			f.Values[string(known.Name)] = text[:min(len(text), maxValue)]
+			f.Values[string(known.Name)] = shown(value)
 		}
 		return false
 	})
 	w.Fired = append(w.Fired, f)
+}
+
+// maxShown is how heavy a value may be to be written down, in bytes.
+const maxShown = 1 << 20
+
+// shown is the beginning of a value as Rego writes it.
+func shown(v ast.Value) string {
+	meter := cost.Meter{}
+	meter.Start(context.Background(), cost.Limits{Steps: maxShown, Bytes: maxShown})
+	if !meter.Weigh(v) {
+		return "more than can be shown"
+	}
+	text := v.String()
+	return text[:min(len(text), maxValue)]
 }

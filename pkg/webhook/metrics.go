@@ -67,7 +67,7 @@ func (m *metrics) begin() {
 	for _, d := range []string{decisionAllow, decisionWarn, decisionDeny, decisionExempt, decisionProbe, decisionCanary, decisionError} {
 		m.reviews.WithLabelValues(d)
 	}
-	for _, c := range []policy.FaultCause{policy.CauseInput, policy.CauseTimeout, policy.CauseMatch, policy.CauseInventory, policy.CauseInternal} {
+	for _, c := range []policy.FaultCause{policy.CauseInput, policy.CausePolicy, policy.CauseTimeout, policy.CauseMatch, policy.CauseInventory, policy.CauseInternal} {
 		m.faults.WithLabelValues(string(c))
 	}
 	for _, d := range dimensions {

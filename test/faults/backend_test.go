@@ -242,8 +242,8 @@ func malformed(f *faultWorld, t *testing.T) string {
 	return strings.Join(out, "; ")
 }
 
-// endlessPolicy is a template whose policy runs out of time, not of the steps
-// that it may take: it is slow inside a builtin.
+// endlessPolicy is a template whose policy takes more than it is granted: time on
+// a slow machine, steps on any.
 const endlessPolicy = `
 apiVersion: templates.gatekeeper.sh/v1
 kind: ConstraintTemplate

@@ -5,6 +5,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ir"
 
+	"github.com/fusegate/fusegate/pkg/rego/cost"
 	"github.com/fusegate/fusegate/pkg/rego/value"
 )
 
@@ -52,7 +53,11 @@ func (s *scope) build(stmt ir.Stmt) (exec, error) {
 	case *ir.ObjectMergeStmt:
 		a, b, target := s.slot(stmt.A), s.slot(stmt.B), s.slot(stmt.Target)
 		return func(f *frame) ctl {
-			f.locals[target] = merge(f.locals[a], f.locals[b])
+			merged, ok := f.merge(f.locals[a], f.locals[b])
+			if !ok {
+				return failed
+			}
+			f.locals[target] = merged
 			return next
 		}, nil
 	}
@@ -68,7 +73,7 @@ func (s *scope) append(stmt *ir.ArrayAppendStmt) (exec, error) {
 			return f.fail(ErrConflict)
 		}
 		a.Elems = append(a.Elems, v.get(f))
-		if !f.grow(entrySize) {
+		if !f.Grow(cost.EntrySize) {
 			return failed
 		}
 		return next
@@ -84,13 +89,17 @@ func (s *scope) add(stmt *ir.SetAddStmt) (exec, error) {
 		if !ok {
 			return f.fail(ErrConflict)
 		}
-		if !set.Add(v.get(f)) {
+		v := v.get(f)
+		if !f.entered(v, set.Len()) {
+			return failed
+		}
+		if !set.Add(v) {
 			return next
 		}
 		if entry {
 			f.note(set)
 		}
-		if !f.grow(entrySize) {
+		if !f.Grow(cost.EntrySize) {
 			return failed
 		}
 		return next
@@ -113,36 +122,57 @@ func (s *scope) insert(object ir.Local, k, v ir.Operand, once bool) (exec, error
 			return f.fail(ErrConflict)
 		}
 		key, val := key.get(f), val.get(f)
+		if !f.entered(key, o.Len()) {
+			return failed
+		}
 		if once {
 			if old := o.Get(key); old != nil {
-				if !value.Equal(old, val) {
-					return f.fail(ErrConflict)
-				}
-				return next
+				return f.agree(old, val)
 			}
 		}
 		o.Put(key, val)
-		if !f.grow(entrySize) {
+		if !f.Grow(cost.EntrySize) {
 			return failed
 		}
 		return next
 	}, nil
 }
 
+// agree ends the evaluation if two values that are to be one are not the same.
+func (f *frame) agree(a, b any) ctl {
+	same, ok := f.equals(a, b)
+	switch {
+	case !ok:
+		return failed
+	case !same:
+		return f.fail(ErrConflict)
+	}
+	return next
+}
+
 // merge returns an object with the keys of both, merged again where both have
 // one. Where they are not both objects, what is stored hides what rules make.
-func merge(stored, made any) any {
+func (s *state) merge(stored, made any) (merged any, ok bool) {
 	if value.KindOf(stored) != value.KindObject || value.KindOf(made) != value.KindObject {
-		return stored
+		return stored, true
+	}
+	n, _ := value.Len(stored)
+	m, _ := value.Len(made)
+	if !s.copied(n + m) {
+		return nil, false
 	}
 	out := &value.Object{}
 	value.Range(stored, func(k, v any) bool { out.Put(k, v); return true })
+	ok = true
 	value.Range(made, func(k, v any) bool {
+		if ok = s.touch(k); !ok {
+			return false
+		}
 		if old := out.Get(k); old != nil {
-			v = merge(old, v)
+			v, ok = s.merge(old, v)
 		}
 		out.Put(k, v)
-		return true
+		return ok
 	})
-	return out
+	return out, ok
 }

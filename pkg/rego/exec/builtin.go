@@ -14,15 +14,15 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/topdown/builtins"
 
+	"github.com/fusegate/fusegate/pkg/rego/cost"
 	"github.com/fusegate/fusegate/pkg/rego/value"
 )
 
 // builtin is one call of a builtin, by way of OPA's implementation.
 type builtin struct {
-	name           string
-	implementation topdown.BuiltinFunc
-	args           []operand
-	target         int
+	name   string
+	args   []operand
+	target int
 	// void builtins have no result; relations have any number, of which the
 	// plan wants an array.
 	void, relation bool
@@ -50,7 +50,9 @@ func (b *builtin) run(f *frame) ctl {
 		if v == nil {
 			return undefined
 		}
-		terms[i] = f.term(v)
+		if terms[i] = f.term(v); terms[i] == nil {
+			return failed
+		}
 	}
 	out, err := b.call(f.state, terms)
 	if err != nil {
@@ -66,12 +68,15 @@ func (b *builtin) run(f *frame) ctl {
 	return next
 }
 
-// term is v as OPA's value. A part of a document is converted once for all
-// calls; documents outlive the evaluation, so that an address stands for one
-// of them.
+// term is v as OPA's value, nil if that takes more than is granted. A part of a
+// document is converted once for all calls; documents outlive the evaluation, so
+// that an address stands for one of them.
 func (s *state) term(v any) *ast.Term {
 	m, ok := v.(map[string]any)
 	if !ok {
+		if !plain(v) && !s.converted(v) {
+			return nil
+		}
 		return value.Term(v)
 	}
 	address := reflect.ValueOf(m).Pointer()
@@ -81,9 +86,21 @@ func (s *state) term(v any) *ast.Term {
 	if s.terms == nil {
 		s.terms = map[uintptr]*ast.Term{}
 	}
+	if !s.converted(m) {
+		return nil
+	}
 	t := value.Term(m)
 	s.terms[address] = t
 	return t
+}
+
+// converted counts the work of making one of OPA's values, which share nothing.
+func (s *state) converted(v any) bool {
+	if _, shown := v.(value.Mapping); shown {
+		return true // it keeps its own
+	}
+	w := value.Weight(v)
+	return s.Work(1+w>>5) && s.Fits(w)
 }
 
 func (b *builtin) call(s *state, terms []*ast.Term) (any, error) {
@@ -92,36 +109,24 @@ func (b *builtin) call(s *state, terms []*ast.Term) (any, error) {
 	size := 0
 	bctx := *s.context()
 	bctx.Location = b.location
-	err := b.implementation(bctx, terms, func(t *ast.Term) error {
+	err := s.Call(b.name, bctx, terms, func(t *ast.Term) error {
 		if t == nil {
 			return nil
 		}
 		out = value.FromAST(t.Value)
-		size += sizeOf(out)
+		size += value.Weight(out)
 		if b.relation {
 			all = append(all, out)
 		}
 		return nil
 	})
-	if err == nil && !s.grow(size) {
-		return nil, topdown.Halt{Err: s.err}
+	if s.Err != nil || err == nil && !s.Grow(size) {
+		return nil, topdown.Halt{Err: s.Err}
 	}
 	if b.relation {
 		return &value.Array{Elems: all}, err
 	}
 	return out, err
-}
-
-// sizeOf is roughly the memory of a builtin's result.
-func sizeOf(v any) int {
-	switch v := v.(type) {
-	case string:
-		return len(v)
-	case ast.Number:
-		return len(v)
-	}
-	n, _ := value.Len(v)
-	return n * entrySize
 }
 
 // builtinFailed leaves the call undefined, as OPA does by default, unless the
@@ -131,8 +136,8 @@ func (s *state) builtinFailed(b *builtin, err error) ctl {
 	if errors.As(err, &halt) {
 		return s.fail(halt.Err)
 	}
-	if s.ctx.Err() != nil {
-		return s.fail(cutOff(s.ctx.Err()))
+	if s.Context().Err() != nil {
+		return s.fail(cost.CutOff(s.Context().Err()))
 	}
 	if s.program.options.Strict {
 		return s.fail(fmt.Errorf("calling %s: %w", b.name, err))
@@ -145,10 +150,10 @@ func (s *state) context() *topdown.BuiltinContext {
 	if s.builtins == nil {
 		now := strconv.FormatInt(s.now.UnixNano(), 10)
 		s.builtins = &topdown.BuiltinContext{
-			Context:      s.ctx,
+			Context:      s.Context(),
 			Seed:         rand.Reader,
 			Time:         ast.NewTerm(ast.Number(now)),
-			Cancel:       cancel{s.ctx},
+			Cancel:       cancel{s.Context()},
 			Cache:        builtins.Cache{},
 			Capabilities: s.program.options.Capabilities,
 			Metrics:      metrics.NoOp(),

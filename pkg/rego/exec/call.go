@@ -7,6 +7,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/ir"
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/fusegate/fusegate/pkg/rego/cost"
 )
 
 // documents is how many arguments of every function are the input and the data
@@ -85,7 +87,7 @@ func (fn *function) document(s *state, input, data any) (any, ctl) {
 // common is the value of a rule that is the same for all evaluations of the
 // review.
 func (fn *function) common(s *state, input, data any) (any, ctl) {
-	memo, before := s.memo, s.memory
+	memo, before := s.memo, s.Bytes
 	shared := memo.shared.of(*fn.shared)
 	if shared.rule == nil {
 		v, c := fn.run(s, []any{input, data})
@@ -93,7 +95,7 @@ func (fn *function) common(s *state, input, data any) (any, ctl) {
 			return nil, c
 		}
 		shared.rule, shared.used = orNone(v), true
-		memo.shared.memory += s.memory - before
+		memo.shared.memory += s.Bytes - before
 	}
 	memo.dirty, memo.rules[fn.index] = true, shared.rule
 	return defined(shared.rule), next
@@ -116,7 +118,7 @@ func defined(v any) any {
 }
 
 func (fn *function) run(s *state, args []any) (any, ctl) {
-	if !s.step() {
+	if !s.Step() {
 		return nil, failed
 	}
 	return fn.call(s, args)
@@ -158,20 +160,25 @@ func (fn *function) remembered(s *state, args []any) (any, ctl) {
 	if !known(args[documents:]) {
 		return fn.run(s, args)
 	}
+	for _, a := range args[documents:] {
+		if text, ok := a.(string); ok && !s.read(text) {
+			return nil, failed
+		}
+	}
 	calls := s.memo.of(fn)
 	if v, found := calls.recall(args[documents:]); found {
 		return v, next
 	}
-	before := s.memory
+	before := s.Bytes
 	v, c := fn.run(s, args)
 	if c != next {
 		return nil, c
 	}
-	if !s.grow(entrySize) {
+	if !s.Grow(cost.EntrySize) {
 		return nil, failed
 	}
 	if s.memo.shared != nil && fn.shared != nil {
-		s.memo.shared.memory += s.memory - before
+		s.memo.shared.memory += s.Bytes - before
 	}
 	calls.remember(args[documents:], v)
 	return v, next
@@ -222,8 +229,7 @@ func dynamicPath(f *frame, path []operand) (string, bool) {
 
 // builtin is the call of a function that OPA has built in.
 func (s *scope) builtin(stmt *ir.CallStmt, args []operand, target int) (exec, error) {
-	implementation := topdown.GetBuiltin(stmt.Func)
-	if implementation == nil {
+	if topdown.GetBuiltin(stmt.Func) == nil {
 		return nil, fmt.Errorf("the builtin %s is not known", stmt.Func)
 	}
 	decl := s.declaration(stmt.Func)
@@ -231,7 +237,7 @@ func (s *scope) builtin(stmt *ir.CallStmt, args []operand, target int) (exec, er
 		return nil, fmt.Errorf("the builtin %s is not declared", stmt.Func)
 	}
 	b := &builtin{
-		name: stmt.Func, implementation: implementation, args: args, target: target,
+		name: stmt.Func, args: args, target: target,
 		void: decl.Decl.Result() == nil, relation: isRelation(stmt.Func), location: s.location(stmt),
 	}
 	s.program.random = s.program.random || ast.BuiltinMap[stmt.Func].IsNondeterministic() && stmt.Func != "time.now_ns"

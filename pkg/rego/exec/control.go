@@ -29,7 +29,13 @@ func (s *scope) control(stmt ir.Stmt, depth int) (exec, error) {
 		return func(f *frame) ctl { f.ret = f.locals[source]; return returned }, nil
 	case *ir.ResultSetAddStmt:
 		source := s.slot(stmt.Value)
-		return func(f *frame) ctl { f.results = append(f.results, f.locals[source]); return next }, nil
+		return func(f *frame) ctl {
+			if !f.given(f.locals[source]) {
+				return failed
+			}
+			f.results = append(f.results, f.locals[source])
+			return next
+		}, nil
 	}
 	return nil, fmt.Errorf("statement of type %T", stmt)
 }
@@ -83,8 +89,12 @@ func (s *scope) with(stmt *ir.WithStmt, depth int) (exec, error) {
 	}
 	return func(f *frame) ctl {
 		saved, memo := f.locals[local], f.pushMemo()
-		f.locals[local] = replace(saved, path, v.get(f))
-		c := run(block, f)
+		replaced, ok := f.replace(saved, path, v.get(f))
+		c := failed
+		if ok {
+			f.locals[local] = replaced
+			c = run(block, f)
+		}
 		f.locals[local] = saved
 		f.popMemo(memo)
 		return outside(c)
@@ -93,14 +103,18 @@ func (s *scope) with(stmt *ir.WithStmt, depth int) (exec, error) {
 
 // replace returns doc with v at path, of which what lies on the way is copied,
 // and made where it is missing or no object.
-func replace(doc any, path []string, v any) any {
+func (s *state) replace(doc any, path []string, v any) (replaced any, ok bool) {
 	if len(path) == 0 {
-		return v
+		return v, true
 	}
 	out := &value.Object{}
 	if value.KindOf(doc) == value.KindObject {
+		if n, _ := value.Len(doc); !s.copied(n) {
+			return nil, false
+		}
 		value.Range(doc, func(k, e any) bool { out.Put(k, e); return true })
 	}
-	out.Put(path[0], replace(out.Get(path[0]), path[1:], v))
-	return out
+	below, ok := s.replace(out.Get(path[0]), path[1:], v)
+	out.Put(path[0], below)
+	return out, ok
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/fusegate/fusegate/pkg/rego/cost"
 	"github.com/fusegate/fusegate/pkg/rego/value"
 )
 
@@ -42,12 +43,12 @@ var natives1 = map[string]native1{
 }
 
 var natives2 = map[string]native2{
-	"equal":             func(_ *state, a, b any) (any, bool) { return value.Equal(a, b), true },
-	"neq":               func(_ *state, a, b any) (any, bool) { return !value.Equal(a, b), true },
-	"lt":                func(_ *state, a, b any) (any, bool) { return value.Compare(a, b) < 0, true },
-	"lte":               func(_ *state, a, b any) (any, bool) { return value.Compare(a, b) <= 0, true },
-	"gt":                func(_ *state, a, b any) (any, bool) { return value.Compare(a, b) > 0, true },
-	"gte":               func(_ *state, a, b any) (any, bool) { return value.Compare(a, b) >= 0, true },
+	"equal":             func(s *state, a, b any) (any, bool) { return s.equals(a, b) },
+	"neq":               func(s *state, a, b any) (any, bool) { same, ok := s.equals(a, b); return !same, ok },
+	"lt":                comparison(func(c int) bool { return c < 0 }),
+	"lte":               comparison(func(c int) bool { return c <= 0 }),
+	"gt":                comparison(func(c int) bool { return c > 0 }),
+	"gte":               comparison(func(c int) bool { return c >= 0 }),
 	"plus":              plus,
 	"minus":             minus,
 	"mul":               times,
@@ -109,6 +110,9 @@ func (b *builtin) native1(fn native1) exec {
 		if a == nil {
 			return undefined
 		}
+		if !f.unfolded(a) {
+			return failed
+		}
 		v, known := fn(f.state, a)
 		return b.finish(f, v, known)
 	}
@@ -120,6 +124,9 @@ func (b *builtin) native2(fn native2) exec {
 		a, c := x.get(f), y.get(f)
 		if a == nil || c == nil {
 			return undefined
+		}
+		if !f.unfolded(a) || !f.unfolded(c) {
+			return failed
 		}
 		v, known := fn(f.state, a, c)
 		return b.finish(f, v, known)
@@ -133,6 +140,9 @@ func (b *builtin) native3(fn native3) exec {
 		if a == nil || c == nil || d == nil {
 			return undefined
 		}
+		if !f.unfolded(a) || !f.unfolded(c) || !f.unfolded(d) {
+			return failed
+		}
 		v, known := fn(f.state, a, c, d)
 		return b.finish(f, v, known)
 	}
@@ -140,7 +150,7 @@ func (b *builtin) native3(fn native3) exec {
 
 func (b *builtin) finish(f *frame, v any, known bool) ctl {
 	if !known {
-		if f.err != nil {
+		if f.Err != nil {
 			return failed
 		}
 		return b.run(f)
@@ -173,9 +183,19 @@ func typeName(_ *state, a any) (any, bool) {
 	return nil, false
 }
 
-func count(_ *state, a any) (any, bool) {
+// comparison is a builtin that tells something of the order of two values.
+func comparison(holds func(c int) bool) native2 {
+	return func(s *state, a, b any) (any, bool) {
+		if !(plain(a) && plain(b)) && !s.beside(a, b) {
+			return nil, false
+		}
+		return holds(value.Compare(a, b)), true
+	}
+}
+
+func count(s *state, a any) (any, bool) {
 	if text, ok := a.(string); ok {
-		return int64(utf8.RuneCountInString(text)), true
+		return int64(utf8.RuneCountInString(text)), s.read(text)
 	}
 	n, ok := value.Len(a)
 	return int64(n), ok
@@ -317,7 +337,10 @@ func sets(s *state, a, b any, combine func(x, y, out *value.Set)) (any, bool) {
 	if !ok {
 		return nil, false
 	}
+	if !s.Work(x.Len()+y.Len()+(value.Weight(x)+value.Weight(y))>>7) || !s.Fits((x.Len()+y.Len())*cost.EntrySize) {
+		return nil, false
+	}
 	out := value.NewSet()
 	combine(x, y, out)
-	return out, s.grow(out.Len()*entrySize) && s.work(x.Len()+y.Len())
+	return out, s.Grow(out.Len() * cost.EntrySize)
 }

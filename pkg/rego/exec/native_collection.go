@@ -1,25 +1,31 @@
 package exec
 
 import (
-	"fmt"
 	"slices"
 
+	"github.com/fusegate/fusegate/pkg/rego/cost"
 	"github.com/fusegate/fusegate/pkg/rego/value"
 )
 
 // objectGet looks a key up, or a path given as an array.
-func objectGet(_ *state, a, b, c any) (any, bool) {
+func objectGet(s *state, a, b, c any) (any, bool) {
 	if value.KindOf(a) != value.KindObject {
 		return nil, false
 	}
 	path, ok := value.Elems(b)
 	if !ok {
+		if !s.touch(b) {
+			return nil, false
+		}
 		if v := value.Get(a, b); v != nil {
 			return v, true
 		}
 		return c, true
 	}
 	for _, step := range path {
+		if !s.touch(step) {
+			return nil, false
+		}
 		if a = value.Get(a, value.Defined(step)); a == nil {
 			return c, true
 		}
@@ -31,9 +37,17 @@ func objectKeys(s *state, a any) (any, bool) {
 	if value.KindOf(a) != value.KindObject {
 		return nil, false
 	}
-	out := &value.Set{}
-	value.Range(a, func(k, _ any) bool { out.Add(k); return true })
-	return out, s.grow(out.Len()*entrySize) && s.work(out.Len())
+	if n, _ := value.Len(a); !s.Work(n) || !s.Grow(n*cost.EntrySize) {
+		return nil, false
+	}
+	out, ok := &value.Set{}, true
+	value.Range(a, func(k, _ any) bool {
+		if ok = s.touch(k); ok {
+			out.Add(k)
+		}
+		return ok
+	})
+	return out, ok
 }
 
 func arrayConcat(s *state, a, b any) (any, bool) {
@@ -51,7 +65,7 @@ func arrayConcat(s *state, a, b any) (any, bool) {
 	case len(y) == 0:
 		return a, true
 	}
-	if !s.grow((len(x) + len(y)) * entrySize) {
+	if !s.Grow((len(x) + len(y)) * cost.EntrySize) {
 		return nil, false
 	}
 	return &value.Array{Elems: slices.Concat(x, y)}, true
@@ -77,48 +91,58 @@ func arraySlice(_ *state, a, b, c any) (any, bool) {
 
 func member(s *state, a, b any) (any, bool) {
 	if set, ok := b.(*value.Set); ok {
+		if !s.touch(a) {
+			return nil, false
+		}
 		return set.Has(a), true
 	}
+	if n, _ := value.Len(b); !s.Work(n) || !plain(a) && !s.weigh(b) {
+		return nil, false
+	}
 	if elems, ok := value.Elems(b); ok {
-		found := slices.ContainsFunc(elems, func(e any) bool { return value.Equal(a, value.Defined(e)) })
-		return found, s.work(len(elems))
+		return slices.ContainsFunc(elems, func(e any) bool { return value.Equal(a, value.Defined(e)) }), true
 	}
 	found := false
 	if value.KindOf(b) == value.KindObject {
 		value.Range(b, func(_, v any) bool { found = value.Equal(a, v); return !found })
-		n, _ := value.Len(b)
-		return found, s.work(n)
 	}
 	return found, true
 }
 
-func memberWithKey(_ *state, key, v, collection any) (any, bool) {
+func memberWithKey(s *state, key, v, collection any) (any, bool) {
+	if !s.touch(key) {
+		return nil, false
+	}
 	found := value.Get(collection, key)
-	return found != nil && value.Equal(found, v), true
+	if found == nil {
+		return false, true
+	}
+	return s.equals(found, v)
 }
 
-func anyTrue(_ *state, a any) (any, bool) {
+func anyTrue(s *state, a any) (any, bool) {
 	if set, ok := a.(*value.Set); ok {
 		return set.Has(true), true
 	}
 	elems, ok := value.Elems(a)
-	return slices.Contains(elems, any(true)), ok
+	return slices.Contains(elems, any(true)), ok && s.Work(len(elems)>>3)
 }
 
-func allTrue(_ *state, a any) (any, bool) {
+func allTrue(s *state, a any) (any, bool) {
 	elems, ok := value.Elems(a)
 	if set, isSet := a.(*value.Set); isSet {
 		elems, ok = set.Elems(), true
 	}
-	return !slices.ContainsFunc(elems, func(v any) bool { return v != true }), ok
+	return !slices.ContainsFunc(elems, func(v any) bool { return v != true }), ok && s.Work(len(elems)>>3)
 }
 
 func sortElems(s *state, a any) (any, bool) {
 	if set, ok := a.(*value.Set); ok {
-		return &value.Array{Elems: set.Sorted()}, s.work(set.Len())
+		elems, ok := s.sorted(set)
+		return &value.Array{Elems: elems}, ok
 	}
 	elems, ok := value.Elems(a)
-	if !ok || !s.grow(len(elems)*entrySize) || !s.work(len(elems)) {
+	if !ok || !s.Grow(len(elems)*cost.EntrySize) || !s.ordering(elems) {
 		return nil, false
 	}
 	out := make([]any, len(elems))
@@ -139,13 +163,13 @@ func numbersRange(s *state, a, b any) (any, bool) {
 	if y < x {
 		step, n = -1, x-y+1
 	}
-	if !s.grow(int(n) * entrySize) {
+	if !s.Grow(int(n) * cost.EntrySize) {
 		return nil, false
 	}
 	elems := make([]any, n)
 	for i := range elems {
 		elems[i] = x + int64(i)*step
-		if !s.step() {
+		if !s.Step() {
 			return nil, false
 		}
 	}
@@ -170,12 +194,11 @@ type walker struct {
 const maxNesting = 100_000
 
 func (w *walker) visit(path *value.Path, v any, depth int) bool {
-	if !w.step() || !w.grow(3*entrySize) {
+	if !w.Step() || !w.Grow(3*cost.EntrySize) {
 		return false
 	}
 	if depth > maxNesting {
-		w.err = fmt.Errorf("%w: the object is nested deeper than %d", ErrLimit, maxNesting)
-		return false
+		return w.Exceed("the object is nested deeper than %d", maxNesting)
 	}
 	w.found = append(w.found, &value.Array{Elems: []any{path, v}})
 	if elems, ok := value.Elems(v); ok {
@@ -187,7 +210,11 @@ func (w *walker) visit(path *value.Path, v any, depth int) bool {
 		return true
 	}
 	if set, ok := v.(*value.Set); ok {
-		for _, e := range set.Sorted() {
+		elems, ok := w.sorted(set)
+		if !ok {
+			return false
+		}
+		for _, e := range elems {
 			if !w.visit(path.Append(e), e, depth+1) {
 				return false
 			}

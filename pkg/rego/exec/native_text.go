@@ -8,6 +8,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/fusegate/fusegate/pkg/rego/cost"
 	"github.com/fusegate/fusegate/pkg/rego/value"
 )
 
@@ -16,6 +17,9 @@ func text1(convert func(string) string) native1 {
 	return func(s *state, a any) (any, bool) {
 		text, ok := a.(string)
 		if !ok {
+			return nil, false
+		}
+		if !s.read(text) || !s.Fits(3*len(text)) { // a letter may become a longer one
 			return nil, false
 		}
 		return s.text(a, text, convert(text))
@@ -33,6 +37,9 @@ func text2(convert func(text, other string) string) native2 {
 		if !ok {
 			return nil, false
 		}
+		if !s.read(text) || !s.read(other) {
+			return nil, false
+		}
 		return s.text(a, text, convert(text, other))
 	}
 }
@@ -42,12 +49,12 @@ func (s *state) text(old any, before, after string) (any, bool) {
 	if before == after {
 		return old, true
 	}
-	return after, s.grow(len(after))
+	return after, s.Grow(len(after))
 }
 
 // test2 is a builtin from two strings to a boolean.
 func test2(holds func(text, other string) bool) native2 {
-	return func(_ *state, a, b any) (any, bool) {
+	return func(s *state, a, b any) (any, bool) {
 		text, ok := a.(string)
 		if !ok {
 			return nil, false
@@ -56,7 +63,7 @@ func test2(holds func(text, other string) bool) native2 {
 		if !ok {
 			return nil, false
 		}
-		return holds(text, other), true
+		return holds(text, other), s.read(text)
 	}
 }
 
@@ -92,7 +99,11 @@ func split(s *state, a, b any) (any, bool) {
 	if !ok {
 		return nil, false
 	}
-	if !strings.Contains(text, sep) {
+	n := strings.Count(text, sep)
+	if !s.read(text) || !s.Grow(n*cost.EntrySize) || !s.Work(n>>2) {
+		return nil, false
+	}
+	if n == 0 {
 		return &value.Array{Elems: []any{a}}, true
 	}
 	parts := strings.Split(text, sep)
@@ -100,7 +111,7 @@ func split(s *state, a, b any) (any, bool) {
 	for i, p := range parts {
 		elems[i] = p
 	}
-	return &value.Array{Elems: elems}, s.grow(len(elems) * entrySize)
+	return &value.Array{Elems: elems}, true
 }
 
 // concat joins strings; a set's in their order.
@@ -111,7 +122,7 @@ func concat(s *state, a, b any) (any, bool) {
 	}
 	elems, ok := value.Elems(b)
 	if set, isSet := b.(*value.Set); isSet {
-		elems, ok = set.Sorted(), true
+		elems, ok = s.sorted(set)
 	}
 	if !ok {
 		return nil, false
@@ -124,7 +135,7 @@ func concat(s *state, a, b any) (any, bool) {
 		}
 		size += len(text) + len(sep)
 	}
-	if !s.grow(size) {
+	if !s.Grow(size) || !s.Work((len(elems)+size>>4)>>2) {
 		return nil, false
 	}
 	return join(elems, sep, size), true
@@ -158,7 +169,7 @@ func replaceText(s *state, a, b, c any) (any, bool) {
 	if !ok {
 		return nil, false
 	}
-	if from == "" || strings.Count(text, from)*len(to) > maxMemory {
+	if from == "" || !s.read(text) || !s.Fits(len(text)+strings.Count(text, from)*len(to)) {
 		return nil, false
 	}
 	return s.text(a, text, strings.ReplaceAll(text, from, to))
@@ -179,6 +190,9 @@ func sprintf(s *state, a, b any) (any, bool) {
 	used := 0
 	for {
 		before, after, found := strings.Cut(format, "%")
+		if !s.Fits(len(room) + len(before)) {
+			return nil, false
+		}
 		room = append(room, before...)
 		if !found {
 			break
@@ -195,14 +209,17 @@ func sprintf(s *state, a, b any) (any, bool) {
 	if used != len(args) {
 		return nil, false
 	}
-	return string(room), s.grow(len(room))
+	return string(room), s.Grow(len(room))
 }
 
 func (s *state) write(out []byte, verb byte, arg any) ([]byte, bool) {
 	switch arg := arg.(type) {
 	case string:
+		if !s.read(arg) || !s.Fits(len(out)+len(arg)) {
+			return nil, false
+		}
 		if verb == 'q' {
-			return strconv.AppendQuote(out, arg), true
+			return s.quoted(out, arg)
 		}
 		return append(out, arg...), verb == 'v' || verb == 's'
 	case int64:
@@ -215,7 +232,15 @@ func (s *state) write(out []byte, verb byte, arg any) ([]byte, bool) {
 	if verb != 'v' && verb != 's' {
 		return out, false
 	}
-	return append(out, s.term(arg).Value.String()...), true
+	w := value.Weight(arg)
+	if !s.Work(1+w>>5) || !s.Fits(len(out)+w) {
+		return nil, false
+	}
+	t := s.term(arg)
+	if t == nil {
+		return nil, false
+	}
+	return append(out, t.Value.String()...), true
 }
 
 func regexMatch(s *state, a, b any) (any, bool) {
@@ -227,8 +252,8 @@ func regexMatch(s *state, a, b any) (any, bool) {
 	if !ok {
 		return nil, false
 	}
-	re := s.program.regexps.get(pattern)
-	if re == nil {
+	re := s.Pattern(pattern)
+	if re == nil || !s.Matching(re, len(text)) {
 		return nil, false
 	}
 	return re.MatchString(text), true
@@ -271,13 +296,21 @@ func findSubmatches(s *state, a, b, c any) (any, bool) {
 	if !ok || !small(n) {
 		return nil, false
 	}
-	re := s.program.regexps.get(pattern)
-	if re == nil {
+	re := s.Pattern(pattern)
+	if re == nil || !s.Groups(re, text, int(n)) {
 		return nil, false
 	}
 	var matches []any
-	for _, at := range submatches(re, text, int(n)) {
+	for _, at := range submatches(re.Regexp, text, int(n)) {
 		matches = append(matches, groupsOf(text, at))
 	}
-	return matches, s.grow(len(matches) * (re.NumSubexp() + 2) * entrySize)
+	return matches, s.Grow(len(matches) * (re.NumSubexp() + 2) * cost.EntrySize)
+}
+
+// quoted appends text as Go writes it.
+func (s *state) quoted(out []byte, text string) ([]byte, bool) {
+	if !s.Fits(len(out) + 4*len(text)) {
+		return nil, false
+	}
+	return strconv.AppendQuote(out, text), true
 }

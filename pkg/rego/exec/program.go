@@ -13,6 +13,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/ir"
+
+	"github.com/fusegate/fusegate/pkg/rego/cost"
 )
 
 // Program is a translated plan. It is immutable and safe for concurrent use.
@@ -22,7 +24,6 @@ type Program struct {
 	slots   int
 	scratch int // number of arrays that evaluations use again
 	options Options
-	regexps *regexps
 	random  bool
 }
 
@@ -64,9 +65,8 @@ var (
 	// ErrConflict is a rule that gave two values where one is allowed, or a
 	// value of a kind that the plan has no room for.
 	ErrConflict = errors.New("conflicting values")
-	// ErrLimit is an evaluation that took more steps, memory or depth than it
-	// is granted. Every limit error wraps it.
-	ErrLimit = errors.New("evaluation limit exceeded")
+	// ErrLimit is cost.ErrLimit.
+	ErrLimit = cost.ErrLimit
 )
 
 // Options change how a plan is translated. The zero value is right for
@@ -134,10 +134,11 @@ func Translate(p *ir.Policy, opts Options) (*Program, error) {
 // that is not of ctx, and does not wrap ErrLimit, is OPA's to word. What is
 // shared must have been used with the same input.review only.
 func (p *Program) Run(ctx context.Context, input, data any, shared *Shared) ([]any, error) {
-	s := p.begin(ctx)
+	s := p.begin(ctx, cost.Base)
+	s.Object = shared.Object
 	defer s.end()
 	s.now = shared.now
-	if shared.memory < maxMemory {
+	if shared.memory < s.Limits.Bytes {
 		s.memo.shared = shared
 	}
 	f := s.push(p.slots)

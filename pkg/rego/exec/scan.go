@@ -82,10 +82,17 @@ func (x *scanner) run(f *frame) ctl {
 	case *value.Array:
 		return x.array(f, source.Elems)
 	case *value.Path:
+		if !f.unfolded(source) {
+			return failed
+		}
 		return x.array(f, source.Elems())
 	case *value.Set:
 		if x.ordered {
-			return x.set(f, source.Sorted())
+			elems, ok := f.sorted(source)
+			if !ok {
+				return failed
+			}
+			return x.set(f, elems)
 		}
 		return x.set(f, source.Elems())
 	case map[string]any:
@@ -110,7 +117,7 @@ func (x *scanner) run(f *frame) ctl {
 // element runs the block once. Undefined means that the block is through with
 // this element, so only what ends the call ends the scan.
 func (x *scanner) element(f *frame, key, v any) ctl {
-	if !f.step() {
+	if !f.Step() {
 		return failed
 	}
 	f.locals[x.key], f.locals[x.value] = key, v

@@ -24,6 +24,10 @@ type identity = unique.Handle[[sha256.Size]byte]
 // goroutine, and for evaluations of one review, which is input.review. What it
 // saves counts towards the limits of the evaluation that came first only.
 type Shared struct {
+	// Object is what is judged, for whose size evaluations are granted more; nil
+	// if it does not count.
+	Object map[string]any
+
 	now       time.Time
 	functions map[identity]*common
 	memory    int
@@ -59,7 +63,7 @@ func (s *Shared) Release() {
 			c.calls.clear()
 		}
 	}
-	s.memory = 0
+	s.memory, s.Object = 0, nil
 	sharedPool.Put(s)
 }
 

@@ -3,41 +3,23 @@ package exec
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
+	"github.com/fusegate/fusegate/pkg/rego/cost"
 	"github.com/fusegate/fusegate/pkg/rego/value"
 )
 
-// What one evaluation is granted. A policy in use takes a few thousand steps;
-// a scan of 100,000 inventory objects takes some hundred thousand. The limits
-// are on what a policy does with an object, not on time, so that the same
-// object comes to the same end on every machine.
-const (
-	// maxSteps is how many elements may be looked at and functions called.
-	maxSteps = 4_000_000
-	// maxDepth is how deep functions may call each other.
-	maxDepth = 2_000
-	// maxMemory is how many bytes, roughly, an evaluation may build up.
-	maxMemory = 64 << 20
-	// entrySize is what an element of a collection counts for.
-	entrySize = 64
-	// checkEvery is after how many steps the context is looked at.
-	checkEvery = 256
-	// checkBytes is after how many bytes built up it is looked at: a few steps may
-	// write a large object as text each.
-	checkBytes = 1 << 20
-)
+// maxDepth is how deep functions may call each other.
+const maxDepth = 2_000
 
 // state is one evaluation.
 type state struct {
+	cost.Meter
 	program *Program
-	ctx     context.Context
-	err     error
 	results []any
 
 	stack []any
@@ -54,11 +36,9 @@ type state struct {
 	// found is the set of the entry rule, nil while it is empty.
 	found *value.Set
 
-	steps, memory int
-	unchecked     int // bytes since the context was looked at
-	now           time.Time
-	builtins      *topdown.BuiltinContext
-	terms         map[uintptr]*ast.Term
+	now      time.Time
+	builtins *topdown.BuiltinContext
+	terms    map[uintptr]*ast.Term
 }
 
 // frame is one call of a function.
@@ -72,10 +52,11 @@ type frame struct {
 // just used is in the processor's caches.
 var states = sync.Pool{New: func() any { return &state{memo: &memo{}} }}
 
-func (p *Program) begin(ctx context.Context) *state {
+func (p *Program) begin(ctx context.Context, limits cost.Limits) *state {
 	s := states.Get().(*state)
-	s.program, s.ctx = p, ctx
-	s.top, s.high, s.depth, s.steps, s.memory, s.unchecked = 0, 0, 0, 0, 0, 0
+	s.program = p
+	s.Start(ctx, limits)
+	s.top, s.high, s.depth = 0, 0, 0
 	s.memo.fit(len(p.funcs))
 	if len(s.scratch) < p.scratch {
 		s.scratch = append(s.scratch, make([]value.Array, p.scratch-len(s.scratch))...)
@@ -93,7 +74,8 @@ func (s *state) end() {
 		s.scratch[i].Elems = emptied(s.scratch[i].Elems, cap(s.scratch[i].Elems))
 	}
 	s.memo.clear()
-	s.program, s.ctx, s.err, s.results, s.builtins, s.terms, s.found = nil, nil, nil, nil, nil, nil, nil
+	s.program, s.results, s.builtins, s.terms, s.found = nil, nil, nil, nil, nil
+	s.Stop()
 	states.Put(s)
 }
 
@@ -113,7 +95,7 @@ func emptied(values []any, n int) []any {
 // sets the error, when calls are too deep.
 func (s *state) push(n int) *frame {
 	if s.depth >= maxDepth {
-		s.err = fmt.Errorf("%w: functions call each other deeper than %d", ErrLimit, maxDepth)
+		s.Exceed("functions call each other deeper than %d", maxDepth)
 		return nil
 	}
 	if s.depth == len(s.frames) {
@@ -154,7 +136,7 @@ func (s *state) take() []any {
 
 // fail ends the evaluation.
 func (s *state) fail(err error) ctl {
-	s.err = err
+	s.Err = err
 	return failed
 }
 
@@ -164,7 +146,7 @@ func (s *state) note(set *value.Set) {
 		return
 	}
 	s.found = set
-	if f, ok := s.ctx.(Finder); ok {
+	if f, ok := s.Context().(Finder); ok {
 		f.Found(true)
 	}
 }
@@ -172,52 +154,29 @@ func (s *state) note(set *value.Set) {
 // failure is why the evaluation ended, with what it had found where that is
 // certain.
 func (s *state) failure() error {
-	late := errors.Is(s.err, context.DeadlineExceeded) || errors.Is(s.err, context.Canceled) || topdown.IsCancel(s.err)
-	if s.found == nil || !late && !errors.Is(s.err, ErrLimit) {
-		return s.err
+	late := errors.Is(s.Err, context.DeadlineExceeded) || errors.Is(s.Err, context.Canceled) || topdown.IsCancel(s.Err)
+	if s.found == nil || !late && !errors.Is(s.Err, ErrLimit) {
+		return s.Err
 	}
-	return &Interrupted{Err: s.err, Found: s.found.Elems()}
-}
-
-// step counts one step of work and tells whether to go on.
-func (s *state) step() bool {
-	s.steps++
-	return s.steps%checkEvery != 0 || s.check()
-}
-
-// work counts n steps at once.
-func (s *state) work(n int) bool {
-	s.steps += n
-	return n < checkEvery || s.check()
-}
-
-func (s *state) check() bool {
-	if err := s.ctx.Err(); err != nil {
-		s.err = cutOff(err)
-		return false
+	found := s.found.Elems()
+	if value.Weight(s.found) > cost.Base.Bytes {
+		found = withoutDetails(found)
 	}
-	if s.steps > maxSteps {
-		s.err = fmt.Errorf("%w: the policy takes more than %d steps on this object", ErrLimit, maxSteps)
-		return false
-	}
-	return true
+	return &Interrupted{Err: s.Err, Found: found}
 }
 
-// grow counts memory that a policy builds up and tells whether to go on.
-func (s *state) grow(bytes int) bool {
-	s.memory += bytes
-	if s.unchecked += bytes; s.unchecked >= checkBytes {
-		s.unchecked = 0
-		if !s.check() {
-			return false
+// withoutDetails are findings with their messages only: what else they hold is
+// too much to be compared and written down.
+func withoutDetails(found []any) []any {
+	out := make([]any, len(found))
+	for i, v := range found {
+		o := value.NewObject(1)
+		if value.KindOf(v) == value.KindObject {
+			if message := value.Get(v, "msg"); message != nil {
+				o.Put("msg", message)
+			}
 		}
+		out[i] = o
 	}
-	if s.memory <= maxMemory {
-		return true
-	}
-	s.err = fmt.Errorf("%w: the policy builds up more than %d MiB on this object", ErrLimit, maxMemory>>20)
-	return false
+	return out
 }
-
-// cutOff is the end of the context as an error.
-func cutOff(err error) error { return fmt.Errorf("the evaluation was cancelled: %w", err) }

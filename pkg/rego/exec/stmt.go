@@ -43,6 +43,9 @@ func (s *scope) dot(stmt *ir.DotStmt) (exec, error) {
 		if stored && numbered(source, key) {
 			return f.fail(errNumberedKey)
 		}
+		if !f.touch(key) || !f.unfolded(source) {
+			return failed
+		}
 		v := value.Get(source, key)
 		f.locals[target] = v
 		if v == nil {
@@ -174,7 +177,11 @@ func (s *scope) equal(left, right ir.Operand, want bool) (exec, error) {
 		return equalBool(a.local, truth, want), nil
 	}
 	return func(f *frame) ctl {
-		if value.Equal(a.get(f), b.get(f)) != want {
+		same, ok := f.equals(a.get(f), b.get(f))
+		switch {
+		case !ok:
+			return failed
+		case same != want:
 			return undefined
 		}
 		return next
@@ -252,10 +259,7 @@ func (s *scope) assignOnce(stmt *ir.AssignVarOnceStmt) (exec, error) {
 			f.locals[target] = v
 			return next
 		}
-		if !value.Equal(old, v) {
-			return f.fail(ErrConflict)
-		}
-		return next
+		return f.agree(old, v)
 	}, nil
 }
 

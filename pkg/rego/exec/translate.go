@@ -22,7 +22,7 @@ type translator struct {
 func newTranslator(p *ir.Policy) *translator {
 	return &translator{
 		policy:  p,
-		program: &Program{regexps: newRegexps()},
+		program: &Program{},
 		byName:  map[string]*function{},
 		byPath:  map[string]*function{},
 	}

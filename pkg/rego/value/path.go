@@ -22,6 +22,9 @@ func (p *Path) Len() int {
 	return p.length
 }
 
+// Built tells whether the elements have been put together.
+func (p *Path) Built() bool { return p == nil || p.elems != nil }
+
 // Elems returns the elements, which are put together when they are first asked
 // for. The slice is to be read only.
 func (p *Path) Elems() []any {

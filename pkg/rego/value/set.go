@@ -26,6 +26,7 @@ func (x *index) add(v any) {
 type Set struct {
 	elems  []any
 	sorted []any
+	weight int // 0 if it is not known
 	index  index
 }
 
@@ -61,7 +62,7 @@ func (s *Set) Add(v any) bool {
 	if s.elems == nil {
 		s.elems = make([]any, 0, firstRoom)
 	}
-	s.elems, s.sorted = append(s.elems, v), nil
+	s.elems, s.sorted, s.weight = append(s.elems, v), nil, 0
 	return true
 }
 
@@ -83,6 +84,9 @@ func (s *Set) Len() int { return len(s.elems) }
 // only.
 func (s *Set) Elems() []any { return s.elems }
 
+// InOrder tells whether Sorted has its result already.
+func (s *Set) InOrder() bool { return s.sorted != nil || len(s.elems) <= 1 }
+
 // Sorted returns the elements in OPA's order, to be read only.
 func (s *Set) Sorted() []any {
 	if len(s.elems) <= 1 {
@@ -103,6 +107,7 @@ type field struct{ key, value any }
 type Object struct {
 	fields []field
 	sorted []any
+	weight int // 0 if it is not known
 	index  index
 }
 
@@ -185,6 +190,7 @@ func (o *Object) Field(key string) any {
 
 // Put sets the value of a key.
 func (o *Object) Put(key, v any) {
+	o.weight = 0
 	if i := o.find(key); i >= 0 {
 		o.fields[i].value = v
 		return
@@ -213,6 +219,7 @@ func (o *Object) Sorted() []any {
 // Freeze prepares a collection, and what it holds, for use by many goroutines.
 // It must not be changed from then on.
 func Freeze(v any) {
+	Weight(v)
 	switch v := v.(type) {
 	case *Array:
 		for _, e := range v.Elems {

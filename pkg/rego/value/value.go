@@ -19,8 +19,12 @@ import (
 // Null is JSON's null.
 type Null struct{}
 
-// Array is an array that a policy builds.
-type Array struct{ Elems []any }
+// Array is an array that a policy builds. Once it is weighed it must not be
+// changed.
+type Array struct {
+	Elems  []any
+	weight int // 0 if it is not known yet
+}
 
 // NewArray returns an empty array with room for size elements.
 func NewArray(size int) *Array {
