@@ -72,6 +72,9 @@ var layers = map[string]row{
 	"pkg/rego/cost":  {imports: []string{"pkg/rego/value"}},
 	"pkg/rego/exec":  {imports: []string{"pkg/rego/value", "pkg/rego/cost"}, tests: []string{"pkg/rego/plan"}},
 
+	// The compiler of Rego in a process of its own.
+	"pkg/compiler": {imports: []string{"pkg/printable", "pkg/rego"}, tests: []string{"templates"}},
+
 	// The engine and what feeds it.
 	"pkg/engine":    {imports: []string{"pkg/policy", "pkg/match", "pkg/rego"}, tests: []string{"pkg/rego/exec"}},
 	"pkg/policies":  {imports: []string{"pkg/engine", "pkg/manifest", "pkg/output"}, tests: []string{"pkg/policy"}},

@@ -58,7 +58,7 @@ func file(t *testing.T, text string) string {
 
 func measured(t *testing.T, concurrency int) bench.Report {
 	t.Helper()
-	s, err := bench.Load(t.Context(), []string{file(t, policy("Owned", unlabelled)+policy("Unique", unique)+configMaps)})
+	s, err := bench.Load(t.Context(), []string{file(t, policy("Owned", unlabelled)+policy("Unique", unique)+configMaps)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestRun(t *testing.T) {
 }
 
 func TestInterrupted(t *testing.T) {
-	s, err := bench.Load(t.Context(), []string{file(t, policy("Owned", unlabelled)+configMaps)})
+	s, err := bench.Load(t.Context(), []string{file(t, policy("Owned", unlabelled)+configMaps)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestLoadErrors(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			if _, err := bench.Load(t.Context(), []string{file(t, tc.text)}); err == nil || !strings.Contains(err.Error(), tc.want) {
+			if _, err := bench.Load(t.Context(), []string{file(t, tc.text)}, nil); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%s: got error %v, want %q", tc.reason, err, tc.want)
 			}
 		})

@@ -24,8 +24,9 @@ var (
 
 // Load reads templates, constraints and objects from files and folders, in any
 // order. The objects are the inventory, too. The error joins all that cannot be
-// read or judged by.
-func Load(ctx context.Context, paths []string) (*Subject, error) {
+// read or judged by. The compiler tries the templates first; nil has them compiled
+// without limits.
+func Load(ctx context.Context, paths []string, by engine.Compiler) (*Subject, error) {
 	var all objects
 	var errs []error
 	for o, err := range manifest.Read(ctx, manifest.Options{Paths: paths}) {
@@ -38,7 +39,7 @@ func Load(ctx context.Context, paths []string) (*Subject, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	return all.subject(ctx, paths)
+	return all.subject(ctx, paths, by)
 }
 
 // objects are what was read, by what it is for.
@@ -57,22 +58,22 @@ func (x *objects) add(o manifest.Object) {
 	}
 }
 
-func (x *objects) subject(ctx context.Context, paths []string) (*Subject, error) {
+func (x *objects) subject(ctx context.Context, paths []string, by engine.Compiler) (*Subject, error) {
 	if len(x.others) == 0 {
 		return nil, ErrNoObjects
 	}
 	s := &Subject{}
-	if err := x.reviews(ctx, s, paths); err != nil {
+	if err := x.reviews(ctx, s, paths, by); err != nil {
 		return nil, err
 	}
-	if err := x.part(ctx, s, All, func(string) bool { return true }); err != nil {
+	if err := x.part(ctx, s, by, All, func(string) bool { return true }); err != nil {
 		return nil, err
 	}
 	if s.Parts[0].Constraints == 0 {
 		return nil, ErrNoConstraints
 	}
 	for _, kind := range x.kinds() {
-		if err := x.part(ctx, s, kind, func(k string) bool { return k == kind }); err != nil {
+		if err := x.part(ctx, s, by, kind, func(k string) bool { return k == kind }); err != nil {
 			return nil, err
 		}
 	}
@@ -81,8 +82,8 @@ func (x *objects) subject(ctx context.Context, paths []string) (*Subject, error)
 
 // reviews puts the objects before the engine as fusegate test does. Those that
 // name no namespace and need one have the default one afterwards.
-func (x *objects) reviews(ctx context.Context, s *Subject, paths []string) error {
-	t, err := trial.Prepare(ctx, trial.Options{Input: manifest.Options{Paths: paths}})
+func (x *objects) reviews(ctx context.Context, s *Subject, paths []string, by engine.Compiler) error {
+	t, err := trial.Prepare(ctx, trial.Options{Input: manifest.Options{Paths: paths}, Compiler: by})
 	if err != nil {
 		return err
 	}
@@ -110,7 +111,7 @@ func (x *objects) kinds() []string {
 }
 
 // part adds an engine with the constraints of some kinds.
-func (x *objects) part(ctx context.Context, s *Subject, name string, want func(kind string) bool) error {
+func (x *objects) part(ctx context.Context, s *Subject, by engine.Compiler, name string, want func(kind string) bool) error {
 	set := &policies.Set{}
 	for _, o := range x.policies {
 		if want(constraintKind(o.Unstructured)) {
@@ -121,6 +122,7 @@ func (x *objects) part(ctx context.Context, s *Subject, name string, want func(k
 	if err != nil {
 		return err
 	}
+	e.CompileBy(by)
 	added, problems := set.Load(ctx, e)
 	var errs []error
 	for _, p := range problems {

@@ -182,7 +182,11 @@ func (p *Publisher) publish(ctx context.Context, u *unstructured.Unstructured) (
 		return metav1.Condition{}, false, err
 	}
 	e := p.edition(u)
-	if e.check(ctx, p.engine, u) != nil {
+	err = e.check(ctx, p.engine, u)
+	if errors.Is(err, engine.ErrNoAnswer) {
+		return metav1.Condition{}, false, err
+	}
+	if err != nil {
 		return notReady(v1alpha1.ReasonCompileError, e.problem.Error()), false, nil
 	}
 	have, err = p.bring(ctx, u, have, e)
@@ -217,7 +221,7 @@ func (p *Publisher) edition(u *unstructured.Unstructured) *edition {
 }
 
 // check compiles the template unless this version of it has been compiled, and
-// returns what is wrong with it. One that is Ready has been compiled by all
+// returns what is wrong with it, or ErrNoAnswer. One that is Ready has been compiled by all
 // processes: who starts beside hundreds of them need not do that again to publish
 // them, and what it makes of them itself is in its entries.
 func (e *edition) check(ctx context.Context, by *engine.Engine, u *unstructured.Unstructured) error {
@@ -231,6 +235,9 @@ func (e *edition) check(ctx context.Context, by *engine.Engine, u *unstructured.
 	t, err := engine.ParseTemplate(u)
 	if err == nil {
 		err = by.CheckTemplate(ctx, t)
+	}
+	if errors.Is(err, engine.ErrNoAnswer) {
+		return err
 	}
 	e.checked, e.problem = true, err
 	return err

@@ -3,10 +3,12 @@ package controller
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -140,9 +142,14 @@ func (i *Ingest) compile(ctx context.Context, u *unstructured.Unstructured, crd 
 	return nil, nil
 }
 
-// refuse remembers that a version of a template does not compile. The version
-// before it stays in force, unless it was another object of the same name: that
-// one was deleted.
+// noAnswerAgain is when a template is tried again about which the compiler gave no
+// answer.
+const noAnswerAgain = 5 * time.Second
+
+// refuse remembers that a version of a template does not compile; one about which
+// the compiler gave no answer has an error as well, so that nothing waits for it,
+// and is tried again. The version before it stays in force, unless it was another
+// object of the same name: that one was deleted.
 func (i *Ingest) refuse(ctx context.Context, name string, now version, err error) ([]status.Error, error) {
 	if before, known := i.ingested[name]; known && before.uid != now.uid {
 		if err := i.forgetTemplate(ctx, name); err != nil {
@@ -153,8 +160,13 @@ func (i *Ingest) refuse(ctx context.Context, name string, now version, err error
 		return nil, err
 	}
 	i.log.Error(err, "template not ingested", "template", name, "generation", now.generation)
-	i.refused[name] = refusal{version: now, errs: templateErrors(err)}
-	return i.refused[name].errs, nil
+	errs := templateErrors(err)
+	if errors.Is(err, engine.ErrNoAnswer) {
+		i.queue.AddAfter(key{name: name}, noAnswerAgain)
+		return errs, nil
+	}
+	i.refused[name] = refusal{version: now, errs: errs}
+	return errs, nil
 }
 
 func kindOf(template *unstructured.Unstructured) string {

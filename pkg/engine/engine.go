@@ -37,6 +37,24 @@ func New() (*Engine, error) { return with(rego.New()) }
 // comes to the same results as that of New, and serves to compare with it.
 func NewReference() (*Engine, error) { return with(rego.NewReference()) }
 
+// Compiler tries whether Rego compiles, within limits.
+type Compiler = rego.Compiler
+
+// ErrNoAnswer is what AddTemplate and CheckTemplate return when the compiler could
+// not say whether a template compiles. It is to be tried again, and no reason to
+// refuse the template.
+var ErrNoAnswer = rego.ErrNoAnswer
+
+// CompileBy has c try every template before it is compiled, so that one that takes
+// too much time or memory is an error of its own; nil, as for a new engine, has
+// them compiled without limits. It is to be called before the first template is
+// added or checked.
+func (e *Engine) CompileBy(c Compiler) {
+	if c != nil {
+		e.rego.CompileBy(c)
+	}
+}
+
 // errPoint is what a review comes to by an enforcement point that is not served.
 var errPoint = errors.New("enforcement point not supported")
 

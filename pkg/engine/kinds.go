@@ -8,6 +8,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/open-policy-agent/frameworks/constraint/pkg/apis/constraints"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/client/crds"
@@ -176,6 +177,11 @@ func (e *Engine) addKind(ctx context.Context, t *Template) (*kind, error) {
 		return nil, fmt.Errorf("ConstraintTemplate %q has no code for an engine that Fusegate has: add Rego to spec.targets[0] (its engines: %s)",
 			t.Name, strings.Join(engines(t), ", "))
 	}
+	// The reviews do not wait for it: it is done elsewhere.
+	if err := e.rego.Try(ctx, t); err != nil {
+		return nil, err
+	}
+	defer e.yield(ctx, time.Now())
 	program, err := e.rego.Compile(ctx, t)
 	if err != nil {
 		return nil, err

@@ -72,7 +72,7 @@ func versionedTemplate(version string) (interface{ ToVersionless() (*Template, e
 }
 
 // CheckTemplate returns what is wrong with a template: its names, its parameter
-// schema, its Rego. The engine is not changed.
+// schema, its Rego; or ErrNoAnswer. The engine is not changed.
 func (e *Engine) CheckTemplate(ctx context.Context, t *Template) error {
 	if err := checkTemplateName(t); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (e *Engine) CheckTemplate(ctx context.Context, t *Template) error {
 	if _, err := createCRD(ctx, t); err != nil {
 		return reword(err)
 	}
-	return rego.CheckTemplate(t)
+	return e.rego.CheckTemplate(ctx, t)
 }
 
 // ConstraintCRD generates the CustomResourceDefinition of the template's
@@ -143,7 +143,8 @@ func listByKey(key string) apiextensionsv1.JSONSchemaProps {
 func ptrTo[T any](v T) *T { return &v }
 
 // AddTemplate compiles t and replaces what was known of its kind. Constraints
-// that were added before stay. On error the previous version stays in force.
+// that were added before stay. On error, which may be ErrNoAnswer, the previous
+// version stays in force.
 func (e *Engine) AddTemplate(ctx context.Context, t *Template) error {
 	if err := checkTemplateName(t); err != nil {
 		return err
@@ -152,7 +153,6 @@ func (e *Engine) AddTemplate(ctx context.Context, t *Template) error {
 }
 
 func (e *Engine) addTemplate(ctx context.Context, t *Template) error {
-	defer e.yield(ctx, time.Now())
 	k, err := e.addKind(ctx, t)
 	if err != nil {
 		return reword(err)
@@ -166,7 +166,7 @@ func (e *Engine) addTemplate(ctx context.Context, t *Template) error {
 const yieldShare = 4
 
 // yield leaves reviews the processors for a while after a change that was begun
-// at start: compiling takes milliseconds and makes garbage. While nothing is
+// at start by this process: compiling takes milliseconds and makes garbage. While nothing is
 // judged, changes follow each other without a pause.
 func (e *Engine) yield(ctx context.Context, start time.Time) {
 	if e.reviewing.Load() > 0 {

@@ -69,8 +69,9 @@ var byID = func() map[string]Rule {
 // Run looks at the templates in files and folders, and returns what it finds. The
 // error is what could not be read, which is among the problems too, or the end of
 // ctx. The suites that test a template are looked for in the same files and
-// folders, and in the template's own folder with all below it.
-func Run(ctx context.Context, paths []string) (output.Lint, error) {
+// folders, and in the template's own folder with all below it. The compiler tries
+// the templates first; nil has them compiled without limits.
+func Run(ctx context.Context, paths []string, by engine.Compiler) (output.Lint, error) {
 	objects, err := read(ctx, paths)
 	tested := testedIn(paths, objects)
 	out := output.Lint{Problems: output.Problems(err)}
@@ -79,7 +80,7 @@ func Run(ctx context.Context, paths []string) (output.Lint, error) {
 			APIVersion: o.GetAPIVersion(), Kind: o.GetKind(), Name: o.GetName(), File: o.File, Line: o.Line,
 		})
 		l := &linter{Object: o}
-		if err := l.template(ctx, tested); err != nil {
+		if err := l.template(ctx, tested, by); err != nil {
 			return out, err
 		}
 		out.Flaws = append(out.Flaws, l.found...)
@@ -160,7 +161,7 @@ func (l *linter) report(rule string, line int, fix, message string) {
 
 // template applies all rules. Nothing can be said of what does not compile but
 // that it does not.
-func (l *linter) template(ctx context.Context, tested map[string]bool) error {
+func (l *linter) template(ctx context.Context, tested map[string]bool, by engine.Compiler) error {
 	if !tested[full(l.File)] {
 		l.report(ruleNoTests, l.Line, "write a suite; fusegate template new shows how one looks", "no suite tests it")
 	}
@@ -173,7 +174,12 @@ func (l *linter) template(ctx context.Context, tested map[string]bool) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(e.CheckTemplate(ctx, t), e.AddTemplate(ctx, t)); err != nil {
+	e.CompileBy(by)
+	err = errors.Join(e.CheckTemplate(ctx, t), e.AddTemplate(ctx, t))
+	if errors.Is(err, engine.ErrNoAnswer) {
+		return err
+	}
+	if err != nil {
 		l.invalid(err)
 		return nil
 	}

@@ -94,7 +94,7 @@ func TestRules(t *testing.T) {
 			if tc.suite != "" {
 				write(t, filepath.Join(folder, "suite.yaml"), tc.suite)
 			}
-			found, err := lint.Run(t.Context(), []string{filepath.Join(folder, "template.yaml")})
+			found, err := lint.Run(t.Context(), []string{filepath.Join(folder, "template.yaml")}, nil)
 			if err != nil || len(found.Templates) != 1 {
 				t.Fatalf("got %v and error %v, want one template", found.Templates, err)
 			}
@@ -137,7 +137,7 @@ func write(t *testing.T, file, text string) {
 
 // TestLibrary: the policies that come with Fusegate are as they should be.
 func TestLibrary(t *testing.T) {
-	found, err := lint.Run(t.Context(), []string{"../../templates"})
+	found, err := lint.Run(t.Context(), []string{"../../templates"}, nil)
 	if err != nil || len(found.Templates) < 33 {
 		t.Errorf("got %d templates and error %v", len(found.Templates), err)
 	}
@@ -151,14 +151,14 @@ func TestUnread(t *testing.T) {
 	folder := t.TempDir()
 	write(t, filepath.Join(folder, "a.yaml"), "kind: ConstraintTemplate\na: b: c\n")
 	write(t, filepath.Join(folder, "template.yaml"), v0(sound))
-	found, err := lint.Run(t.Context(), []string{folder})
+	found, err := lint.Run(t.Context(), []string{folder}, nil)
 	if err == nil || !strings.Contains(err.Error(), "a.yaml:2") || len(found.Templates) != 1 || len(found.Flaws) != 1 {
 		t.Errorf("got %v and error %v, want a.yaml:2 and one finding in one template", found, err)
 	}
 	if len(found.Problems) != 1 || found.Problems[0].Line != 2 {
 		t.Errorf("got problems %v, want the one at line 2", found.Problems)
 	}
-	if _, err := lint.Run(t.Context(), []string{filepath.Join(folder, "absent")}); err == nil {
+	if _, err := lint.Run(t.Context(), []string{filepath.Join(folder, "absent")}, nil); err == nil {
 		t.Error("a folder that is not there: got no error")
 	}
 }

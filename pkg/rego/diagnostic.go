@@ -15,6 +15,7 @@ const (
 	CodeImport    = "rego_import_error"
 	CodeReference = "rego_reference_error"
 	CodeEntry     = "rego_entry_error"
+	CodeLimit     = "rego_limit_error"
 )
 
 // Diagnostic is one thing wrong with a template's Rego.

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/open-policy-agent/frameworks/constraint/pkg/client/drivers/rego/schema"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
@@ -38,7 +37,7 @@ type evaluator interface {
 // changes; how, changes once at most, when the compiled program is found wrong.
 type Program struct {
 	kind     string
-	source   *schema.Source
+	source   *Source
 	compiled evaluator
 	// random is set when the code may give something else every time.
 	random    bool
@@ -61,6 +60,11 @@ func compile(ctx context.Context, t *templates.ConstraintTemplate) (*Program, er
 	if err != nil {
 		return nil, err
 	}
+	return programOf(ctx, t.Spec.CRD.Spec.Names.Kind, source)
+}
+
+// programOf is compile of the Rego of a template of this constraint kind.
+func programOf(ctx context.Context, kind string, source *Source) (*Program, error) {
 	modules, err := sandboxed(source)
 	if err != nil {
 		return nil, err
@@ -73,7 +77,7 @@ func compile(ctx context.Context, t *templates.ConstraintTemplate) (*Program, er
 	if err != nil {
 		return nil, err
 	}
-	p := &Program{kind: t.Spec.CRD.Spec.Names.Kind, source: source, references: &references{}, observer: unobserved{}, inventory: inventoryReads(c), reads: readsOf(modules)}
+	p := &Program{kind: kind, source: source, references: &references{}, observer: unobserved{}, inventory: inventoryReads(c), reads: readsOf(modules)}
 	compiled, err := translate(ctx, c)
 	if err != nil {
 		p.refuse(err, reference)

@@ -31,6 +31,7 @@ type Runtime struct {
 	references  references
 	// compiling keeps compilers, which make a lot of garbage, one after the other.
 	compiling sync.Mutex
+	compiler  Compiler
 	observer  Observer
 }
 
@@ -65,7 +66,8 @@ func CheckTemplate(t *templates.ConstraintTemplate) error {
 }
 
 // Compile makes the program of t, which its caller is to Forget when it is not
-// used any more. Its errors are Diagnostics.
+// used any more. Where the runtime has a compiler, Try comes first: nothing bounds
+// what is done here. Its errors are Diagnostics.
 func (r *Runtime) Compile(ctx context.Context, t *templates.ConstraintTemplate) (*Program, error) {
 	r.compiling.Lock()
 	program, err := compile(ctx, t)

@@ -38,7 +38,7 @@ func TestWrite(t *testing.T) {
 	if err != nil || cases != 2 {
 		t.Errorf("got %d cases and error %v, want 2", cases, err)
 	}
-	found, err := lint.Run(t.Context(), []string{folder})
+	found, err := lint.Run(t.Context(), []string{folder}, nil)
 	if err != nil || len(found.Templates) != 1 || len(found.Flaws) > 0 {
 		t.Errorf("lint: got %v and error %v, want nothing in one template", found, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/output"
 )
 
@@ -21,6 +22,8 @@ type Runner struct {
 	Filter *Filter
 	// Parallel is how many tests are run at once; GOMAXPROCS if zero.
 	Parallel int
+	// Compiler tries the templates; nil has them compiled without limits.
+	Compiler engine.Compiler
 	// Timeout bounds the judging of one case; DefaultTimeout if zero. A policy
 	// that takes longer is a fault.
 	Timeout time.Duration

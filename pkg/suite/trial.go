@@ -32,6 +32,7 @@ func (x *trial) run(ctx context.Context) ([]output.Case, error) {
 	if x.engine, err = engine.New(); err != nil {
 		return nil, err
 	}
+	x.engine.CompileBy(x.runner.Compiler)
 	if err := x.complete(); err != nil {
 		return nil, err
 	}
@@ -133,6 +134,9 @@ func (x *trial) addTemplate(ctx context.Context) error {
 	t, err := engine.ParseTemplate(u)
 	if err == nil {
 		err = x.engine.AddTemplate(ctx, t)
+	}
+	if errors.Is(err, engine.ErrNoAnswer) {
+		return x.from("template", err)
 	}
 	if err != nil {
 		return refused{x.locate(doc, err), true}

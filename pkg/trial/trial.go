@@ -41,6 +41,8 @@ type Options struct {
 	Namespace string
 	// Workers is how many objects are judged at a time; at least one is.
 	Workers int
+	// Compiler tries the templates; nil has them compiled without limits.
+	Compiler engine.Compiler
 	// Progress is called now and then with how many objects have been judged. It
 	// must not take long.
 	Progress func(objects int)
@@ -80,6 +82,7 @@ func Prepare(ctx context.Context, o Options) (*Trial, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.CompileBy(o.Compiler)
 	t := &Trial{o: o, engine: e, set: &policies.Set{Note: o.Input.Note}, scopes: map[string]bool{}, namespaces: map[string]manifest.Object{}}
 	if err := t.keep(ctx); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -35,7 +36,8 @@ func NewPolicyValidator(c Checker, p exempt.Perimeter) *PolicyValidator {
 // Validate implements Validator. An error names the object: one file may hold
 // many. A constraint whose template this process does not know is let through
 // with a warning: whether it is valid shows in its status, and a replica that
-// lags must not refuse what is right.
+// lags must not refuse what is right. So is a template that could not be compiled
+// in time.
 func (v *PolicyValidator) Validate(ctx context.Context, r *policy.Review) ([]string, error) {
 	object := &unstructured.Unstructured{Object: r.Object}
 	if r.Kind.Group == engine.TemplateGroup {
@@ -43,7 +45,11 @@ func (v *PolicyValidator) Validate(ctx context.Context, r *policy.Review) ([]str
 		if err != nil {
 			return nil, err
 		}
-		return nil, ofObject(object, v.checker.CheckTemplate(ctx, t))
+		err = v.checker.CheckTemplate(ctx, t)
+		if errors.Is(err, engine.ErrNoAnswer) {
+			return []string{fmt.Sprintf("ConstraintTemplate %q is not validated: %v; see its status", object.GetName(), err)}, nil
+		}
+		return nil, ofObject(object, err)
 	}
 	if n := len(object.GetName()); n > maxName {
 		return nil, ofObject(object, fmt.Errorf("metadata.name: %d characters long, at most %d are allowed", n, maxName))

@@ -151,6 +151,9 @@ func (f *auditFlags) audit(cmd *cobra.Command, cfg *rest.Config) (output.Audit, 
 	if err != nil {
 		return output.Audit{}, err
 	}
+	c := offlineCompiler()
+	defer c.Close()
+	e.CompileBy(c)
 	e.AwaitInventory()
 	dyn, err := dynamic.NewForConfig(cfg)
 	if err != nil {

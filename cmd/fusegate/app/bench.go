@@ -90,7 +90,9 @@ func (f *benchFlags) check(args []string) error {
 }
 
 func (f *benchFlags) measure(cmd *cobra.Command, paths []string) (bench.Report, error) {
-	subject, err := bench.Load(cmd.Context(), paths)
+	c := offlineCompiler()
+	defer c.Close()
+	subject, err := bench.Load(cmd.Context(), paths, c)
 	if err != nil {
 		return bench.Report{}, err
 	}

@@ -62,7 +62,7 @@ type parts struct {
 
 // newManager constructs everything that a process runs, in the order in which
 // the pieces build on each other.
-func newManager(s settings, t timing.Timings, log logr.Logger) (manager.Manager, error) {
+func newManager(s settings, t timing.Timings, c engine.Compiler, log logr.Logger) (manager.Manager, error) {
 	t = t.Filled()
 	perimeter, err := s.Perimeter()
 	if err != nil {
@@ -72,6 +72,7 @@ func newManager(s settings, t timing.Timings, log logr.Logger) (manager.Manager,
 	if err != nil {
 		return nil, err
 	}
+	e.CompileBy(c)
 	mgr, err := bareManager(s, t, log)
 	if err != nil {
 		return nil, err

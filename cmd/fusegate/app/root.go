@@ -33,7 +33,7 @@ this order of precedence; the file's keys are in camel case (webhookURL).
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newServe(), newInstall(), newUninstall(), newManifests(), newVersion())
-	root.AddCommand(newTest(), newVerify(), newBench(), newTemplate(), newAudit(), newDocs())
+	root.AddCommand(newTest(), newVerify(), newBench(), newTemplate(), newAudit(), newDocs(), newCompiler())
 	asPlugin(root)
 	return root
 }

@@ -69,7 +69,12 @@ func serve(ctx context.Context, s settings, logs io.Writer) error {
 		}
 		return err
 	}
-	mgr, err := newManager(s, timingsOf(ctx), log)
+	c := ownCompiler(compilerMemory(), log.WithName("compiler"))
+	defer c.Close()
+	if err := c.Start(); err != nil {
+		return err // without it no template would ever be in force
+	}
+	mgr, err := newManager(s, timingsOf(ctx), c, log)
 	if err != nil {
 		return err
 	}

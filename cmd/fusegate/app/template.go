@@ -91,7 +91,9 @@ func runLint(cmd *cobra.Command, args []string, format output.Format) error {
 	if len(args) == 0 {
 		args = []string{"."}
 	}
-	found, unread := lint.Run(cmd.Context(), args)
+	c := offlineCompiler()
+	defer c.Close()
+	found, unread := lint.Run(cmd.Context(), args, c)
 	if unread == nil && len(found.Templates) == 0 {
 		unread = fmt.Errorf("no ConstraintTemplate in %s", strings.Join(args, ", "))
 		found.Problems = output.Problems(unread)

@@ -171,8 +171,10 @@ func (f *testFlags) run(cmd *cobra.Command, args []string) error {
 	frugal()
 	p := newProgress(cmd.ErrOrStderr())
 	defer p.end()
+	c := offlineCompiler()
+	defer c.Close()
 	t, err := trial.Prepare(cmd.Context(), trial.Options{
-		Input: in, Namespace: f.namespace, Workers: f.parallel(),
+		Input: in, Namespace: f.namespace, Workers: f.parallel(), Compiler: c,
 		Progress: func(n int) { p.say("%d objects judged", n) },
 	})
 	if err != nil {

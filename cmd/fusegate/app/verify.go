@@ -74,6 +74,9 @@ func (v *verify) main(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	c := offlineCompiler()
+	defer c.Close()
+	runner.Compiler = c
 	if len(args) == 0 {
 		args = []string{"./..."}
 	}

@@ -1,0 +1,74 @@
+package app
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/fusegate/fusegate/pkg/compiler"
+)
+
+const mib = 1 << 20
+
+// TestMemoryOfManifests wants every container that is installed to plan for 80 % of
+// its memory limit at most, with its compiler.
+func TestMemoryOfManifests(t *testing.T) {
+	text, stderr, code := fusegate(t, "", "manifests")
+	if code != exitOK {
+		t.Fatal(stderr)
+	}
+	containers := 0
+	documents := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader([]byte(text)), 4096)
+	for {
+		var d appsv1.Deployment
+		err := documents.Decode(&d)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Kind != "Deployment" {
+			continue
+		}
+		for _, c := range d.Spec.Template.Spec.Containers {
+			containers++
+			limit := c.Resources.Limits.Memory().Value()
+			if limit == 0 {
+				t.Errorf("%s, container %s: there is no memory limit", d.Name, c.Name)
+				continue
+			}
+			planned(t, uint64(limit))
+			if _, forCompiler := divide(uint64(limit)); forCompiler != compiler.DefaultMemory {
+				t.Errorf("%s, container %s: the compiler has %d MiB of %d, want what documentation says", d.Name, c.Name, forCompiler/mib, limit/mib)
+			}
+		}
+	}
+	if containers != 2 {
+		t.Errorf("%d containers were looked at, want those of webhook and controller", containers)
+	}
+}
+
+func TestMemoryOfOtherLimits(t *testing.T) {
+	for _, limit := range []uint64{160 * mib, 256 * mib, 512 * mib, 768 * mib, 1 << 30, 4 << 30, 64 << 30} {
+		planned(t, limit)
+	}
+}
+
+// planned wants the parts of a limit to be of use, and 80 % together at most.
+func planned(t *testing.T, limit uint64) {
+	t.Helper()
+	own, forCompiler := divide(limit)
+	heap := int64(own * float64(limit))
+	if together := heap + forCompiler; together > int64(limit)*8/10 {
+		t.Errorf("of %d MiB: %d for the process and %d for its compiler are %d %%, want 80 at most",
+			limit/mib, heap/mib, forCompiler/mib, 100*together/int64(limit))
+	}
+	if heap < int64(limit)*4/10-1 || forCompiler < compiler.MinMemory {
+		t.Errorf("of %d MiB: %d for the process and %d for its compiler", limit/mib, heap/mib, forCompiler/mib)
+	}
+}
