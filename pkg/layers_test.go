@@ -53,6 +53,8 @@ var layers = map[string]row{
 	"pkg/catalog":   {},
 	"pkg/timing":    {},
 	"pkg/notify":    {},
+	"pkg/fair":      {},
+	"pkg/gap":       {},
 
 	// Pure functions.
 	"pkg/match":  {imports: []string{"pkg/policy"}},
@@ -82,11 +84,11 @@ var layers = map[string]row{
 	"pkg/inventory": {imports: []string{"pkg/timing", "pkg/policy", "pkg/engine", "pkg/notify"}, tests: []string{"manifests"}},
 
 	// The edges.
-	"pkg/webhook":    {imports: []string{"pkg/printable", "pkg/policy", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
+	"pkg/webhook":    {imports: []string{"pkg/printable", "pkg/policy", "pkg/fair", "pkg/gap", "pkg/exempt", "pkg/engine", "pkg/rawjson"}},
 	"pkg/audit":      {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy", "pkg/catalog", "pkg/output", "pkg/exempt", "pkg/config", "pkg/engine", "pkg/rawjson", "pkg/notify", "pkg/timing"}},
 	"pkg/report":     {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy", "pkg/config", "pkg/audit"}, tests: []string{"manifests", "pkg/engine", "pkg/exempt", "pkg/timing"}},
 	"pkg/status":     {imports: []string{"apis/v1alpha1", "pkg/printable", "pkg/policy"}, tests: []string{"manifests"}},
-	"pkg/controller": {imports: []string{"pkg/timing", "apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status", "pkg/notify"}, tests: []string{"manifests"}},
+	"pkg/controller": {imports: []string{"pkg/timing", "pkg/gap", "apis/v1alpha1", "pkg/policy", "pkg/engine", "pkg/inventory", "pkg/status", "pkg/notify"}, tests: []string{"manifests"}},
 	"pkg/install":    {imports: []string{"pkg/timing", "apis/v1alpha1", "pkg/match", "pkg/exempt", "pkg/config", "pkg/intercept", "manifests"}, tests: []string{"pkg/policy", "pkg/webhook"}},
 	"pkg/canary":     {imports: []string{"pkg/timing", "apis/v1alpha1", "pkg/notify"}, tests: []string{"pkg/engine", "pkg/exempt", "pkg/config", "pkg/install", "pkg/webhook"}},
 	"pkg/fuse":       {imports: []string{"apis/v1alpha1", "pkg/canary"}},
@@ -101,7 +103,7 @@ var layers = map[string]row{
 	// A real control plane. Only tests and hack stand on it.
 	"test/controlplane": {},
 	"test/env":          {imports: []string{"test/controlplane"}},
-	"test/e2e":          {tests: []string{"templates", "pkg/engine", "pkg/policy", "test/env/fusegate"}},
+	"test/e2e":          {tests: []string{"apis/v1alpha1", "templates", "pkg/engine", "pkg/policy", "test/env/fusegate"}},
 	"test/install":      {tests: []string{"pkg/exempt", "pkg/config", "pkg/install", "test/env/fusegate"}},
 	"test/perimeter":    {tests: []string{"pkg/exempt", "pkg/install", "test/env/fusegate"}},
 	"test/faults":       {tests: []string{"pkg/install", "test/env/fusegate"}},

@@ -122,6 +122,12 @@ type AuditReportStatus struct {
 	// +optional
 	// +listType=atomic
 	Gaps []AuditGap `json:"gaps,omitempty"`
+	// Unjudged are objects that are there though a request for them was not judged at
+	// admission, such as Pods of a Deployment when there were too many requests: the
+	// latest five hundred, which were audited first.
+	// +optional
+	// +listType=atomic
+	Unjudged []UnjudgedObject `json:"unjudged,omitempty"`
 	// NotAuditable are constraints whose policy reads what only a request has; the first
 	// of them, where an object has no room for all.
 	// +optional
@@ -169,6 +175,29 @@ type AuditGap struct {
 	Reason string `json:"reason"`
 	// +optional
 	Message string `json:"message,omitempty"`
+}
+
+// UnjudgedObject is an object that a request went in for without a verdict.
+type UnjudgedObject struct {
+	// +optional
+	Group string `json:"group"`
+	// +optional
+	Version string `json:"version"`
+	// +optional
+	Kind string `json:"kind"`
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+	// +optional
+	Name string `json:"name"`
+	// +optional
+	UID string `json:"uid"`
+	// Time is when the request was not judged.
+	// +optional
+	Time metav1.Time `json:"time"`
+	// Violates are the constraints, as in kind/name, by which it is in violation.
+	// +optional
+	// +listType=atomic
+	Violates []string `json:"violates,omitempty"`
 }
 
 // NotAuditable is a constraint that audit cannot judge, or only in part.

@@ -41,26 +41,49 @@ func (c Config) checkExpiry(now time.Time) error {
 // certificates parses the CABundle.
 func (c Config) certificates() ([]*x509.Certificate, error) {
 	const fix = "give the certificates that the webhook's is verified with, in PEM"
+	out, err := certificatesIn("caBundle", c.CABundle, fix)
+	if err == nil && len(out) == 0 {
+		return nil, errors.New("caBundle: holds no certificate, without which no API server trusts webhookURL; " + fix)
+	}
+	return out, err
+}
+
+// certificatesIn parses certificates in PEM, which are the value of a key.
+func certificatesIn(key string, text []byte, fix string) ([]*x509.Certificate, error) {
 	var out []*x509.Certificate
-	for rest := c.CABundle; ; {
+	for rest := text; ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			if len(strings.TrimSpace(string(rest))) > 0 {
-				return nil, errors.New("caBundle: holds what is not PEM; " + fix)
+				return nil, fmt.Errorf("%s: holds what is not PEM; %s", key, fix)
 			}
-			break
+			return out, nil
 		}
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("caBundle: holds a %s, and everybody who may read webhook configurations would see it; %s", block.Type, fix)
+			return nil, fmt.Errorf("%s: holds a %s, and everybody who may read the configuration would see it; %s", key, block.Type, fix)
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("caBundle: certificate %d: %w; %s", len(out)+1, err, fix)
+			return nil, fmt.Errorf("%s: certificate %d: %w; %s", key, len(out)+1, err, fix)
 		}
 		out = append(out, cert)
 	}
-	if len(out) == 0 {
-		return nil, errors.New("caBundle: holds no certificate, without which no API server trusts webhookURL; " + fix)
+}
+
+// checkClients wants both of what says who an API server is, or none. A name is
+// needed: an authority of the cluster may sign certificates for many others.
+func (c Config) checkClients() error {
+	const fix = "give the certificates that the API servers' client certificates are verified with, in PEM"
+	authorities, err := certificatesIn("clientCA", c.ClientCA, fix)
+	switch {
+	case err != nil:
+		return err
+	case len(authorities) == 0 && len(c.ClientCA) > 0:
+		return errors.New("clientCA: holds no certificate; " + fix)
+	case len(authorities) == 0 && len(c.ClientNames) > 0:
+		return errors.New("clientNames: needs clientCA; " + fix)
+	case len(authorities) > 0 && len(c.ClientNames) == 0:
+		return errors.New("clientCA: needs clientNames; name the subjects (CN) of the certificates that the API servers present")
 	}
-	return out, nil
+	return nil
 }

@@ -134,6 +134,11 @@ type Config struct {
 	// ReportLimit is how many reports there are at most of a format; zero means
 	// DefaultReportLimit.
 	ReportLimit int32 `json:"reportLimit"`
+	// ClientCA verifies the client certificates that API servers present to the
+	// webhook, in PEM, and ClientNames are their subjects' common names; without both
+	// nobody is asked for one.
+	ClientCA    []byte   `json:"clientCA"`
+	ClientNames []string `json:"clientNames"`
 	// LogDenies logs every violation that denies a request.
 	LogDenies bool `json:"logDenies"`
 	// LogLevel is error, info or debug; empty means info.

@@ -69,6 +69,8 @@ var settings = []Setting{
 	{Key: "maxObjectDepth", Flag: "max-object-depth", Commands: running, Help: "refuse objects that are nested deeper unseen, where a constraint denies"},
 	{Key: "reports", Flag: "reports", Commands: running, Help: "write what audit finds as report objects in these `formats`: openreports, policyreport"},
 	{Key: "reportLimit", Flag: "report-limit", Commands: running, Help: "how many reports there may be of a format"},
+	{Key: "clientCA", FileOnly: "it is several lines long"},
+	{Key: "clientNames", Flag: "client-names", Commands: running, Help: "common `names` of the client certificates that API servers present to the webhook; needs clientCA"},
 	{Key: "logDenies", Flag: "log-denies", Commands: running, Help: "log every violation that denies a request"},
 	{Key: "logLevel", Flag: "log-level", Commands: running, Help: "log level: error, info, debug"},
 	{Key: "logFormat", Flag: "log-format", Commands: running, Help: "log format: json, console"},

@@ -33,6 +33,7 @@ func (c Config) ValidateInstalled() error {
 		c.checkURL(),
 		c.checkPort(),
 		c.checkCABundle(),
+		c.checkClients(),
 		checkTimeout(c.TimeoutSeconds),
 		checkReplicas("webhookReplicas", c.WebhookReplicas),
 		checkReplicas("controllerReplicas", c.ControllerReplicas),

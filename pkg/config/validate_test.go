@@ -89,6 +89,9 @@ func TestValidate(t *testing.T) {
 		"LogLevel":      {reason: "pods would not start", config: config.Config{Image: image, LogLevel: "verbose"}, want: []string{`logLevel: "verbose"`, "error, info, debug"}},
 		"LogFormat":     {reason: "pods would not start", config: config.Config{Image: image, LogFormat: "xml"}, want: []string{`logFormat: "xml"`, "json, console"}},
 		"APIServers":    {reason: "whoever reads the ConfigMap sees it", config: config.Config{Image: image, APIServers: []string{"", "https://me:hunter2@192.0.2.1"}}, want: []string{`apiServers[0]: ""`, "apiServers[1]", "holds credentials"}},
+		"ClientCAOnly":  {reason: "an authority signs for many", config: config.Config{Image: image, ClientCA: ca}, want: []string{"clientCA: needs clientNames"}},
+		"ClientNames":   {reason: "a name alone can be made up", config: config.Config{Image: image, ClientNames: []string{"x"}}, want: []string{"clientNames: needs clientCA"}},
+		"ClientCAWaste": {reason: "a path instead of a file", config: config.Config{Image: image, ClientNames: []string{"x"}, ClientCA: []byte("/etc/ca.pem")}, want: []string{"clientCA: holds what is not PEM"}},
 		"CAWithService": {reason: "the injector owns that field", config: config.Config{Image: image, CABundle: ca}, want: []string{"caBundle", "leave it out"}},
 	}
 	for name, tc := range cases {

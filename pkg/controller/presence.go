@@ -27,6 +27,9 @@ const (
 type Presence struct {
 	// Timings are how often it renews. They are set before Start, if at all.
 	Timings timing.Timings
+	// Says returns annotations of the Lease, the same keys at each renewal. Nil stands
+	// for none.
+	Says func() map[string]string
 
 	client    client.Client
 	namespace string
@@ -77,6 +80,9 @@ func (p *Presence) renew(ctx context.Context) error {
 	// The label is in the patch too: without it the process would look dead.
 	bare := p.lease()
 	bare.Labels = nil
+	if p.Says != nil {
+		lease.Annotations = p.Says()
+	}
 	err := p.client.Patch(ctx, lease.DeepCopy(), client.MergeFrom(bare))
 	if apierrors.IsNotFound(err) {
 		err = p.client.Create(ctx, lease)

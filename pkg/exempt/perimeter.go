@@ -41,6 +41,7 @@ type Perimeter struct{ compiled *compiled }
 type compiled struct {
 	exact      []string
 	namespaces predicate
+	forTenants predicate
 	rules      map[Entry][]rule
 }
 
@@ -60,6 +61,7 @@ func (o Options) compile() *compiled {
 	exact, _ := o.namespaces()
 	c := &compiled{
 		exact: exact, namespaces: o.namespaced(namespace), rules: map[Entry][]rule{},
+		forTenants: all{o.controllers(), createsWorkload},
 	}
 	for entry, own := range map[Entry]rule{
 		PolicyEntry: {"not-policy-object", all{ownKinds.predicate(), not(policyCanary)}, "the engine's own", resourceName},
@@ -84,6 +86,10 @@ func (p Perimeter) get() *compiled {
 func (p Perimeter) ExemptNamespace(name string) bool {
 	return p.get().namespaces.holds(&policy.Review{Namespace: name})
 }
+
+// ForTenant tells whether a controller of the control plane creates what a tenant's
+// object asks for, such as a Pod of a ReplicaSet: what controllers do that is judged.
+func (p Perimeter) ForTenant(r *policy.Review) bool { return p.get().forTenants.holds(r) }
 
 // NamespaceSelector returns a new selector of the namespaces that are exempt
 // by their exact names; matchConditions repeat it, and add what a selector

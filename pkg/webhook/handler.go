@@ -23,6 +23,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
+	"github.com/fusegate/fusegate/pkg/gap"
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/printable"
 )
@@ -63,6 +64,12 @@ type FaultRecorder interface {
 	Record(r *policy.Review, f policy.Fault)
 }
 
+// GapRecorder remembers requests that were left unjudged, with the address that they
+// came from.
+type GapRecorder interface {
+	Record(source string, p gap.Passed)
+}
+
 // Options of a Handler. The zero value works.
 type Options struct {
 	// Log receives faults, failures and, if LogDenies is set, violations.
@@ -76,6 +83,11 @@ type Options struct {
 	// Parents reads what a request changes in the guise of another object. Without it
 	// Bindings that bring metadata are errors, and Scales are judged as Scales alone.
 	Parents Parents
+	// Gaps is told of every request that was left unjudged; it must not block. Nil
+	// for nobody.
+	Gaps GapRecorder
+	// Clients tells API servers by their client certificates; nil if they have none.
+	Clients *Clients
 	// Ready returns why the reviewer does not know all policies yet. Until it
 	// returns nil, reviews are answered 503: that counts as failed open, while
 	// an answer of "allowed" would hide that nothing was judged. Nil means
@@ -98,6 +110,7 @@ type Handler struct {
 	metrics    *metrics
 	ready      func() error
 	faults     FaultRecorder
+	gaps       GapRecorder
 	limits     *limits
 	sizes      Sizes
 	matcher    Matcher
@@ -123,8 +136,8 @@ func New(p exempt.Perimeter, r Reviewer, v Validator, n Namespaces, o Options) (
 	}
 	return &Handler{
 		perimeter: p, reviewer: r, validator: v, namespaces: n,
-		log: o.Log, logDenies: o.LogDenies, metrics: m, ready: o.Ready, faults: o.Faults,
-		limits: newLimits(), sizes: o.Sizes, matcher: o.Matcher, parents: o.Parents,
+		log: o.Log, logDenies: o.LogDenies, metrics: m, ready: o.Ready, faults: o.Faults, gaps: o.Gaps,
+		limits: newLimits(p, o.Clients), sizes: o.Sizes, matcher: o.Matcher, parents: o.Parents,
 	}, nil
 }
 
@@ -165,29 +178,32 @@ func (h *Handler) fail(w http.ResponseWriter, err error) {
 	http.Error(w, printable.TextMax(err.Error(), policy.MaxAnswerText), code)
 }
 
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (answered, error) {
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (out answered, err error) {
 	start, limit := time.Now(), timeout(r)
 	ctx, cancel := context.WithTimeout(r.Context(), limit-min(answering, limit/8))
 	defer cancel()
 	if err := checkTransport(r); err != nil {
 		return answered{}, err
 	}
-	body, release, err := h.limits.receive(ctx, w, r)
+	in, err := h.limits.take(ctx, w, r)
+	defer in.release()
+	defer func() { h.note(in, out.response != nil && r.Context().Err() == nil) }() // also when it panics
+	if over := (*excess)(nil); errors.As(err, &over) {
+		return answered{response: tooMany(over), label: decisionLimited}, nil
+	}
 	if err != nil {
 		return answered{}, err
 	}
-	defer release()
-	end, err := h.limits.begin(ctx, body)
-	if err != nil {
+	if in.review, err = decode(in.body); err != nil {
 		return answered{}, err
 	}
-	defer end()
-	review, err := decode(body)
-	if err != nil {
-		return answered{}, err
+	in.forget()
+	in.review.Bounded, in.review.AnswerBy = true, start.Add(limit/2)
+	out, err = h.decide(in.context(ctx), in.review)
+	if errors.Is(err, policy.ErrNothingJudged) && ctx.Err() != nil && in.crowded() {
+		return answered{response: tooMany(in.excess()), label: decisionLimited}, nil
 	}
-	review.Bounded, review.AnswerBy = true, start.Add(limit/2)
-	return h.decide(ctx, review)
+	return out, err
 }
 
 // timeout is how long this request may take.
@@ -227,7 +243,7 @@ func (h *Handler) decide(ctx context.Context, r *policy.Review) (answered, error
 	d := policy.Decide(result)
 	out := answered{label: decisionCanary}
 	if !engine.IsCanary(r) {
-		out.label, out.log = label(d), func() { h.record(r, result) }
+		out.label, out.log = label(d), func() { h.record(ctx, r, result) }
 	}
 	if d.Err != nil {
 		if out.log != nil {
@@ -288,7 +304,7 @@ func needsValidation(r *policy.Review) bool {
 	return r.SubResource == "" && meta["deletionTimestamp"] == nil
 }
 
-func (h *Handler) record(r *policy.Review, result policy.Result) {
+func (h *Handler) record(ctx context.Context, r *policy.Review, result policy.Result) {
 	for _, f := range result.Faults {
 		h.metrics.faults.WithLabelValues(string(f.Cause)).Inc()
 		if f.Cause == policy.CauseInventory {
@@ -297,7 +313,7 @@ func (h *Handler) record(r *policy.Review, result policy.Result) {
 		h.log.Error(errors.New(f.Summary()), "constraint not judged", append(about(r),
 			"constraint_kind", f.Constraint.Kind, "constraint_name", f.Constraint.Name, "cause", f.Cause, "stack", stack(f.Err))...)
 		if h.faults != nil {
-			h.faults.Record(r, f)
+			h.faults.Record(attested(ctx, r), f)
 		}
 	}
 	if !h.logDenies {

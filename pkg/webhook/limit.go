@@ -5,11 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
+	"runtime"
+	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
+	"github.com/fusegate/fusegate/pkg/engine"
+	"github.com/fusegate/fusegate/pkg/exempt"
+	"github.com/fusegate/fusegate/pkg/fair"
+	"github.com/fusegate/fusegate/pkg/policy"
 )
 
 const (
@@ -18,60 +25,314 @@ const (
 	// pkg/server/config.go); JSON can make six bytes of one, and an update
 	// carries the old object too.
 	maxBody = 48 << 20
-	// minWeight is what a body counts at least, which bounds how many requests
-	// are in progress.
-	minWeight = 256 << 10
-	// maxBodies bounds the bodies held at once, in bytes.
-	maxBodies = 128 << 20
-	// maxWork bounds the memory that decoded reviews take, in bytes as
-	// estimated by cost. With maxBodies it must stay well below the memory
-	// limit of the Deployment: three objects of a tenant's would do to have
-	// the process killed, and nothing judged.
-	maxWork = 512 << 20
+	// firstRoom is for the first maxHead bytes of all bodies, so that long bodies
+	// do not hold out short ones; restRoom is for what is beyond, half of it at
+	// most for one namespace. Both are in bytes, and hold what has come, not what
+	// was announced.
+	firstRoom = 32 << 20
+	restRoom  = 96 << 20
+	// firstBuffer is what a body takes at first, in bytes: most are not longer.
+	firstBuffer = 8 << 10
+	// smallCost is up to what a review is worked on beside the large ones, in bytes
+	// as estimated by cost: some 60 KiB of an ordinary object.
+	smallCost = 4 << 20
+	// maxSmall and maxLarge bound the memory that decoded reviews take, in bytes
+	// as estimated by cost. With the rooms they must stay well below the memory
+	// limit of the Deployment: three objects of a tenant's would do to have the
+	// process killed, and nothing judged.
+	maxSmall = 128 << 20
+	maxLarge = 384 << 20
 )
 
-// limits bound the memory that the requests in progress take. A request waits
-// for room as long as its time allows, so that a big object slows others down
-// instead of letting them go unjudged.
+// limits share memory and processors between the requests in progress: between the
+// addresses that they come from, then between the namespaces of their objects,
+// whoever writes. A request waits for its turn as long as its time allows, so that
+// load slows others down instead of letting them go unjudged.
 type limits struct {
-	bodies, work *semaphore.Weighted
+	perimeter exempt.Perimeter
+	// clients tells who is known; nil if nobody is asked.
+	clients      *Clients
+	first, rest  *fair.Room
+	small, large *fair.Queue
+	policies     *fair.Queue // of templates and constraints, which are compiled
 }
 
-func newLimits() *limits {
-	return &limits{bodies: semaphore.NewWeighted(maxBodies), work: semaphore.NewWeighted(maxWork)}
-}
-
-// receive reads the body of r when there is room for it. The caller must call
-// release when it is done with the body.
-func (l *limits) receive(ctx context.Context, w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
-	weight := max(r.ContentLength, minWeight)
-	if r.ContentLength < 0 {
-		weight = maxBody
+func newLimits(p exempt.Perimeter, c *Clients) *limits {
+	small, large := busy()
+	return &limits{
+		perimeter: p, clients: c,
+		first: fair.NewRoom(firstRoom, firstRoom), rest: fair.NewRoom(restRoom, restRoom/2),
+		small:    fair.NewQueue(fair.Options{Busy: small, Seats: 4 * small, Weight: maxSmall}),
+		large:    fair.NewQueue(fair.Options{Busy: large, Seats: 2 * large, Weight: maxLarge}),
+		policies: fair.NewQueue(fair.Options{Busy: 4, Seats: 8, Weight: maxSmall}),
 	}
-	release, err = reserve(ctx, l.bodies, weight)
+}
+
+// busy is how many small and how many large reviews keep the processors busy. Half of
+// it, which is what one namespace gets, is more than there are processors.
+func busy() (small, large int) {
+	processors := runtime.GOMAXPROCS(0)
+	return max(8, 4*processors), max(4, 2*processors)
+}
+
+// excess is why a request is answered with a denial though it was not judged: what
+// is in its way is the load of its own namespace, or of its own user where the
+// object is in none.
+type excess struct {
+	uid, whose string
+}
+
+func (e *excess) Error() string {
+	return e.whose + " has more requests in progress than its share of Fusegate: this one was not judged, try again later"
+}
+
+// intake is a request on its way in. It is its handler's alone.
+type intake struct {
+	limits *limits
+	key    fair.Key
+	// head is the zero value where it is not known.
+	head  head
+	known bool
+	body  []byte
+	// review is nil until the body was decoded.
+	review *policy.Review
+	// first and rest are nil where nothing of them was taken.
+	first, rest *fair.Claim
+	queue       *fair.Queue // that it has its seat of
+	giveWay     func()
+	gaveWay     atomic.Bool
+	seat        func()
+}
+
+// take reads the body of r and returns once it is its turn to be judged. The caller
+// calls release in any case. The error is an excess, or a status to answer with.
+func (l *limits) take(ctx context.Context, w http.ResponseWriter, r *http.Request) (*intake, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	in := &intake{limits: l, key: l.from(r), seat: func() {}}
+	in.giveWay = func() {
+		in.gaveWay.Store(true)
+		cancel()
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+	}
+	err := in.read(ctx, w, r)
+	if err == nil {
+		err = in.begin(ctx)
+	}
+	if err != nil && in.gaveWay.Load() {
+		err = fair.ErrFull
+	}
+	return in, in.answer(err)
+}
+
+// from is the part of the key that is known before anything is read. All those who
+// should present a certificate and do not are one source, with a small share.
+func (l *limits) from(r *http.Request) fair.Key {
+	if l.clients != nil && !l.clients.Known(r) {
+		return fair.Key{Source: "strangers", Stranger: true}
+	}
+	return fair.Key{Source: source(r)}
+}
+
+// source is the address that a request comes from.
+func source(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
-		return nil, nil, err
+		return r.RemoteAddr
 	}
-	body, err = readBody(ctx, w, r)
+	return host
+}
+
+// release gives back what is taken.
+func (in *intake) release() {
+	in.forget()
+	in.seat()
+}
+
+// forget gives back the room of the body, which is not used any more.
+func (in *intake) forget() {
+	in.body = nil
+	for _, c := range []*fair.Claim{in.first, in.rest} {
+		if c != nil {
+			c.Leave()
+		}
+	}
+}
+
+// answer words why a request has to go.
+func (in *intake) answer(err error) error {
+	switch {
+	case errors.Is(err, fair.ErrShare) && in.known:
+		return in.excess()
+	case errors.Is(err, fair.ErrShare), errors.Is(err, fair.ErrFull):
+		return &httpError{http.StatusServiceUnavailable, err}
+	}
+	return err
+}
+
+func (in *intake) excess() *excess { return &excess{uid: in.head.uid, whose: in.whose()} }
+
+// crowded tells whether a request that was cut off shared its time with as many
+// requests of its own namespace as may be judged at a time.
+func (in *intake) crowded() bool {
+	return in.known && !in.key.Reserved && in.queue != nil && in.queue.Crowded(in.key)
+}
+
+func (in *intake) whose() string {
+	if in.head.Namespace != "" {
+		return fmt.Sprintf("namespace %q", in.head.Namespace)
+	}
+	return fmt.Sprintf("user %q", in.head.UserInfo.Username)
+}
+
+// read reads the body for half of the time that is left; what arrives later could
+// not be judged, and a client that sends nothing must not keep its room.
+func (in *intake) read(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		half := time.Now().Add(time.Until(deadline) / 2)
+		// A writer that has no deadlines, as in tests, has no slow client. The
+		// server lifts the deadline itself when it sees the end of the body.
+		_ = http.NewResponseController(w).SetReadDeadline(half)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, half)
+		defer cancel()
+	}
+	from := http.MaxBytesReader(w, r.Body, maxBody)
+	for {
+		if len(in.body) == cap(in.body) {
+			if err := in.grow(ctx, r.ContentLength); err != nil {
+				return in.drain(from, err)
+			}
+		}
+		n, err := from.Read(in.body[len(in.body):cap(in.body)])
+		in.body = in.body[:len(in.body)+n]
+		if err == io.EOF {
+			in.scan()
+			return nil
+		}
+		if err != nil {
+			return readError(err)
+		}
+	}
+}
+
+// drain reads the rest of a body that there is no room for, where the answer is a
+// denial: a client that is still sending may take a connection that closes for an
+// error, and let the request pass.
+func (in *intake) drain(from io.Reader, why error) error {
+	if !errors.Is(why, fair.ErrShare) || !in.known {
+		return why
+	}
+	if _, err := io.Copy(io.Discard, from); err != nil {
+		return fair.ErrFull
+	}
+	return why
+}
+
+func readError(err error) error {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return tooLarge(maxBody)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &httpError{http.StatusRequestTimeout, fmt.Errorf("reading the body: %w", err)}
+	}
+	return badRequest("reading the body: %w", err)
+}
+
+// grow makes room for more of a body, at least as much as has come, and all that was
+// announced once a quarter of it has.
+func (in *intake) grow(ctx context.Context, announced int64) error {
+	in.scan()
+	has := int64(cap(in.body))
+	next := min(max(2*has, firstBuffer), maxBody+bytes.MinRead)
+	if whole := announced + bytes.MinRead; announced >= 0 && whole <= max(4*has, firstBuffer) {
+		next = whole
+	}
+	if err := in.claim(ctx, has, next); err != nil {
+		return err
+	}
+	in.body = append(make([]byte, 0, next), in.body...)
+	return nil
+}
+
+// claim takes room for what is between two sizes of the body.
+func (in *intake) claim(ctx context.Context, has, next int64) error {
+	if in.first == nil {
+		in.first = in.limits.first.Enter(fair.Key{Source: in.key.Source, Stranger: in.key.Stranger}, in.giveWay)
+	}
+	if more := min(next, maxHead) - min(has, maxHead); more > 0 {
+		if err := in.first.Grow(ctx, more); err != nil {
+			return fair.ErrFull // it is nobody's share, as it is not known whose it is
+		}
+	}
+	more := max(next-maxHead, 0) - max(has-maxHead, 0)
+	if more == 0 {
+		return nil
+	}
+	if in.rest == nil {
+		in.rest = in.limits.rest.Enter(in.key, in.giveWay)
+	}
+	return in.rest.Grow(ctx, more)
+}
+
+// scan finds out whose request it is, if that is among what has come.
+func (in *intake) scan() {
+	if in.known || len(in.body) == 0 || in.rest != nil {
+		return
+	}
+	if in.head, in.known = scanHead(in.body[:min(len(in.body), maxHead)]); !in.known {
+		return
+	}
+	in.key.Reserved = in.ofPolicies() || !in.key.Stranger && in.limits.perimeter.ForTenant(&in.head.Review)
+	in.key.Flow = "namespace " + in.head.Namespace
+	if in.head.Namespace == "" || in.head.Resource.Group == "" && in.head.Resource.Resource == "namespaces" {
+		// Whoever may create namespaces has no share for each of them.
+		in.key.Flow = "user " + in.head.UserInfo.Username
+	}
+}
+
+// ofPolicies tells whether the object is a template or a constraint. Its author is
+// not told to try again: the many that an installation has come at once.
+func (in *intake) ofPolicies() bool {
+	g := in.head.Resource.Group
+	return g == engine.TemplateGroup || g == engine.ConstraintGroup
+}
+
+// begin waits for the request's turn for three quarters of the time that is left.
+// All that decoding and judging the body takes is reserved at once, so that
+// requests which wait here do not wait for each other.
+func (in *intake) begin(ctx context.Context) error {
+	claims := []*fair.Claim{in.first}
+	if in.rest != nil {
+		claims = append(claims, in.rest)
+	}
+	for _, c := range claims {
+		c.Whole()
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, time.Now().Add(time.Until(deadline)*3/4))
+		defer cancel()
+	}
+	weight := cost(in.body)
+	queue := in.limits.large
+	switch {
+	case in.ofPolicies():
+		queue = in.limits.policies
+	case weight <= smallCost:
+		queue = in.limits.small
+	}
+	seat, err := queue.Acquire(ctx, in.key, weight)
 	if err != nil {
-		release()
-		return nil, nil, err
+		return err
 	}
-	return body, release, nil
-}
-
-// begin waits until there is room for what decoding and judging body takes.
-// What it needs is reserved at once, so that requests which hold a body and
-// wait here do not wait for each other.
-func (l *limits) begin(ctx context.Context, body []byte) (release func(), err error) {
-	return reserve(ctx, l.work, min(cost(body), maxWork))
-}
-
-func reserve(ctx context.Context, s *semaphore.Weighted, weight int64) (func(), error) {
-	if err := s.Acquire(ctx, weight); err != nil {
-		return nil, &httpError{http.StatusServiceUnavailable, fmt.Errorf("too much in progress: %w", err)}
+	in.seat, in.queue = seat, queue
+	for _, c := range claims {
+		if !c.Keep() {
+			return fair.ErrFull
+		}
 	}
-	return func() { s.Release(weight) }, nil
+	return nil
 }
 
 // cost estimates the memory that decoding and judging a body takes, in bytes.
@@ -81,28 +342,4 @@ func reserve(ctx context.Context, s *semaphore.Weighted, weight int64) (func(), 
 func cost(body []byte) int64 {
 	composites := bytes.Count(body, []byte("{")) + bytes.Count(body, []byte("["))
 	return 4*int64(len(body)) + 450*int64(composites) + 64*int64(bytes.Count(body, []byte(",")))
-}
-
-// readBody reads the body for half of the time that is left; what arrives
-// later could not be judged, and a client that sends nothing must not keep its
-// room.
-func readBody(ctx context.Context, w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if deadline, ok := ctx.Deadline(); ok {
-		// A writer that has no deadlines, as in tests, has no slow client. The
-		// server lifts the deadline itself when it sees the end of the body.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Until(deadline) / 2))
-	}
-	var body bytes.Buffer
-	body.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
-	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
-	var large *http.MaxBytesError
-	switch {
-	case err == nil:
-		return body.Bytes(), nil
-	case errors.As(err, &large):
-		return nil, tooLarge(maxBody)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, &httpError{http.StatusRequestTimeout, fmt.Errorf("reading the body: %w", err)}
-	}
-	return nil, badRequest("reading the body: %w", err)
 }

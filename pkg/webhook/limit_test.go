@@ -3,7 +3,9 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -12,6 +14,11 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/policy"
@@ -40,7 +47,7 @@ func (b blocking) Review(ctx context.Context, _ *policy.Review) policy.Result {
 
 func limited(t *testing.T, r Reviewer) *Handler {
 	t.Helper()
-	h, err := New(exempt.Perimeter{}, r, nil, nil, Options{})
+	h, err := New(exempt.Perimeter{}, r, nil, noNamespaces{}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,17 +61,15 @@ func reviewOfSize(n int) string {
 	return head + strings.Repeat("x", n) + `"}}}`
 }
 
+// reviewIn is a request for an object in a namespace, as API servers write it.
+func reviewIn(namespace string, n int) string {
+	return strings.Replace(reviewOfSize(n), `"operation"`, `"namespace":"`+namespace+`","operation"`, 1)
+}
+
 // idle tells whether nothing is reserved any more.
 func idle(h *Handler) bool {
-	if !h.limits.bodies.TryAcquire(maxBodies) {
-		return false
-	}
-	defer h.limits.bodies.Release(maxBodies)
-	if !h.limits.work.TryAcquire(maxWork) {
-		return false
-	}
-	h.limits.work.Release(maxWork)
-	return true
+	l := h.limits
+	return l.first.Idle() && l.rest.Idle() && l.small.Idle() && l.large.Idle() && l.policies.Idle()
 }
 
 func awaitIdle(t *testing.T, h *Handler) {
@@ -85,60 +90,124 @@ func awaitTick(t *testing.T) {
 }
 
 func send(ctx context.Context, s *httptest.Server, query string, body io.Reader) (int, error) {
+	code, _, err := ask(ctx, s, query, body)
+	return code, err
+}
+
+func ask(ctx context.Context, s *httptest.Server, query string, body io.Reader) (code int, text string, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+Path+query, body)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	r.Header.Set("Content-Type", "application/json")
 	response, err := s.Client().Do(r)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer response.Body.Close()
-	_, err = io.Copy(io.Discard, response.Body)
-	return response.StatusCode, err
+	answer, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(answer), err
 }
 
-// TestInProgressIsBounded sends more bodies than fit. Those for which there is
-// no room until their time is up are turned away, and nothing leaks.
+// TestInProgressIsBounded sends more than is worked on at a time. Nothing leaks, and
+// nobody is told that it was too much who has nothing else in progress.
 func TestInProgressIsBounded(t *testing.T) {
-	// A body of unknown length counts as the longest there may be.
-	unknown := func() io.Reader { return struct{ io.Reader }{strings.NewReader(reviewOfSize(100))} }
-	const fit, extra = maxBodies / maxBody, 6
-	b := blocking{entered: make(chan struct{}, fit+extra), leave: make(chan struct{}), patient: true}
+	b := blocking{entered: make(chan struct{}, 1000), leave: make(chan struct{}), patient: true}
 	h := limited(t, b)
 	s := httptest.NewServer(h)
 	defer s.Close()
-	codes := make(chan int, fit+extra)
-	start := func(query string) {
-		code, err := send(t.Context(), s, query, unknown())
+	type answered struct {
+		code, limited int
+	}
+	answers := make(chan answered, 1000)
+	start := func(namespace, query string) {
+		code, text, err := ask(t.Context(), s, query, strings.NewReader(reviewIn(namespace, 100)))
 		if err != nil {
 			t.Error(err)
 		}
-		codes <- code
+		answers <- answered{code, strings.Count(text, `"code":429`)}
 	}
-	for range fit {
-		go start("?timeout=3s")
+	// The lane of an address has half of the seats, each taken by one namespace.
+	small, _ := busy()
+	lane := 4 * small / 2
+	for i := range lane {
+		go start(fmt.Sprintf("team-%d", i), "?timeout=30s")
 		<-b.entered
 	}
-	for range extra {
-		go start("?timeout=300ms")
+	const extra = 6
+	for i := range extra {
+		go start(fmt.Sprintf("other-%d", i), "?timeout=600ms")
 	}
 	for range extra {
-		if code := <-codes; code != http.StatusServiceUnavailable {
-			t.Errorf("got %d beyond the %d that fit, want 503", code, fit)
+		if got := <-answers; got != (answered{http.StatusServiceUnavailable, 0}) {
+			t.Errorf("got %+v beyond the %d that fit, want 503", got, lane)
 		}
 	}
 	close(b.leave)
-	for range fit {
-		if code := <-codes; code != http.StatusOK {
-			t.Errorf("got %d among the %d that fit, want 200", code, fit)
+	for range lane {
+		if got := <-answers; got != (answered{http.StatusOK, 0}) {
+			t.Errorf("got %+v among the %d that fit, want 200", got, lane)
 		}
 	}
 	awaitIdle(t, h)
-	if code, err := send(t.Context(), s, "", unknown()); code != http.StatusOK || err != nil {
-		t.Errorf("afterwards: got %d, %v, want 200", code, err)
+}
+
+// TestOwnLoadIsDenied: what a namespace has in progress keeps its own requests out,
+// with a denial that nobody sends again by itself, and no others; and a controller of
+// the control plane is never denied for it.
+func TestOwnLoadIsDenied(t *testing.T) {
+	b := blocking{entered: make(chan struct{}, 1000), leave: make(chan struct{}), patient: true}
+	reg := prometheus.NewRegistry()
+	h, err := New(exempt.Perimeter{}, b, nil, noNamespaces{}, Options{Metrics: reg})
+	if err != nil {
+		t.Fatal(err)
 	}
+	s := httptest.NewServer(h)
+	defer s.Close()
+	var wg sync.WaitGroup
+	background := func(body string) {
+		wg.Go(func() { _, _, _ = ask(t.Context(), s, "?timeout=30s", strings.NewReader(body)) })
+	}
+	small, _ := busy()
+	for range small {
+		background(reviewIn("flood", 100))
+		background(strings.Replace(forTenant("flood"), "NAME", "a", 1))
+	}
+	for range small { // half of it in each lane
+		<-b.entered
+	}
+	code, text, err := ask(t.Context(), s, "?timeout=600ms", strings.NewReader(reviewIn("flood", 100)))
+	var review admissionv1.AdmissionReview
+	if err = errors.Join(err, json.Unmarshal([]byte(text), &review)); err != nil || code != http.StatusOK {
+		t.Fatalf("got %d %q, %v", code, text, err)
+	}
+	want := &admissionv1.AdmissionResponse{UID: "u", Result: &metav1.Status{
+		Code: 429, Reason: metav1.StatusReasonTooManyRequests,
+		Message: `namespace "flood" has more requests in progress than its share of Fusegate: this one was not judged, try again later`,
+	}}
+	if diff := cmp.Diff(want, review.Response); diff != "" {
+		t.Errorf("a request of the flood (-want +got):\n%s", diff)
+	}
+	if code, text, err := ask(t.Context(), s, "?timeout=600ms", strings.NewReader(forTenant("flood"))); code != http.StatusServiceUnavailable || err != nil {
+		t.Errorf("a controller: got %d %q, %v, want 503", code, text, err)
+	}
+	go background(reviewIn("honest", 100))
+	<-b.entered
+	close(b.leave)
+	wg.Wait()
+	awaitIdle(t, h)
+}
+
+// noNamespaces knows none.
+type noNamespaces struct{}
+
+func (noNamespaces) Namespace(context.Context, string) policy.Namespace { return policy.Namespace{} }
+
+// forTenant is what the controller of ReplicaSets sends.
+func forTenant(namespace string) string {
+	return `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u",` +
+		`"kind":{"group":"","version":"v1","kind":"Pod"},"resource":{"group":"","version":"v1","resource":"pods"},"namespace":"` + namespace + `","operation":"CREATE",` +
+		`"userInfo":{"username":"system:serviceaccount:kube-system:replicaset-controller","groups":["system:serviceaccounts:kube-system"]},"object":{"a":"b"}}}`
 }
 
 // TestManySmall: far more small requests than are worked on at once are all
@@ -195,6 +264,37 @@ func TestSlowClient(t *testing.T) {
 				t.Errorf("got %q, want 408", answer)
 			}
 			awaitIdle(t, h)
+		})
+	}
+}
+
+// TestRoomIsForWhatHasCome: neither what is announced nor what may come takes room.
+func TestRoomIsForWhatHasCome(t *testing.T) {
+	for name, length := range map[string]int64{"Announced": maxBody, "Unknown": -1} {
+		t.Run(name, func(t *testing.T) {
+			h := limited(t, policyFunc(func() policy.Result { return policy.Result{} }))
+			r, w := io.Pipe()
+			request := httptest.NewRequest(http.MethodPost, Path, r)
+			request.Header.Set("Content-Type", "application/json")
+			request.ContentLength = length
+			done := make(chan struct{})
+			go func() {
+				h.ServeHTTP(httptest.NewRecorder(), request)
+				close(done)
+			}()
+			for _, sent := range []int{100, 50 << 10} {
+				if _, err := w.Write(bytes.Repeat([]byte(" "), sent)); err != nil {
+					t.Fatal(err)
+				}
+				if h.limits.first.Idle() || !h.limits.rest.Idle() {
+					t.Errorf("after %d bytes of the body there is room taken beyond the first %d bytes", sent, maxHead)
+				}
+			}
+			_ = w.Close()
+			<-done
+			if !idle(h) {
+				t.Error("something is still reserved")
+			}
 		})
 	}
 }
@@ -276,20 +376,12 @@ func TestCost(t *testing.T) {
 	if got := cost([]byte(values)); got < 256<<20 {
 		t.Errorf("a million empty objects: got %d, they take more than 256 MiB", got)
 	}
-	l := newLimits()
-	end, err := l.begin(t.Context(), bytes.Repeat([]byte("[{"), 8<<20))
-	if err != nil {
-		t.Fatalf("the biggest review: %v", err)
+	h := limited(t, policyFunc(func() policy.Result { return policy.Result{} }))
+	s := httptest.NewServer(h)
+	defer s.Close()
+	biggest := strings.Replace(reviewOfSize(0), `""`, "["+strings.Repeat("[],", 15<<20)+"[]]", 1)
+	if code, text, err := ask(t.Context(), s, "?timeout=3s", strings.NewReader(biggest)); code == http.StatusServiceUnavailable || err != nil {
+		t.Errorf("the biggest review: got %d %q, %v", code, text, err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := l.begin(ctx, []byte("{}")); err == nil {
-		t.Error("two at once fit beside the biggest")
-	}
-	end()
-	end, err = l.begin(t.Context(), []byte("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	end()
+	awaitIdle(t, h)
 }

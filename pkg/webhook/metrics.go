@@ -8,13 +8,21 @@ import (
 
 // The values of the label decision.
 const (
-	decisionAllow  = "allow"
-	decisionWarn   = "warn"
-	decisionDeny   = "deny"
-	decisionExempt = "exempt"
-	decisionProbe  = "probe"
-	decisionCanary = "canary"
-	decisionError  = "error"
+	decisionAllow = "allow"
+	decisionWarn  = "warn"
+	decisionDeny  = "deny"
+	// decisionLimited is a denial of what was not judged: see excess.
+	decisionLimited = "limited"
+	decisionExempt  = "exempt"
+	decisionProbe   = "probe"
+	decisionCanary  = "canary"
+	decisionError   = "error"
+)
+
+// The values of the label lane.
+const (
+	laneOrdinary = "ordinary"
+	laneReserved = "reserved"
 )
 
 type metrics struct {
@@ -23,6 +31,7 @@ type metrics struct {
 	faults    *prometheus.CounterVec
 	cutOff    prometheus.Counter
 	oversized *prometheus.CounterVec
+	unjudged  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -48,12 +57,16 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "fusegate_admission_oversized_total",
 			Help: "Admission requests denied unseen, since the object is larger than is judged, by what it has too much of.",
 		}, []string{"what"}),
+		unjudged: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fusegate_admission_unjudged_total",
+			Help: "Admission requests that were let through without a verdict, by whether a controller of the control plane made them.",
+		}, []string{"lane"}),
 	}
 	m.begin()
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.reviews, m.duration, m.faults, m.cutOff, m.oversized} {
+	for _, c := range []prometheus.Collector{m.reviews, m.duration, m.faults, m.cutOff, m.oversized, m.unjudged} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -64,8 +77,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 // begin has every series there from the start: a rate sees no first event
 // otherwise.
 func (m *metrics) begin() {
-	for _, d := range []string{decisionAllow, decisionWarn, decisionDeny, decisionExempt, decisionProbe, decisionCanary, decisionError} {
+	for _, d := range []string{decisionAllow, decisionWarn, decisionDeny, decisionLimited, decisionExempt, decisionProbe, decisionCanary, decisionError} {
 		m.reviews.WithLabelValues(d)
+	}
+	for _, l := range []string{laneOrdinary, laneReserved} {
+		m.unjudged.WithLabelValues(l)
 	}
 	for _, c := range []policy.FaultCause{policy.CauseInput, policy.CausePolicy, policy.CauseTimeout, policy.CauseMatch, policy.CauseInventory, policy.CauseInternal} {
 		m.faults.WithLabelValues(string(c))

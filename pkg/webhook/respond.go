@@ -41,6 +41,20 @@ func answer(uid string, d policy.Decision) *admissionv1.AdmissionResponse {
 	return resp
 }
 
+// tooMany denies a request that was not judged for what its own namespace or user has
+// in progress. It has no details: with retryAfterSeconds in them client-go would send
+// the request ten times again without a word (k8s.io/client-go rest/with_retry.go).
+func tooMany(e *excess) *admissionv1.AdmissionResponse {
+	return &admissionv1.AdmissionResponse{
+		UID: types.UID(e.uid),
+		Result: &metav1.Status{
+			Code:    http.StatusTooManyRequests,
+			Reason:  metav1.StatusReasonTooManyRequests,
+			Message: e.Error(),
+		},
+	}
+}
+
 // AnnotationCutOff is the audit annotation of a denial that names constraints
 // which were not judged to the end. In an audit event its key follows the name of
 // the entry, as in "validation.fusegate.dev/cut-off".

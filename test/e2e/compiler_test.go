@@ -1,7 +1,10 @@
 package e2e_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,7 +59,7 @@ violation[{"msg": "m"}] { x := ` + strings.Repeat("[y | y := ", 40) + "1" + stri
 // to go on, and a process that starts beside them to become ready.
 func TestTemplatesThatDoNotEnd(t *testing.T) {
 	c := start(t)
-	names := []string{"finebeside"}
+	names := []string{"finebeside", "finelater"}
 	for kind, rego := range compilerBombs {
 		c.unvalidated(t, regoTemplate(kind, rego))
 		names = append(names, strings.ToLower(kind))
@@ -83,9 +86,39 @@ func TestTemplatesThatDoNotEnd(t *testing.T) {
 		for kind := range compilerBombs {
 			c.awaitLimit(t, kind, m.Name)
 		}
-		if err := m.End(syscall.SIGTERM); err != nil {
-			t.Error(err)
+		// The last template may have been one of them, and have ended the compiler.
+		c.Must(t, fusegate.LabelTemplate("FineLater", "absent"), "apply", "-f", "-")
+		c.AwaitTemplate(t, "finelater")
+		child := compilerOf(t, m)
+		if err := m.End(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
 		}
+		env.Await(t, "its compiler to end", func() error {
+			if _, err := os.Stat(child); err == nil {
+				return fmt.Errorf("%s is there", child)
+			}
+			return nil
+		})
+	})
+	t.Run("a compiler that is killed", func(t *testing.T) {
+		var pid int
+		if _, err := fmt.Sscanf(compilerOf(t, c.Manager), "/proc/%d", &pid); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		c.Must(t, fusegate.LabelTemplate("FineLater", "lacking"), "apply", "-f", "-")
+		generation := c.Get(t, "constrainttemplate/finelater").GetGeneration()
+		c.Await(t, "constrainttemplate/finelater", "it to be compiled anew", func(u *unstructured.Unstructured) error {
+			s := fusegate.StatusOf(t, u)
+			for _, e := range s.ByPod {
+				if e.ID == c.Manager.Name && e.ObservedGeneration >= generation && len(e.Errors) == 0 {
+					return s.Condition("Ready", "True", "")
+				}
+			}
+			return fmt.Errorf("got %+v", s)
+		})
 	})
 }
 
@@ -109,4 +142,29 @@ func (c *testCluster) awaitLimit(t *testing.T, kind, pod string) {
 		}
 		return fmt.Errorf("got %+v", s)
 	})
+}
+
+// compilerOf is the folder in /proc of a manager's compiler, which it starts anew
+// when a template has ended it and another one comes.
+func compilerOf(t *testing.T, m *fusegate.Manager) (folder string) {
+	t.Helper()
+	parent := fmt.Sprintf("\nPPid:\t%d\n", m.Cmd.Process.Pid)
+	env.Await(t, "the compiler of "+m.Name, func() error {
+		files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			return err
+		}
+		for _, file := range files {
+			line, _ := os.ReadFile(file) // a process may have ended
+			if !strings.Contains(string(line), "\x00compiler\x00") {
+				continue
+			}
+			if status, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "status")); strings.Contains(string(status), parent) {
+				folder = filepath.Dir(file)
+				return nil
+			}
+		}
+		return errors.New("it has none")
+	})
+	return folder
 }

@@ -119,15 +119,15 @@ func (c *testCluster) forge(t *testing.T) {
 	}
 }
 
-// saysFault wants an entry of status.byPod to count faults, and to name what was forged.
+// saysFault wants an entry of status.byPod to count faults, and to say nothing of what
+// was forged.
 func saysFault(u *unstructured.Unstructured, count int64) error {
 	entries, _, _ := unstructured.NestedSlice(u.Object, "status", "byPod")
 	for _, entry := range entries {
 		fields, _ := entry.(map[string]any)
 		got, _, _ := unstructured.NestedInt64(fields, "faults", "count")
-		name, _, _ := unstructured.NestedString(fields, "faults", "last", "name")
-		user, _, _ := unstructured.NestedString(fields, "faults", "last", "user")
-		if got == count && name == `x\u009b31m` && user == `cluster-admin\u009b31m` {
+		last, _, _ := unstructured.NestedMap(fields, "faults", "last")
+		if got == count && last["name"] == nil && last["user"] == nil && last["namespace"] == nil && last["kind"] == nil && !strings.Contains(fmt.Sprint(last), "31m") {
 			return nil
 		}
 	}

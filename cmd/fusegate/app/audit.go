@@ -26,11 +26,13 @@ import (
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/audit"
+	"github.com/fusegate/fusegate/pkg/controller"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/policy"
 	reporting "github.com/fusegate/fusegate/pkg/report"
 	"github.com/fusegate/fusegate/pkg/status"
 	"github.com/fusegate/fusegate/pkg/timing"
+	"github.com/fusegate/fusegate/pkg/webhook"
 )
 
 const (
@@ -42,6 +44,12 @@ const (
 func (p *parts) addAudit() error {
 	sink := newAuditSink(p.mgr.GetClient(), p.mgr.GetEventRecorder("fusegate"), p.settings.AuditResync)
 	sink.timings = p.timings
+	unjudged := controller.NewUnjudged(controller.UnjudgedOptions{
+		Cached: p.mgr.GetClient(), Live: p.mgr.GetAPIReader(), Namespace: p.settings.Namespace, Reviewer: p.engine,
+		Namespaces: webhook.NewClusterNamespaces(p.mgr.GetCache(), p.mgr.GetAPIReader(), p.log.WithName("unjudged")),
+		Timings:    p.timings, Log: p.log.WithName("unjudged"),
+	})
+	sink.unjudged = unjudged.List
 	objects, err := p.newReporter(sink)
 	if err != nil {
 		return err
@@ -54,7 +62,7 @@ func (p *parts) addAudit() error {
 	if err != nil {
 		return err
 	}
-	return p.mgr.Add(a)
+	return errors.Join(p.mgr.Add(unjudged), p.mgr.Add(a))
 }
 
 // notInForce are the constraints that the engine does not have as they are.
@@ -74,6 +82,8 @@ type auditSink struct {
 	resync  time.Duration
 	timings timing.Timings
 	news    *auditNews
+	// unjudged are the objects that the report lists as such; nil for none.
+	unjudged func() []v1alpha1.UnjudgedObject
 
 	mu sync.Mutex
 	// settled holds, by constraint, what was last compared or written.
@@ -299,6 +309,9 @@ func (s *auditSink) forget(outcomes []*audit.Outcome) {
 func (s *auditSink) Report(ctx context.Context, r v1alpha1.AuditReportStatus) error {
 	if s.reporter != nil {
 		r.Conditions = append(slices.Clone(r.Conditions), s.reporter.Condition())
+	}
+	if s.unjudged != nil {
+		r.Unjudged = s.unjudged()
 	}
 	before := s.report
 	before.LagMilliseconds = r.LagMilliseconds

@@ -14,6 +14,9 @@ import (
 const asBinary = "FUSEGATE_TEST_AS_BINARY"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asFull) != "" {
+		os.Exit(full())
+	}
 	if os.Getenv(asBinary) != "" {
 		os.Exit(Main(os.Args[1:]))
 	}

@@ -2,11 +2,9 @@ package app
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -29,7 +27,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/catalog"
@@ -37,6 +34,7 @@ import (
 	"github.com/fusegate/fusegate/pkg/controller"
 	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
+	"github.com/fusegate/fusegate/pkg/gap"
 	"github.com/fusegate/fusegate/pkg/install"
 	"github.com/fusegate/fusegate/pkg/inventory"
 	"github.com/fusegate/fusegate/pkg/printable"
@@ -58,6 +56,7 @@ type parts struct {
 	ingest    *controller.Ingest
 	inventory *inventory.Inventory
 	catalog   *catalog.Catalog
+	gaps      *gap.Recorder
 }
 
 // newManager constructs everything that a process runs, in the order in which
@@ -77,7 +76,7 @@ func newManager(s settings, t timing.Timings, c engine.Compiler, log logr.Logger
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{settings: s, timings: t, log: log, mgr: mgr, engine: e, perimeter: perimeter, readiness: controller.NewReadiness()}
+	p := &parts{settings: s, timings: t, log: log, mgr: mgr, engine: e, perimeter: perimeter, readiness: controller.NewReadiness(), gaps: &gap.Recorder{}}
 	for _, add := range []func() error{p.addIngest, p.addWebhook, p.addController, p.addHealth} {
 		if err := add(); err != nil {
 			return nil, err
@@ -181,6 +180,7 @@ func (p *parts) addIngest() error {
 	p.ingest.Reads(p.inventory)
 	presence := controller.NewPresence(c, p.settings.Namespace, p.settings.PodName, p.log.WithName("presence"))
 	survey := controller.NewSurvey(p.mgr.GetAPIReader(), p.readiness, p.log.WithName("survey"))
+	presence.Says = p.gaps.Annotations
 	presence.Timings, survey.Timings = p.timings, p.timings
 	p.ingest.Pace(p.timings)
 	return errors.Join(
@@ -204,6 +204,12 @@ func (p *parts) addWebhook() error {
 	if _, err := p.mgr.GetCache().GetInformer(context.Background(), &corev1.Namespace{}); err != nil {
 		return fmt.Errorf("watching namespaces: %w", err)
 	}
+	var clients *webhook.Clients
+	if len(p.settings.ClientCA) > 0 {
+		if clients, err = webhook.NewClients(p.settings.ClientCA, p.settings.ClientNames); err != nil {
+			return fmt.Errorf("clientCA: %w", err)
+		}
+	}
 	log := p.log.WithName("webhook")
 	parents, err := p.parents()
 	if err != nil {
@@ -213,6 +219,7 @@ func (p *parts) addWebhook() error {
 		webhook.NewClusterNamespaces(p.mgr.GetCache(), p.mgr.GetAPIReader(), log),
 		webhook.Options{
 			Log: log, LogDenies: p.settings.LogDenies, Metrics: metrics.Registry, Faults: p.ingest, Ready: p.readiness.Err,
+			Gaps: p.gaps, Clients: clients,
 			Matcher: p.engine, Sizes: p.sizes(), Parents: parents,
 		})
 	if err != nil {
@@ -221,7 +228,12 @@ func (p *parts) addWebhook() error {
 	if err := metrics.Registry.Register(servingcert.NewExpiry(p.settings.CertDir)); err != nil {
 		return err
 	}
-	return p.mgr.Add(newServer(host, port, p.settings.CertDir, &leaving{Handler: h, lull: p.timings.Lull}, log))
+	server := newServer(host, port, p.settings.CertDir, &leaving{Handler: h, lull: p.timings.Lull}, log)
+	server.askClients = clients != nil
+	if err := metrics.Registry.Register(server.refused); err != nil {
+		return err
+	}
+	return p.mgr.Add(server)
 }
 
 // sizes are those up to which the webhook judges objects.
@@ -240,45 +252,6 @@ func (p *parts) parents() (*webhook.ClusterParents, error) {
 		return nil, fmt.Errorf("creating the client for what requests change: %w", err)
 	}
 	return webhook.NewClusterParents(c), nil
-}
-
-// patientServer starts its server once there is a certificate.
-type patientServer struct {
-	ctrlwebhook.Server
-	certificate *servingcert.Files
-	log         logr.Logger
-	leaving     *leaving
-}
-
-func newServer(host string, port int, certDir string, h *leaving, log logr.Logger) *patientServer {
-	s := &patientServer{certificate: servingcert.NewFiles(certDir, log), log: log, leaving: h}
-	s.Server = ctrlwebhook.NewServer(ctrlwebhook.Options{Host: host, Port: port, TLSOpts: []func(*tls.Config){
-		func(c *tls.Config) { c.GetCertificate = s.certificate.GetCertificate },
-	}})
-	s.Register(webhook.Path, s.leaving)
-	return s
-}
-
-// NeedLeaderElection is false: every replica answers.
-func (s *patientServer) NeedLeaderElection() bool { return false }
-
-func (s *patientServer) Start(ctx context.Context) error {
-	if err := s.certificate.Wait(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	late, stop := s.leaving.after(ctx)
-	var following sync.WaitGroup
-	defer following.Wait()
-	defer stop()
-	following.Go(func() {
-		if err := s.certificate.Start(late); err != nil {
-			s.log.Error(err, "the serving certificate is not followed")
-		}
-	})
-	return s.Server.Start(late)
 }
 
 // addHealth serves /healthz, which is 200 while the process runs, and /readyz,

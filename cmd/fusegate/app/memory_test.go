@@ -2,14 +2,22 @@ package app
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/fusegate/fusegate/pkg/compiler"
+	"github.com/fusegate/fusegate/pkg/rego"
 )
 
 const mib = 1 << 20
@@ -71,4 +79,38 @@ func planned(t *testing.T, limit uint64) {
 	if heap < int64(limit)*4/10-1 || forCompiler < compiler.MinMemory {
 		t.Errorf("of %d MiB: %d for the process and %d for its compiler", limit/mib, heap/mib, forCompiler/mib)
 	}
+}
+
+// asFull makes the test binary a process that has filled its part of smallLimit with
+// what it needs, and has its compiler try what takes all that it may have.
+const asFull = "FUSEGATE_TEST_AS_FULL"
+
+// smallLimit is the memory limit of a container, in bytes.
+const smallLimit = 512 * mib
+
+func full() int {
+	own, forCompiler := divide(smallLimit)
+	heap := int64(own * smallLimit)
+	debug.SetMemoryLimit(heap)
+	ballast := bytes.Repeat([]byte{1}, int(heap-64*mib))
+	_ = os.Unsetenv(asFull)
+	_ = os.Setenv(asBinary, "1") // for the compiler
+	c := ownCompiler(forCompiler, logr.Discard())
+	defer c.Close()
+	for i := range 3 {
+		var text strings.Builder
+		text.WriteString("package bad\nviolation[{\"msg\": \"m\"}] { input.x }\na := [")
+		for k := text.Len(); text.Len() < 3*mib/2; k++ {
+			fmt.Fprintf(&text, "[%d,[%d]],", i, k)
+		}
+		text.WriteString("0]\n")
+		err := c.Try(context.Background(), &rego.Source{Rego: text.String()})
+		var ds rego.Diagnostics
+		if !errors.As(err, &ds) || !strings.Contains(err.Error(), "of memory") {
+			fmt.Fprintln(os.Stderr, "want the limit of memory, got", err)
+			return 1
+		}
+	}
+	runtime.KeepAlive(ballast)
+	return 0
 }

@@ -16,7 +16,7 @@ const failurePolicyRefusal = "failurePolicy is not a setting: Fusegate's webhook
 	"since a webhook that fails closed can stop the control plane; for a rule that must never be skipped " +
 	"use a ValidatingAdmissionPolicy, which runs inside the API server"
 
-const topKeys = "the keys are apiServers, auditLimit, auditResync, auditWorkers, caBundle, caFile, certDir, checkEvery, context, " +
+const topKeys = "the keys are apiServers, auditLimit, auditResync, auditWorkers, caBundle, caFile, certDir, checkEvery, clientCA, clientNames, context, " +
 	"controllerReplicas, exempt, healthListen, image, inventorySecrets, kubeconfig, listen, logDenies, logFormat, logLevel, " +
 	"maxObjectBytes, maxObjectContainers, maxObjectDepth, metricsListen, namespace, podName, reportLimit, reports, roles, rotateCerts, servicePort, timeoutSeconds, webhookReplicas, webhookURL"
 

@@ -35,6 +35,7 @@ func samples(t *testing.T) config.Config {
 		AuditLimit: 500, AuditResync: 90 * time.Second, AuditWorkers: 2147483647, CheckEvery: new(int32(0)),
 		MaxObjectBytes: 1 << 20, MaxObjectContainers: 50, MaxObjectDepth: 200,
 		Reports: []string{"openreports", "policyreport"}, ReportLimit: 100_000,
+		ClientCA: []byte(read(t, "..", "..", "..", "pkg", "install", "testdata", "ca.pem")), ClientNames: []string{"api-server", "a,b"},
 		LogDenies: true, LogLevel: "debug", LogFormat: "console",
 		Kubeconfig: "/etc/a b.conf", Context: "production", Roles: []string{"webhook"}, PodName: "me",
 		Listen: "127.0.0.1:1", MetricsListen: "0", HealthListen: "127.0.0.1:2", CertDir: "/certs", RotateCerts: true,
@@ -42,7 +43,7 @@ func samples(t *testing.T) config.Config {
 }
 
 // companions are what a setting needs beside it to be possible.
-var companions = map[string][]string{"webhookURL": {"caBundle"}, "caBundle": {"webhookURL"}, "caFile": {"webhookURL"}}
+var companions = map[string][]string{"webhookURL": {"caBundle"}, "caBundle": {"webhookURL"}, "caFile": {"webhookURL"}, "clientCA": {"clientNames"}, "clientNames": {"clientCA"}}
 
 // TestNoSettingIsLost sets every field of config.Config in the file, in the
 // environment and by flag, and wants to find it in the process: by way of the
