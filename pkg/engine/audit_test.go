@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/client/clienttest/cts"
 
 	"github.com/fusegate/fusegate/pkg/engine"
@@ -59,7 +60,8 @@ options = {"a": 1}`
 		t.Run(name, func(t *testing.T) {
 			e := newEngine(t)
 			add(t, e, []*engine.Template{sourced("v0", "package p\n"+tc.rules+"\nviolation[{\"msg\": \"a\"}] { "+tc.rego+" }", tc.libs...)}, cts.MakeConstraint(t, "Probe", "c"))
-			if diff := cmp.Diff(tc.want, e.AuditScopes()[0].Reads); diff != "" {
+			// What is read of the object is for pkg/rego to test.
+			if diff := cmp.Diff(tc.want, e.AuditScopes()[0].Reads, cmpopts.IgnoreFields(engine.Reads{}, "Object")); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
 			}
 		})
