@@ -17,13 +17,22 @@ import (
 )
 
 const (
-	// endless takes its time inside a builtin of OPA's, where no steps are counted.
+	// endless takes longer than a review has, on an object whose budget lets it.
 	endless = `
 	xs := numbers.range(1, 3000)
 	some i, j in xs
 	sprintf("%v%v", [regex.replace(sprintf("%v", [xs]), "[0-9]", "x"), [i, j]]) == ""`
 	everyContainer = `violation[{"msg": msg}] { c := input.review.object.containers[_]; msg := sprintf("container %v is privileged", [c]) }`
 )
+
+// patience is the size of an object in bytes that has endless go on for many seconds.
+const patience = 100 << 20
+
+// padded is r with a larger object, and so a larger budget.
+func padded(r *policy.Review, bytes int) *policy.Review {
+	r.Object["padding"] = strings.Repeat("x", bytes)
+	return r
+}
 
 // rules are constraints by their kinds, each with the Rego of its template's rules
 // and its action.
@@ -168,7 +177,7 @@ func TestDenialIsNotLate(t *testing.T) {
 				e := engineOf(t, newEngine, tc.all)
 				ctx, cancel := context.WithTimeout(t.Context(), limit)
 				defer cancel()
-				r := pod(1)
+				r := padded(pod(1), patience)
 				start := time.Now()
 				r.AnswerBy = start.Add(answerBy)
 				got := e.Review(ctx, r)
@@ -206,7 +215,7 @@ func TestNoDenialTakesItsTime(t *testing.T) {
 			e := engineOf(t, engine.New, tc.all)
 			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 			defer cancel()
-			r := pod(1)
+			r := padded(pod(1), patience)
 			r.AnswerBy = time.Now().Add(-time.Second)
 			got := e.Review(ctx, r)
 			if len(got.Violations) != tc.messages || len(got.CutOff) > 0 || len(got.Faults) != 1 || got.Faults[0].Cause != policy.CauseTimeout {
@@ -222,7 +231,7 @@ func TestLateDenial(t *testing.T) {
 	e := engineOf(t, engine.New, rules{"ADenies": {`violation[{"msg": "no"}] { true }` + "\nviolation[{\"msg\": \"never\"}] {" + endless + "}\n", policy.Deny}})
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
-	r := pod(1)
+	r := padded(pod(1), patience)
 	r.AnswerBy = time.Now().Add(time.Hour)
 	got := e.Review(ctx, r)
 	if len(got.Violations) != 1 || len(got.Faults) > 0 || len(got.CutOff) != 1 || len(got.More) != 1 || !got.More[0].AtLeast {
@@ -234,7 +243,7 @@ func TestLateDenial(t *testing.T) {
 // has, so that failing is no way past it where a fault does not deny.
 func TestLimitKeepsViolations(t *testing.T) {
 	e := engineOf(t, engine.New, rules{"Fails": {everyContainer + "\nviolation[{\"msg\": \"never\"}] { n := numbers.range(1, 3000); count([1 | x := n[_]; y := n[_]; x + y < 0]) == 1 }", policy.Deny}})
-	r := pod(3)
+	r := padded(pod(3), 4<<10)
 	if got := e.Review(t.Context(), r); len(got.Violations) != 0 || len(got.Faults) != 1 {
 		t.Errorf("got %+v, want the fault alone: counts of audit are whole, or said not to be", got)
 	}
