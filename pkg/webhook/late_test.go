@@ -97,6 +97,8 @@ func TestDenialIsInTime(t *testing.T) {
 		never  = "violation[{\"msg\": \"never\"}] { n := numbers.range(1, 3000); n[i]; n[j]; sprintf(\"%v\", [regex.replace(sprintf(\"%v\", [n]), \"[0-9]\", \"x\")]) == \"\" }\n"
 		denies = "violation[{\"msg\": \"no\"}] { true }\n"
 	)
+	// The budget of a policy grows with the object.
+	object := map[string]any{"metadata": map[string]any{}, "padding": strings.Repeat("x", 12<<20)}
 	for name, tc := range map[string]struct {
 		rules  map[string]string
 		denied bool
@@ -112,7 +114,7 @@ func TestDenialIsInTime(t *testing.T) {
 			reg := prometheus.NewRegistry()
 			h := newHandler(t, parts{reviewer: engineWith(t, tc.rules), options: webhook.Options{Metrics: reg}})
 			start := time.Now()
-			got := answered(t, post(h, request(t, nil)))
+			got := answered(t, post(h, request(t, map[string]any{"object": object})))
 			if took := time.Since(start); took > tc.most || took < tc.least {
 				t.Errorf("it took %v, want %v to %v", took, tc.least, tc.most)
 			}
