@@ -9,12 +9,12 @@
 package webhook
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -143,26 +143,29 @@ func New(p exempt.Perimeter, r Reviewer, v Validator, n Namespaces, o Options) (
 
 // ServeHTTP answers one AdmissionReview.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	start, took := time.Now(), time.Duration(0)
-	decision := decisionError
+	start, decision := time.Now(), decisionError
+	count := sync.OnceFunc(func() {
+		h.metrics.reviews.WithLabelValues(decision).Inc()
+		h.metrics.duration.Observe(time.Since(start).Seconds())
+	})
 	defer func() {
 		if p := recover(); p != nil {
 			h.log.Error(fmt.Errorf("panic: %v", p), "admission handler panicked", "stack", string(debug.Stack()))
 			http.Error(w, "internal error: the handler panicked", http.StatusInternalServerError)
 		}
-		h.metrics.reviews.WithLabelValues(decision).Inc()
-		h.metrics.duration.Observe(cmp.Or(took, time.Since(start)).Seconds())
+		count()
 	}()
 	got, err := h.serve(w, r)
 	if err != nil {
 		h.fail(w, err)
 		return
 	}
+	decision = got.label
+	count() // before whoever asked can know
 	if err := write(w, got.response); err != nil {
 		h.log.Error(err, "sending the admission response", "uid", got.response.UID)
 		return
 	}
-	decision, took = got.label, time.Since(start)
 	if got.log != nil {
 		got.log()
 	}

@@ -64,7 +64,7 @@ func TestAgreement(t *testing.T) {
 	c.Manager = fusegate.Serve(t, "agreement", "--kubeconfig", c.CP.Kubeconfig(controlplane.Admin), "--audit-limit", "500",
 		"--listen", fmt.Sprintf("127.0.0.1:%d", c.Port), "--cert-dir", c.Dir)
 	c.Manager.AwaitReady(t)
-	want := a.judged(t)
+	want, answers := a.judged(t)
 	for _, u := range a.constraints {
 		c.AwaitCondition(t, strings.ToLower(u.GetKind())+"/"+u.GetName(), "True", "")
 	}
@@ -74,7 +74,7 @@ func TestAgreement(t *testing.T) {
 		}
 		return nil
 	})
-	if diff := gocmp.Diff(want, a.denied(t)); diff != "" {
+	if diff := gocmp.Diff(answers, a.denied(t)); diff != "" {
 		t.Errorf("(-engine +webhook):\n%s", diff)
 	}
 	bad := map[string]bool{}
@@ -298,17 +298,21 @@ func sortedLines(in []string) []string {
 	return in
 }
 
-// judged is what the engine says of the objects as they are stored.
-func (a *agreement) judged(t *testing.T) (out []string) {
+// judged is what the engine says of the objects as they are stored, and what of it
+// has room in an answer.
+func (a *agreement) judged(t *testing.T) (out, answers []string) {
 	for _, u := range a.objects {
 		stored := u.DeepCopy()
 		if err := a.client.Get(t.Context(), client.ObjectKeyFromObject(u), stored); err != nil {
 			t.Fatal(err)
 		}
-		result := a.engine.Review(t.Context(), &policy.Review{
+		review := &policy.Review{
 			Kind: u.GroupVersionKind(), Name: u.GetName(), Namespace: u.GetNamespace(), Object: stored.Object,
 			NamespaceObject: policy.Namespace{Known: true, Object: a.namespace}, Point: policy.PointAudit,
-		})
+		}
+		result := a.engine.Review(t.Context(), review)
+		review.Bounded = true
+		answers = append(answers, a.lines(u, policy.Decide(a.engine.Review(t.Context(), review)).Message)...)
 		for _, f := range result.Faults {
 			t.Errorf("%s: %v", u.GetName(), f)
 		}
@@ -316,7 +320,7 @@ func (a *agreement) judged(t *testing.T) (out []string) {
 			out = append(out, line(v.Constraint.Name, u, v.Message))
 		}
 	}
-	return sortedLines(out)
+	return sortedLines(out), sortedLines(answers)
 }
 
 // audited is what the status of the constraints says of them.
@@ -349,19 +353,27 @@ func (a *agreement) denied(t *testing.T) (out []string) {
 			}
 			continue
 		}
-		var lines []string
-		for l := range strings.SplitSeq(text, "\n") {
-			name, message, ok := strings.Cut(strings.TrimPrefix(l, "["), "] ")
-			if ok && a.names[name] {
-				lines = append(lines, name+"\x00"+message)
-				continue
-			}
-			lines[len(lines)-1] += "\n" + l
-		}
-		for _, l := range lines {
-			name, message, _ := strings.Cut(l, "\x00")
-			out = append(out, line(name, u, message))
-		}
+		out = append(out, a.lines(u, text)...)
 	}
 	return sortedLines(out)
+}
+
+// lines takes a denial apart.
+func (a *agreement) lines(u *unstructured.Unstructured, text string) (out []string) {
+	if text == "" {
+		return nil
+	}
+	var said [][2]string
+	for l := range strings.SplitSeq(text, "\n") {
+		name, message, ok := strings.Cut(strings.TrimPrefix(l, "["), "] ")
+		if ok && a.names[name] {
+			said = append(said, [2]string{name, message})
+			continue
+		}
+		said[len(said)-1][1] += "\n" + l
+	}
+	for _, s := range said {
+		out = append(out, line(s[0], u, s[1]))
+	}
+	return out
 }

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -65,7 +66,7 @@ func TestTemplatesThatDoNotEnd(t *testing.T) {
 		names = append(names, strings.ToLower(kind))
 	}
 	t.Cleanup(func() {
-		_, _, _ = c.CP.Kubectl(t.Context(), controlplane.Admin, "", append([]string{"delete", "--wait=false", "constrainttemplate"}, names...)...)
+		_, _, _ = c.CP.Kubectl(context.WithoutCancel(t.Context()), controlplane.Admin, "", append([]string{"delete", "--wait=false", "constrainttemplate"}, names...)...)
 	})
 	c.Must(t, fusegate.LabelTemplate("FineBeside", "missing"), "apply", "-f", "-")
 	c.AwaitTemplate(t, "finebeside")

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -65,7 +66,7 @@ func TestOversizedConstraint(t *testing.T) {
 	c.Must(t, template, "apply", "-f", "-")
 	c.AwaitTemplate(t, "sizelabels")
 	t.Cleanup(func() {
-		_, _, _ = c.CP.Kubectl(t.Context(), controlplane.Admin, "", "delete", "constrainttemplate", "sizelabels", "--wait=false")
+		_, _, _ = c.CP.Kubectl(context.WithoutCancel(t.Context()), controlplane.Admin, "", "delete", "constrainttemplate", "sizelabels", "--wait=false")
 	})
 	const match = `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}, {apiGroups: [apps, later-1.example.com, later-2.example.com], kinds: ["*"]}], namespaces: [sized]}`
 	c.Must(t, fusegate.Constraint("SizeLabels", "small", "deny", "owner", match), "apply", "-f", "-")

@@ -40,7 +40,7 @@ func TestServeOnBusyPort(t *testing.T) {
 	if err := m.Wait(); err == nil {
 		t.Error("it ended well")
 	}
-	want := fmt.Sprintf("Error: listen tcp 127.0.0.1:%d: bind: address already in use", c.Port)
+	want := fmt.Sprintf("Error: listening for the webhook: listen tcp 127.0.0.1:%d: bind: address already in use", c.Port)
 	if lines := strings.Split(m.Log.String(), "\n"); !slices.Contains(lines, want) {
 		t.Errorf("got %s, want the last line %q", m.Log, want)
 	}

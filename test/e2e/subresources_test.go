@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func TestMetadataThroughSubresources(t *testing.T) {
 	c.Must(t, fusegate.LabelTemplate("SubLabels", "missing"), "apply", "-f", "-")
 	c.AwaitTemplate(t, "sublabels")
 	t.Cleanup(func() {
-		_, _, _ = c.CP.Kubectl(t.Context(), controlplane.Admin, "", "delete", "constrainttemplate", "sublabels", "--wait=false")
+		_, _, _ = c.CP.Kubectl(context.WithoutCancel(t.Context()), controlplane.Admin, "", "delete", "constrainttemplate", "sublabels", "--wait=false")
 	})
 	c.Must(t, `{apiVersion: v1, kind: Namespace, metadata: {name: sub-team, labels: {owner: a}}}`, "create", "-f", "-")
 	c.Must(t, "", "create", "rolebinding", "tenant", "--clusterrole=cluster-admin", "--user="+controlplane.Tenant, "-n", "sub-team")
@@ -176,7 +177,7 @@ func TestScale(t *testing.T) {
 	for _, name := range []string{"maxreplicas", "maxsize", "scaledlabels"} {
 		c.AwaitTemplate(t, name)
 		t.Cleanup(func() {
-			_, _, _ = c.CP.Kubectl(t.Context(), controlplane.Admin, "", "delete", "constrainttemplate", name, "--wait=false")
+			_, _, _ = c.CP.Kubectl(context.WithoutCancel(t.Context()), controlplane.Admin, "", "delete", "constrainttemplate", name, "--wait=false")
 		})
 	}
 	const pod = `selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: x}]}}`
