@@ -124,7 +124,8 @@ type AuditReportStatus struct {
 	Gaps []AuditGap `json:"gaps,omitempty"`
 	// Unjudged are objects that are there though a request for them was not judged at
 	// admission, such as Pods of a Deployment when there were too many requests: the
-	// latest five hundred, which were audited first.
+	// latest five hundred, which were audited first; fewer, where an object has no
+	// room for all.
 	// +optional
 	// +listType=atomic
 	Unjudged []UnjudgedObject `json:"unjudged,omitempty"`

@@ -27,9 +27,9 @@ const (
 	// ownMemory is what the process takes of its memory before it compiles
 	// anything.
 	ownMemory = 32 << 20
-	// MinMemory is the least memory that the process works with, and DefaultMemory
-	// what it is to have where there is enough; in bytes.
-	MinMemory     = 64 << 20
+	// MinMemory is the least memory that the process works with, in bytes.
+	MinMemory = 64 << 20
+	// DefaultMemory is what it is to have where there is enough, in bytes.
 	DefaultMemory = 192 << 20
 )
 

@@ -120,6 +120,11 @@ type review struct {
 	judged []judged
 }
 
+// unmatched is why a match block cannot be compared, without the name of the
+// namespace: whoever reaches the webhook's port can make it up, and it would come
+// into a status.
+const unmatched = "spec.match.namespaceSelector: the namespace of the object is not known, so its labels cannot be compared"
+
 // usualViolations is how many violations there is room for at first.
 const usualViolations = 8
 
@@ -152,7 +157,7 @@ func (v *review) judge(share *budget, x *entry, how evaluator) {
 	c := &x.at[v.place]
 	matches, err := x.match.Match(v.Review)
 	if err != nil {
-		v.result.Faults = append(v.result.Faults, policy.Fault{Constraint: *c, Cause: policy.CauseMatch, Err: err})
+		v.result.Faults = append(v.result.Faults, policy.Fault{Constraint: *c, Cause: policy.CauseMatch, Err: err, Brief: unmatched})
 	}
 	if !matches || err != nil {
 		return

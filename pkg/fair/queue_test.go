@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -63,11 +64,14 @@ func (w *world) ask(key fair.Key, weight int64) *request {
 		close(done)
 		w.ended <- r
 	}()
-	for w.waiting() == before {
+	for deadline := time.Now().Add(10 * time.Second); w.waiting() == before; runtime.Gosched() {
 		select {
 		case <-done:
 			return r
-		case <-time.After(100 * time.Microsecond):
+		default:
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatal("the request neither waits nor has a seat")
 		}
 	}
 	return r
@@ -260,7 +264,9 @@ func TestNothingLeaks(t *testing.T) {
 						t.Errorf("%d are inside, with a weight of %d", inside, heavy)
 					}
 					mu.Unlock()
-					time.Sleep(time.Duration(random.IntN(100)) * time.Microsecond)
+					for range random.IntN(20) {
+						runtime.Gosched() // others come while it holds its seat
+					}
 					mu.Lock()
 					inside, heavy = inside-1, heavy-w
 					mu.Unlock()

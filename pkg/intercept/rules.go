@@ -49,9 +49,9 @@ const wildcard = "*"
 // UPDATE, since metadata can be changed by them; of these requests the perimeter lets
 // through only those that do. So are pods/binding and bindings for a Pod, and where
 // Need.Scales the subresource scale. Status of others (but for that of services),
-// token, approval and eviction are never asked for. Every kind, or every kind of a served group, becomes
-// the resource "*", which covers kinds still to come and no subresource; every
-// kind also "*/scale", since whoever may scale changes what is scaled. "*/*" is
+// token, approval and eviction are never asked for. Every kind, or every kind of
+// a served group, becomes the resource "*", which covers kinds still to come and
+// no subresource; every kind also "*/scale", since whoever may scale changes what is scaled. "*/*" is
 // never used. Operations that no API server knows are ignored, since one of them
 // would make it refuse every rule. Of a match block, only the kinds count: its other
 // clauses are left to the engine.

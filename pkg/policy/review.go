@@ -1,8 +1,8 @@
 // Package policy holds the values that flow through Fusegate's pipeline: the
 // Review that every door builds, the Violations and Faults that the engine
-// finds, and the Decision that a door acts on. It does no I/O and imports
-// of Fusegate only what makes text printable, so that admission, audit and the command line cannot
-// disagree about what these words mean.
+// finds, and the Decision that a door acts on. It does no I/O and imports of
+// Fusegate only what makes text printable, so that admission, audit and the
+// command line cannot disagree about what these words mean.
 package policy
 
 import (

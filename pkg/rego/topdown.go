@@ -134,7 +134,7 @@ func (w witness) TraceEvent(e topdown.Event) {
 		return
 	}
 	rule, ok := e.Node.(*ast.Rule)
-	if !ok || rule.Head.Key == nil || !rule.Path().Equal(entryPath) {
+	if !ok || rule.Head.Key == nil || !rule.Ref().Equal(entryPath) {
 		return
 	}
 	if v := e.Plug(rule.Head.Key); v.IsGround() && w.meter.Weigh(v.Value) {

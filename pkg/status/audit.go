@@ -202,10 +202,11 @@ func Reported(ctx context.Context, c client.Client, report v1alpha1.AuditReportS
 		return apimeta.FindStatusCondition(report.Conditions, c.Type) == nil
 	})
 	report.Conditions = conditions
-	var errs [3]error
+	var errs [4]error
 	report.Kinds, errs[0] = fitting(report.Kinds)
 	report.Gaps, errs[1] = fitting(report.Gaps)
 	report.NotAuditable, errs[2] = fitting(report.NotAuditable)
+	report.Unjudged, errs[3] = fitting(report.Unjudged)
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}

@@ -79,8 +79,38 @@ func TestPrintable(t *testing.T) {
 	if wrote, err := status.Audited(t.Context(), c, u, found, time.Hour); err != nil || wrote || current(t, c, u).GetResourceVersion() != version {
 		t.Errorf("the same is written again: %v, %v", wrote, err)
 	}
-	t.Run("AuditReport", func(t *testing.T) { printReport(t, c, dirty) })
+	t.Run("AuditReport", func(t *testing.T) {
+		printReport(t, c, dirty)
+		reportTooMuch(t, c)
+	})
 	t.Run("Event", func(t *testing.T) { printEvent(t, u) })
+}
+
+// reportTooMuch writes a report whose every list alone is too long for an object:
+// one of them must not keep the others out.
+func reportTooMuch(t *testing.T, c client.Client) {
+	t.Helper()
+	const most = 500
+	long := strings.Repeat("x", 4<<10)
+	report := v1alpha1.AuditReportStatus{}
+	for range most {
+		report.Kinds = append(report.Kinds, v1alpha1.AuditedKind{Kind: long})
+		report.Gaps = append(report.Gaps, v1alpha1.AuditGap{Name: "n", Reason: "R", Message: long})
+		report.NotAuditable = append(report.NotAuditable, v1alpha1.NotAuditable{Constraint: long, Extent: v1alpha1.ExtentFull})
+		report.Unjudged = append(report.Unjudged, v1alpha1.UnjudgedObject{Kind: "Pod", Name: "n", UID: "u", Time: metav1.Now(), Violates: []string{long}})
+	}
+	if err := status.Reported(t.Context(), c, report); err != nil {
+		t.Fatalf("%.300v", err)
+	}
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.AuditReportKind))
+	u.SetName(v1alpha1.AuditReportName)
+	written := current(t, c, u).Object["status"].(map[string]any)
+	for _, field := range []string{"kinds", "gaps", "notAuditable", "unjudged"} {
+		if list, _ := written[field].([]any); len(list) == 0 || len(list) >= most {
+			t.Errorf("%s: %d items are written, want the first of %d", field, len(list), most)
+		}
+	}
 }
 
 func printReport(t *testing.T, c client.Client, dirty metav1.Condition) {

@@ -246,7 +246,8 @@ func (h *Handler) decide(ctx context.Context, r *policy.Review) (answered, error
 	d := policy.Decide(result)
 	out := answered{label: decisionCanary}
 	if !engine.IsCanary(r) {
-		out.label, out.log = label(d), func() { h.record(ctx, r, result) }
+		h.record(ctx, r, result)
+		out.label, out.log = label(d), func() { h.tell(r, result) }
 	}
 	if d.Err != nil {
 		if out.log != nil {
@@ -307,17 +308,24 @@ func needsValidation(r *policy.Review) bool {
 	return r.SubResource == "" && meta["deletionTimestamp"] == nil
 }
 
+// record counts faults, and has them come into the status of their constraints.
 func (h *Handler) record(ctx context.Context, r *policy.Review, result policy.Result) {
 	for _, f := range result.Faults {
 		h.metrics.faults.WithLabelValues(string(f.Cause)).Inc()
+		if h.faults != nil && f.Cause != policy.CauseInventory {
+			h.faults.Record(attested(ctx, r), f)
+		}
+	}
+}
+
+// tell logs faults and, if that is asked for, denials.
+func (h *Handler) tell(r *policy.Review, result policy.Result) {
+	for _, f := range result.Faults {
 		if f.Cause == policy.CauseInventory {
 			continue // the status of the constraint says so as long as it lasts
 		}
 		h.log.Error(errors.New(f.Summary()), "constraint not judged", append(about(r),
 			"constraint_kind", f.Constraint.Kind, "constraint_name", f.Constraint.Name, "cause", f.Cause, "stack", stack(f.Err))...)
-		if h.faults != nil {
-			h.faults.Record(attested(ctx, r), f)
-		}
 	}
 	if !h.logDenies {
 		return

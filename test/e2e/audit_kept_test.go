@@ -122,7 +122,7 @@ spec: {policyName: audit-kept, validationActions: [Deny]}
 	env.Await(t, "the status to be refused", func() error {
 		err := c.Patch(t, controlplane.Admin, "/apis/constraints.gatekeeper.sh/v1beta1/auditkept/a-stuck/status?dryRun=All", `{"status":{"probe":"x"}}`)
 		if err == nil || !strings.Contains(err.Error(), "audit-kept") {
-			return fmt.Errorf("got %v", err)
+			return fmt.Errorf("got %q", fmt.Sprint(err))
 		}
 		return nil
 	})

@@ -68,7 +68,7 @@ func TestLifecycle(t *testing.T) {
 		env.Await(t, "the CRD to go", func() error {
 			crd := env.Object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "lifelabels.constraints.gatekeeper.sh")
 			if err := c.Client(t).Get(t.Context(), client.ObjectKeyFromObject(crd), crd); !apierrors.IsNotFound(err) {
-				return fmt.Errorf("got %v", err)
+				return fmt.Errorf("got %q", fmt.Sprint(err))
 			}
 			return nil
 		})

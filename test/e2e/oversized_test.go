@@ -110,9 +110,8 @@ func TestOversizedConstraint(t *testing.T) {
 		}
 		unbound(t, c)
 		for name, tc := range oversized() {
-			name, spec := name, tc.spec
 			env.Await(t, name+" to be stored", func() error {
-				_, err := c.Create(t, controlplane.Admin, sized(name, spec))
+				_, err := c.Create(t, controlplane.Admin, sized(name, tc.spec))
 				return client.IgnoreAlreadyExists(err)
 			})
 		}

@@ -152,7 +152,7 @@ func (c *testCluster) enforce(t *testing.T, table semanticTable) {
 			return cl.Delete(ctx, env.Parse(t, armedObject), client.DryRunAll)
 		})
 		if err == nil || !strings.Contains(err.Error(), "[sem-armed] violated") {
-			return fmt.Errorf("got %v", err)
+			return fmt.Errorf("got %q", fmt.Sprint(err))
 		}
 		return nil
 	})

@@ -216,7 +216,7 @@ func TestConnectionsAreRefused(t *testing.T) {
 	if err = errors.Join(err, err2); err != nil {
 		t.Fatal(err)
 	}
-	defer second.Close()
+	defer func() { _ = second.Close() }()
 	if third, err := connect(); err == nil {
 		t.Error("there is a third")
 	} else {
@@ -226,7 +226,7 @@ func TestConnectionsAreRefused(t *testing.T) {
 	env.Await(t, "room for another", func() error {
 		c, err := connect()
 		if err == nil {
-			defer c.Close()
+			defer func() { _ = c.Close() }()
 		}
 		return err
 	})

@@ -31,8 +31,9 @@ type Limits struct {
 // the base, and as much more for each byte of the object. The object before the
 // request and other objects that a policy reads add nothing: what is done with
 // them is part of the base. What the largest object is granted must not take as
-// long as a request may: time that runs out lets the object in. A policy in use takes a few thousand steps; a scan of
-// 100,000 inventory objects takes some hundred thousand.
+// long as a request may: time that runs out lets the object in. A policy in use
+// takes a few thousand steps; a scan of 100,000 inventory objects takes some
+// hundred thousand.
 var (
 	Base    = Limits{Steps: 4_000_000, Bytes: 64 << 20}
 	PerByte = Limits{Steps: 1, Bytes: 16}
@@ -40,7 +41,7 @@ var (
 
 const (
 	// EntrySize is what an element of a collection counts for, in bytes.
-	EntrySize = 64
+	EntrySize = value.EntryWeight
 	// checkEvery is after how many steps the context is looked at.
 	checkEvery = 256
 	// checkBytes is after how many bytes built up it is looked at: a few steps may

@@ -32,7 +32,7 @@ func renderTemplate(c *call) (*ast.Term, bool, error) {
 		return nil, false, nil
 	}
 	for _, part := range t.Templates() {
-		part.Tree.Root = counting(part.Tree, part.Tree.Root)
+		part.Root = counting(part.Tree, part.Root)
 	}
 	if err := t.Execute(p, variables); err != nil {
 		if c.Err != nil {
