@@ -158,14 +158,6 @@ func (q *Queue) excessive(f *flow, patience time.Duration) bool {
 	return n >= seats && each.Seconds()*float64(n)/float64(seats) > patience.Seconds()
 }
 
-// Crowded tells whether the flow has all the seats that it may have.
-func (q *Queue) Crowded(key Key) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	f := q.flows[key]
-	return f != nil && f.seats >= q.flowSeats()
-}
-
 func (q *Queue) flowSeats() int { return max(1, q.o.Busy/2) }
 
 // enter counts one more member of the flow and of what it belongs to.

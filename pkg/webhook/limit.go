@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,6 +56,48 @@ type limits struct {
 	first, rest  *fair.Room
 	small, large *fair.Queue
 	policies     *fair.Queue // of templates and constraints, which are compiled
+	progress     progress
+}
+
+// progress counts the requests in progress that are known by whose load they are,
+// from when they are read to when they are answered.
+type progress struct {
+	crowd int // how many of one load crowd each other
+	mu    sync.Mutex
+	of    map[fair.Key]*load
+}
+
+type load struct {
+	requests int
+	// crowded is when there was last a crowd of them.
+	crowded time.Time
+}
+
+// add counts n more, one or minus one.
+func (p *progress) add(key fair.Key, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.of[key]
+	if l == nil {
+		l = &load{}
+		p.of[key] = l
+	}
+	before := l.requests
+	l.requests += n
+	if max(before, l.requests) >= p.crowd {
+		l.crowded = time.Now()
+	}
+	if l.requests == 0 {
+		delete(p.of, key)
+	}
+}
+
+// crowded tells whether there was a crowd since then, for one who is counted.
+func (p *progress) crowded(key fair.Key, since time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.of[key]
+	return l != nil && (l.requests >= p.crowd || !l.crowded.Before(since))
 }
 
 func newLimits(p exempt.Perimeter, c *Clients) *limits {
@@ -65,6 +108,7 @@ func newLimits(p exempt.Perimeter, c *Clients) *limits {
 		small:    fair.NewQueue(fair.Options{Busy: small, Seats: 4 * small, Weight: maxSmall}),
 		large:    fair.NewQueue(fair.Options{Busy: large, Seats: 2 * large, Weight: maxLarge}),
 		policies: fair.NewQueue(fair.Options{Busy: 4, Seats: 8, Weight: maxSmall}),
+		progress: progress{crowd: large / 2, of: map[fair.Key]*load{}},
 	}
 }
 
@@ -93,6 +137,7 @@ type intake struct {
 	// head is the zero value where it is not known.
 	head  head
 	known bool
+	since time.Time // when it became known
 	body  []byte
 	// review is nil until the body was decoded.
 	review *policy.Review
@@ -146,6 +191,9 @@ func source(r *http.Request) string {
 func (in *intake) release() {
 	in.forget()
 	in.seat()
+	if in.known {
+		in.limits.progress.add(in.key, -1)
+	}
 }
 
 // forget gives back the room of the body, which is not used any more.
@@ -165,16 +213,18 @@ func (in *intake) answer(err error) error {
 		return in.excess()
 	case errors.Is(err, fair.ErrShare), errors.Is(err, fair.ErrFull):
 		return &httpError{http.StatusServiceUnavailable, err}
+	case errors.Is(err, errLate) && in.crowded():
+		return in.excess()
 	}
 	return err
 }
 
 func (in *intake) excess() *excess { return &excess{uid: in.head.uid, whose: in.whose()} }
 
-// crowded tells whether a request that was cut off shared its time with as many
-// requests of its own namespace as may be judged at a time.
+// crowded tells whether a request that had no time left shared it, at any moment, with
+// as many of its own load as are judged at a time of one.
 func (in *intake) crowded() bool {
-	return in.known && !in.key.Reserved && in.queue != nil && in.queue.Crowded(in.key)
+	return in.known && !in.key.Reserved && in.limits.progress.crowded(in.key, in.since)
 }
 
 func (in *intake) whose() string {
@@ -184,16 +234,16 @@ func (in *intake) whose() string {
 	return fmt.Sprintf("user %q", in.head.UserInfo.Username)
 }
 
-// read reads the body for half of the time that is left; what arrives later could
-// not be judged, and a client that sends nothing must not keep its room.
+// read reads the body for three quarters of the time that is left; what arrives later
+// could not be judged, and a client that sends nothing must not keep its room.
 func (in *intake) read(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
 	if deadline, ok := ctx.Deadline(); ok {
-		half := time.Now().Add(time.Until(deadline) / 2)
+		end := time.Now().Add(time.Until(deadline) * 3 / 4)
 		// A writer that has no deadlines, as in tests, has no slow client. The
 		// server lifts the deadline itself when it sees the end of the body.
-		_ = http.NewResponseController(w).SetReadDeadline(half)
+		_ = http.NewResponseController(w).SetReadDeadline(end)
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, half)
+		ctx, cancel = context.WithDeadline(ctx, end)
 		defer cancel()
 	}
 	from := http.MaxBytesReader(w, r.Body, maxBody)
@@ -210,23 +260,24 @@ func (in *intake) read(ctx context.Context, w http.ResponseWriter, r *http.Reque
 			return nil
 		}
 		if err != nil {
+			in.scan()
 			return readError(err)
 		}
 	}
 }
 
-// drain reads the rest of a body that there is no room for, where the answer is a
-// denial: a client that is still sending may take a connection that closes for an
-// error, and let the request pass.
+// drain reads what comes of the rest of a body that there is no room for, where the
+// answer is a denial: a client that is still sending may take a connection that closes
+// for an error, and let the request pass.
 func (in *intake) drain(from io.Reader, why error) error {
-	if !errors.Is(why, fair.ErrShare) || !in.known {
-		return why
-	}
-	if _, err := io.Copy(io.Discard, from); err != nil {
-		return fair.ErrFull
+	if errors.Is(why, fair.ErrShare) && in.known {
+		_, _ = io.Copy(io.Discard, from)
 	}
 	return why
 }
+
+// errLate is why a request is turned away whose body takes too long to arrive.
+var errLate = &httpError{http.StatusRequestTimeout, errors.New("reading the body: it did not arrive in time")}
 
 func readError(err error) error {
 	var large *http.MaxBytesError
@@ -234,7 +285,7 @@ func readError(err error) error {
 	case errors.As(err, &large):
 		return tooLarge(maxBody)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return &httpError{http.StatusRequestTimeout, fmt.Errorf("reading the body: %w", err)}
+		return errLate
 	}
 	return badRequest("reading the body: %w", err)
 }
@@ -289,6 +340,8 @@ func (in *intake) scan() {
 		// Whoever may create namespaces has no share for each of them.
 		in.key.Flow = "user " + in.head.UserInfo.Username
 	}
+	in.since = time.Now()
+	in.limits.progress.add(in.key, 1)
 }
 
 // ofPolicies tells whether the object is a template or a constraint. Its author is

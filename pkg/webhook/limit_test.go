@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -69,7 +70,9 @@ func reviewIn(namespace string, n int) string {
 // idle tells whether nothing is reserved any more.
 func idle(h *Handler) bool {
 	l := h.limits
-	return l.first.Idle() && l.rest.Idle() && l.small.Idle() && l.large.Idle() && l.policies.Idle()
+	l.progress.mu.Lock()
+	defer l.progress.mu.Unlock()
+	return l.first.Idle() && l.rest.Idle() && l.small.Idle() && l.large.Idle() && l.policies.Idle() && len(l.progress.of) == 0
 }
 
 func awaitIdle(t *testing.T, h *Handler) {
@@ -236,7 +239,7 @@ type policyFunc func() policy.Result
 func (f policyFunc) Review(context.Context, *policy.Review) policy.Result { return f() }
 
 // TestSlowClient: a client that announces a body and does not send it loses its
-// room when half of the time has passed, and gets no verdict.
+// room when three quarters of the time have passed, and gets no verdict.
 func TestSlowClient(t *testing.T) {
 	h := limited(t, policyFunc(func() policy.Result { t.Error("reviewed"); return policy.Result{} }))
 	s := httptest.NewServer(h)
@@ -262,6 +265,49 @@ func TestSlowClient(t *testing.T) {
 			}
 			if !bytes.HasPrefix(answer, []byte("HTTP/1.1 408 ")) || bytes.Contains(answer, []byte("allowed")) {
 				t.Errorf("got %q, want 408", answer)
+			}
+			awaitIdle(t, h)
+		})
+	}
+}
+
+// TestLateBodies: bodies that do not arrive in time are denied where as many of the same
+// namespace come at once as are judged at a time, and let in elsewhere.
+func TestLateBodies(t *testing.T) {
+	h := limited(t, policyFunc(func() policy.Result { t.Error("reviewed"); return policy.Result{} }))
+	s := httptest.NewServer(h)
+	defer s.Close()
+	denied := `"code":429`
+	for name, tc := range map[string]struct {
+		reason string
+		bodies []string
+		want   string
+	}{
+		"Crowd":      {"a namespace is in its own way", slices.Repeat([]string{reviewIn("flood", 20<<10)}, 8), denied},
+		"One":        {"nobody of its own is in its way", []string{reviewIn("one", 20<<10)}, "HTTP/1.1 408 "},
+		"Others":     {"others are in its way", []string{reviewIn("a", 20<<10), reviewIn("b", 20<<10), reviewIn("c", 20<<10), reviewIn("d", 20<<10)}, "HTTP/1.1 408 "},
+		"Controller": {"a controller's Pods are in their own way", slices.Repeat([]string{forTenant("flood")}, 8), "HTTP/1.1 408 "},
+		"Unknown":    {"it did not say whose it is", slices.Repeat([]string{`{"kind":"AdmissionReview",`}, 8), "HTTP/1.1 408 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var conns []net.Conn
+			for _, body := range tc.bodies {
+				conn, err := net.Dial("tcp", s.Listener.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = conn.Close() }()
+				_, err = fmt.Fprintf(conn, "POST %s?timeout=1s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000000\r\n\r\n%s", Path, body[:len(body)-5])
+				if err != nil {
+					t.Fatal(err)
+				}
+				conns = append(conns, conn)
+			}
+			for i, conn := range conns {
+				answer, err := io.ReadAll(conn)
+				if err != nil || !strings.Contains(string(answer), tc.want) || tc.want != denied && strings.Contains(string(answer), denied) {
+					t.Errorf("%s: request %d got %q, %v, want %q", tc.reason, i, answer, err, tc.want)
+				}
 			}
 			awaitIdle(t, h)
 		})

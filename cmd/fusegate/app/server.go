@@ -26,9 +26,6 @@ const (
 	headerTimeout = 5 * time.Second // of the TLS handshake too
 	idleTimeout   = 90 * time.Second
 	maxHeader     = 16 << 10
-	// maxStreams bounds the requests at a time on one connection of HTTP/2, which
-	// API servers use for a webhook on the same host only.
-	maxStreams = 100
 	// finish is how long requests have to be answered when the server stops.
 	finish = time.Minute
 )
@@ -111,14 +108,18 @@ func (s *patientServer) server(ctx context.Context) *http.Server {
 	if s.askClients {
 		config.ClientAuth = tls.RequestClientCert // the handler verifies it: who has none is answered too
 	}
+	// API servers use HTTP/2 for a webhook on their own host only. On its connections
+	// requests wait for each other's bodies, and the limits of connections say nothing.
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
 	return &http.Server{
 		Handler:           s.handler,
+		Protocols:         protocols,
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 		TLSConfig:         config,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog:          stdlog.New(connectionLog{s.log.V(1)}, "", 0),
 	}
 }

@@ -147,6 +147,12 @@ func Start(t testing.TB) *Cluster {
 		c.Manager = c.Run(t, "first", c.Port)
 	}
 	c.Manager.AwaitReady(t)
+	from := len(c.Manager.Log.String())
+	t.Cleanup(func() {
+		if log := c.Manager.Log.String(); t.Failed() && len(log) > from {
+			t.Logf("the log of %s ends:\n%s", c.Manager.Name, ending(log[from:]))
+		}
+	})
 	return c
 }
 
