@@ -147,10 +147,11 @@ func Start(t testing.TB) *Cluster {
 		c.Manager = c.Run(t, "first", c.Port)
 	}
 	c.Manager.AwaitReady(t)
-	from := len(c.Manager.Log.String())
+	m := c.Manager
+	from := len(m.Log.String())
 	t.Cleanup(func() {
-		if log := c.Manager.Log.String(); t.Failed() && len(log) > from {
-			t.Logf("the log of %s ends:\n%s", c.Manager.Name, ending(log[from:]))
+		if t.Failed() {
+			t.Logf("the log of %s ends:\n%s", m.Name, ending(m.Log.String()[from:]))
 		}
 	})
 	return c
