@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -85,9 +87,10 @@ func latePodTemplate(name string, arguments int) string {
 
 // TestLateAnswer sends eight objects at once, each of which breaks 25 constraints
 // thousands of times, three times in a row. An answer that comes too late lets an
-// object in: none may be stored, and what is said of each is short.
+// object in: none may be stored, and what is said of each is short. Nothing runs beside
+// it, since what an API server takes to send a request counts in the time that it waits.
 func TestLateAnswer(t *testing.T) {
-	c := start(t)
+	c := alone(t)
 	c.Must(t, "", "create", "namespace", "late")
 	for i := range lateKinds {
 		c.Must(t, fmt.Sprintf(lateTemplate, i), "apply", "-f", "-")
@@ -135,10 +138,12 @@ func TestLateAnswer(t *testing.T) {
 	}
 }
 
-// storm sends eight objects at once, and wants each to be denied by a short text.
+// storm sends eight objects at once, and wants each to be denied by a short text. On a
+// slow machine some are denied for the load of the others, and not judged.
 func (c *testCluster) storm(t *testing.T, uri string, object func(i int) string, want string) {
 	t.Helper()
 	var wg sync.WaitGroup
+	var judged atomic.Int64
 	for i := range 8 {
 		body := object(i)
 		wg.Go(func() {
@@ -148,12 +153,20 @@ func (c *testCluster) storm(t *testing.T, uri string, object func(i int) string,
 				t.Errorf("it was let in after %v", time.Since(sent))
 				return
 			}
-			if text := err.Error(); !strings.Contains(text, "denied the request: [late-") || !strings.Contains(text, want) || len(text) > 9<<10 {
+			text := err.Error()
+			if apierrors.IsTooManyRequests(err) && strings.Contains(text, `namespace "late" has more requests in progress than its share`) {
+				return
+			}
+			judged.Add(1)
+			if !strings.Contains(text, "denied the request: [late-") || !strings.Contains(text, want) || len(text) > 9<<10 {
 				t.Errorf("got %d bytes after %v: %.1000s", len(text), time.Since(sent), text)
 			}
 		})
 	}
 	wg.Wait()
+	if judged.Load() == 0 {
+		t.Error("all were denied for their load, want one judged at least")
+	}
 }
 
 // endlessTemplate is never done, inside of a builtin that counts no steps.
