@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -123,6 +124,9 @@ type answered struct {
 	response *admissionv1.AdmissionResponse
 	label    string
 	log      func()
+	// late tells that the request is not denied, and that a constraint which might
+	// have denied it ran out of time.
+	late bool
 }
 
 // New returns a handler that judges what lies outside the perimeter.
@@ -157,6 +161,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	got, err := h.serve(w, r)
 	if err != nil {
+		if got.log != nil {
+			got.log()
+		}
 		h.fail(w, err)
 		return
 	}
@@ -203,8 +210,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (out answered, e
 	in.forget()
 	in.review.Bounded, in.review.AnswerBy = true, start.Add(limit/2)
 	out, err = h.decide(in.context(ctx), in.review)
-	if errors.Is(err, policy.ErrNothingJudged) && ctx.Err() != nil && in.crowded() {
-		return answered{response: tooMany(in.excess()), label: decisionLimited}, nil
+	if out.late && in.crowded() {
+		return answered{response: tooMany(in.excess()), label: decisionLimited, log: out.log}, nil
 	}
 	return out, err
 }
@@ -249,11 +256,11 @@ func (h *Handler) decide(ctx context.Context, r *policy.Review) (answered, error
 		h.record(ctx, r, result)
 		out.label, out.log = label(d), func() { h.tell(r, result) }
 	}
+	out.late = (d.Allowed || d.Err != nil) && slices.ContainsFunc(result.Faults, func(f policy.Fault) bool {
+		return f.Cause == policy.CauseTimeout && (f.Constraint.Has(policy.Deny) || f.Constraint.Name == "")
+	})
 	if d.Err != nil {
-		if out.log != nil {
-			out.log()
-		}
-		return answered{}, d.Err
+		return out, d.Err
 	}
 	out.response = answer(r.UID, d)
 	return out, nil

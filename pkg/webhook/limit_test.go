@@ -314,6 +314,50 @@ func TestLateBodies(t *testing.T) {
 	}
 }
 
+// TestLateVerdicts: what could not be judged in time is denied where as many of the same
+// namespace were in progress as are judged at a time, and let in elsewhere.
+func TestLateVerdicts(t *testing.T) {
+	_, large := busy()
+	deny, warn := policy.Constraint{Kind: "K", Name: "d", Action: policy.Deny}, policy.Constraint{Kind: "K", Name: "w", Action: policy.Warn}
+	for name, tc := range map[string]struct {
+		reason string
+		n      int
+		body   string
+		result policy.Result
+		want   string
+	}{
+		"All":        {"nothing was judged", large / 2, reviewIn("a", 9), policy.Result{}, `"code":429`},
+		"Some":       {"something else was judged", large / 2, reviewIn("a", 9), policy.Result{Evaluated: 1}, `"code":429`},
+		"Review":     {"no constraint was begun", large / 2, reviewIn("a", 9), policy.Result{Faults: []policy.Fault{{Cause: policy.CauseTimeout, Err: context.DeadlineExceeded}}}, `"code":429`},
+		"Denied":     {"it is denied all the same", large / 2, reviewIn("a", 9), policy.Result{Evaluated: 1, Violations: []policy.Violation{{Constraint: deny, Message: "no"}}}, `[d] no`},
+		"Warns":      {"the constraint denies nothing", large / 2, reviewIn("a", 9), policy.Result{Evaluated: 1, Faults: []policy.Fault{{Constraint: warn, Cause: policy.CauseTimeout, Err: context.DeadlineExceeded}}}, `"allowed":true`},
+		"Policy":     {"it did not run out of time", large / 2, reviewIn("a", 9), policy.Result{Evaluated: 1, Faults: []policy.Fault{{Constraint: deny, Cause: policy.CausePolicy, Err: errors.New("x")}}}, `"allowed":true`},
+		"One":        {"nobody of its own was in its way", 1, reviewIn("a", 9), policy.Result{Evaluated: 1}, `"allowed":true`},
+		"Controller": {"it is a controller's", large / 2, forTenant("a"), policy.Result{Evaluated: 1}, `"allowed":true`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tc.result.Faults == nil {
+				tc.result.Faults = []policy.Fault{{Constraint: deny, Cause: policy.CauseTimeout, Err: context.DeadlineExceeded}}
+			}
+			var all sync.WaitGroup
+			all.Add(tc.n)
+			h := limited(t, policyFunc(func() policy.Result { all.Done(); all.Wait(); return tc.result }))
+			s := httptest.NewServer(h)
+			defer s.Close()
+			var wg sync.WaitGroup
+			for range tc.n {
+				wg.Go(func() {
+					if _, text, err := ask(t.Context(), s, "", strings.NewReader(tc.body)); err != nil || !strings.Contains(text, tc.want) {
+						t.Errorf("%s: got %q, %v, want %q", tc.reason, text, err, tc.want)
+					}
+				})
+			}
+			wg.Wait()
+			awaitIdle(t, h)
+		})
+	}
+}
+
 // TestRoomIsForWhatHasCome: neither what is announced nor what may come takes room.
 func TestRoomIsForWhatHasCome(t *testing.T) {
 	for name, length := range map[string]int64{"Announced": maxBody, "Unknown": -1} {
