@@ -76,8 +76,8 @@ func TestTimesOfAReview(t *testing.T) {
 	seen := reviewerFunc(func(ctx context.Context, r *policy.Review) policy.Result {
 		deadline, ok := ctx.Deadline()
 		half, whole := r.AnswerBy.Sub(start), deadline.Sub(start)
-		if !ok || half < 1300*time.Millisecond || half > 1450*time.Millisecond || whole < 2500*time.Millisecond || whole > 2750*time.Millisecond {
-			t.Errorf("a review that is denied has %v, and one that is not %v, want 1.4 and 2.7 s", half, whole)
+		if !ok || half < 1100*time.Millisecond || half > 1300*time.Millisecond || whole < 2200*time.Millisecond || whole > 2450*time.Millisecond {
+			t.Errorf("a review that is denied has %v, and one that is not %v, want 1.25 and 2.4 s", half, whole)
 		}
 		if !r.Bounded {
 			t.Error("the review is not bounded")

@@ -208,13 +208,11 @@ func (in *intake) forget() {
 
 // answer words why a request has to go.
 func (in *intake) answer(err error) error {
-	switch {
-	case errors.Is(err, fair.ErrShare) && in.known:
+	switch late := errors.Is(err, errLate) || errors.Is(err, fair.ErrFull) && !in.gaveWay.Load(); {
+	case errors.Is(err, fair.ErrShare) && in.known, late && in.crowded():
 		return in.excess()
 	case errors.Is(err, fair.ErrShare), errors.Is(err, fair.ErrFull):
 		return &httpError{http.StatusServiceUnavailable, err}
-	case errors.Is(err, errLate) && in.crowded():
-		return in.excess()
 	}
 	return err
 }

@@ -215,14 +215,14 @@ func TestDeepestObject(t *testing.T) {
 func TestDeadline(t *testing.T) {
 	const slack = 150 * time.Millisecond
 	for query, want := range map[string]time.Duration{
-		"":               2800 * time.Millisecond,
-		"?timeout=3s":    2800 * time.Millisecond,
-		"?timeout=30s":   2800 * time.Millisecond,
-		"?timeout=1s":    800 * time.Millisecond,
-		"?timeout=300ms": 150 * time.Millisecond,
-		"?timeout=0s":    2800 * time.Millisecond,
-		"?timeout=-1s":   2800 * time.Millisecond,
-		"?timeout=soon":  2800 * time.Millisecond,
+		"":               2500 * time.Millisecond,
+		"?timeout=3s":    2500 * time.Millisecond,
+		"?timeout=30s":   2500 * time.Millisecond,
+		"?timeout=1s":    833 * time.Millisecond,
+		"?timeout=300ms": 250 * time.Millisecond,
+		"?timeout=0s":    2500 * time.Millisecond,
+		"?timeout=-1s":   2500 * time.Millisecond,
+		"?timeout=soon":  2500 * time.Millisecond,
 	} {
 		t.Run(query, func(t *testing.T) {
 			var left time.Duration

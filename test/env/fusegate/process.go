@@ -159,7 +159,7 @@ func Serve(t testing.TB, name string, args ...string) *Manager {
 
 // ending is as much of a log as a failure prints.
 func ending(log string) string {
-	const most = 10_000
+	const most = 100_000
 	return log[max(0, len(log)-most):]
 }
 
