@@ -119,19 +119,22 @@ func (s *statements) all(b bounds) ([]string, bool) {
 		return nil, false
 	}
 	var out []string
-	total, by := 0, map[string]int{}
+	total, by := 0, map[identity]int{}
 	for _, x := range s.list {
 		line := b.line(x, b.text)
 		out, total = append(out, line), total+len(line)+1
-		by[x.constraint.key()] += len(line) + 1
-		if total > b.total || by[x.constraint.key()] > b.constraint {
+		by[x.constraint.identity()] += len(line) + 1
+		if total > b.total || by[x.constraint.identity()] > b.constraint {
 			return nil, false
 		}
 	}
 	return out, true
 }
 
-func (c Constraint) key() string { return c.Kind + "/" + c.Name }
+// identity tells one constraint from another.
+type identity struct{ kind, name string }
+
+func (c Constraint) identity() identity { return identity{c.Kind, c.Name} }
 
 // group is what there is to say of one constraint.
 type group struct {
@@ -163,12 +166,12 @@ func atLeast(is bool) string {
 // groups puts together what concerns one constraint, in order of appearance.
 func (s *statements) groups(b bounds) []*group {
 	var out []*group
-	by := map[string]*group{}
+	by := map[identity]*group{}
 	of := func(c Constraint) *group {
-		g := by[c.key()]
+		g := by[c.identity()]
 		if g == nil {
 			g = &group{constraint: c, left: b.constraint}
-			by[c.key()], out = g, append(out, g)
+			by[c.identity()], out = g, append(out, g)
 		}
 		return g
 	}

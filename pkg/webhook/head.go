@@ -1,9 +1,10 @@
 package webhook
 
 import (
+	"bytes"
 	"encoding/json"
+	"unicode/utf8"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -73,47 +74,45 @@ func scanObject(text []byte) (name, uid string) {
 
 // field reads one field of the request.
 func (s *scanner) field(h *head, name string) bool {
-	var to any
-	var kind metav1.GroupVersionKind
-	var resource metav1.GroupVersionResource
-	var user authenticationv1.UserInfo
-	switch name {
-	case "uid":
-		to = &h.uid
-	case "kind":
-		to = &kind
-	case "resource":
-		to = &resource
-	case "subResource":
-		to = &h.SubResource
-	case "name":
-		to = &h.Name
-	case "namespace":
-		to = &h.Namespace
-	case "operation":
-		to = &h.Operation
-	case "userInfo":
-		to = &user
-	}
 	start := s.at
 	if !s.skip() {
 		return false
 	}
-	if to == nil {
-		return true
-	}
-	if json.Unmarshal(s.text[start:s.at], to) != nil {
-		return false
-	}
+	text := s.text[start:s.at]
 	switch name {
+	case "uid":
+		return read(text, &h.uid)
 	case "kind":
+		var kind metav1.GroupVersionKind
+		ok := read(text, &kind)
 		h.Kind = schema.GroupVersionKind(kind)
+		return ok
 	case "resource":
+		var resource metav1.GroupVersionResource
+		ok := read(text, &resource)
 		h.Resource = schema.GroupVersionResource(resource)
+		return ok
+	case "subResource":
+		return read(text, &h.SubResource)
+	case "name":
+		return read(text, &h.Name)
+	case "namespace":
+		return read(text, &h.Namespace)
+	case "operation":
+		return read(text, &h.Operation)
 	case "userInfo":
-		h.UserInfo = user
+		return read(text, &h.UserInfo)
 	}
 	return true
+}
+
+// read decodes a value, a plain string at once.
+func read[T any](text []byte, to *T) bool {
+	if s, ok := any(to).(*string); ok && len(text) > 1 && text[0] == '"' && bytes.IndexByte(text, '\\') < 0 && utf8.Valid(text) {
+		*s = string(text[1 : len(text)-1])
+		return true
+	}
+	return json.Unmarshal(text, to) == nil
 }
 
 // scanner walks over JSON. Its methods return false where the text ends, or is not

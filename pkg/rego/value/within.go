@@ -5,34 +5,44 @@ const ElementSize = 16
 
 // Within tells whether v is no larger than so many bytes, roughly. It looks at
 // no more of it than that.
-func Within(v any, bytes int) bool { return within(v, &bytes) }
+func Within(v any, bytes int) bool {
+	w := walker{left: bytes}
+	w.visit = func(k, e any) bool { return w.within(k) && w.within(e) }
+	return w.within(v)
+}
 
-func within(v any, left *int) bool {
-	*left -= ElementSize
+// walker has its callback made once for all values that it comes to.
+type walker struct {
+	left  int
+	visit func(k, e any) bool
+}
+
+func (w *walker) within(v any) bool {
+	w.left -= ElementSize
 	if text, ok := v.(string); ok {
-		*left -= len(text)
+		w.left -= len(text)
+		return w.left >= 0
 	}
-	if *left < 0 || v == nil {
-		return *left >= 0
-	}
-	fits := true
-	visit := func(k, e any) bool {
-		fits = within(k, left) && within(e, left)
-		return fits
+	if w.left < 0 || v == nil {
+		return w.left >= 0
 	}
 	switch KindOf(v) {
 	case KindArray:
 		elems, _ := Elems(v)
-		for i := 0; i < len(elems) && fits; i++ {
-			fits = within(elems[i], left)
-		}
+		return w.all(elems)
 	case KindSet:
-		elems := v.(*Set).Elems()
-		for i := 0; i < len(elems) && fits; i++ {
-			fits = within(elems[i], left)
-		}
+		return w.all(v.(*Set).Elems())
 	case KindObject:
-		Range(v, visit)
+		Range(v, w.visit)
 	}
-	return fits
+	return w.left >= 0
+}
+
+func (w *walker) all(elems []any) bool {
+	for _, e := range elems {
+		if !w.within(e) {
+			return false
+		}
+	}
+	return true
 }
