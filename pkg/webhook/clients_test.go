@@ -170,9 +170,10 @@ func TestStrangersHaveNoReservedLane(t *testing.T) {
 	}
 }
 
-// TestUnjudgedIsRecorded: whatever ends in an error, a panic or when the client has gone
-// is counted by its lane and recorded with the name and the UID that the object has;
-// what is judged, and what is denied for its load, is not.
+// TestUnjudgedIsRecorded: whatever ends in an error, a panic, when the client has gone or
+// without a verdict of a constraint that denies is counted by its lane and recorded with
+// the name and the UID that the object has; what is judged, and what is denied for its
+// load, is not.
 func TestUnjudgedIsRecorded(t *testing.T) {
 	review := sent(t, nil)
 	reserved := bytes.Replace(review, []byte(`"username":"ann \"the\" \\ admin"`), []byte(`"username":"system:kube-controller-manager"`), 1)
@@ -180,6 +181,20 @@ func TestUnjudgedIsRecorded(t *testing.T) {
 		t.Fatal("the review has another user")
 	}
 	late := policy.Result{Faults: []policy.Fault{{Constraint: policy.Constraint{Kind: "K", Name: "c", Action: policy.Deny}, Cause: policy.CauseTimeout, Err: errors.New("late")}}}
+	partly := func(action policy.Action, cause policy.FaultCause) policyFunc {
+		return func() policy.Result {
+			return policy.Result{Evaluated: 1, Faults: []policy.Fault{{Constraint: policy.Constraint{Kind: "K", Name: "c", Action: action}, Cause: cause, Err: errors.New("late")}}}
+		}
+	}
+	denied := partly(policy.Deny, policy.CauseTimeout)()
+	denied.Violations = []policy.Violation{{Constraint: policy.Constraint{Kind: "K", Name: "d", Action: policy.Deny}, Message: "no"}}
+	long := func(before, text string) []byte {
+		out := bytes.Replace(review, []byte(before), []byte(before+text), 1)
+		if bytes.Equal(out, review) {
+			t.Fatalf("the review has no %s", before)
+		}
+		return append(out, '{')
+	}
 	gone, leave := context.WithCancel(t.Context())
 	cases := map[string]struct {
 		body     []byte
@@ -194,6 +209,13 @@ func TestUnjudgedIsRecorded(t *testing.T) {
 		"Panic":    {review, func() policy.Result { panic("boom") }, t.Context(), laneOrdinary, "web-x1"},
 		"Broken":   {append(bytes.Clone(review), '{'), nil, t.Context(), laneOrdinary, "web-x1"},
 		"Gone":     {review, func() policy.Result { leave(); return policy.Result{} }, gone, laneOrdinary, "web-x1"},
+		"Partly":   {review, partly(policy.Deny, policy.CauseTimeout), t.Context(), laneOrdinary, "web-x1"},
+		"Unknown":  {review, partly(policy.Deny, policy.CauseMatch), t.Context(), laneOrdinary, "web-x1"},
+		"Warned":   {review, partly(policy.Warn, policy.CauseTimeout), t.Context(), "", ""},
+		"Waiting":  {review, partly(policy.Deny, policy.CauseInventory), t.Context(), "", ""},
+		"Denied":   {review, func() policy.Result { return denied }, t.Context(), "", ""},
+		"LongName": {long(`"Pod"},"namespace":"team-a","operation":"CREATE","userInfo":{"username":"`, strings.Repeat("x", 2*maxHead)), nil, t.Context(), laneOrdinary, "web-x1"},
+		"Large":    {long(`"spec":{`, `"x":"`+strings.Repeat("x", 2<<20)+`"`), nil, t.Context(), laneOrdinary, "web-x1"},
 		"NoHead":   {[]byte(`{"request":{"object":{}}}`), nil, t.Context(), "", ""},
 	}
 	for name, tc := range cases {

@@ -9,12 +9,13 @@ import (
 	"github.com/fusegate/fusegate/pkg/gap"
 )
 
-// maxSought is up to which length a body is looked through for the object's name when
-// it was not decoded, in bytes.
-const maxSought = 1 << 20
+// maxSought is how far an object is looked through for its name when it was not
+// decoded, in bytes. API servers write the name of their own kinds first, and that of
+// others in the order of the alphabet, after what may come before "metadata".
+const maxSought = 8 << 20
 
-// note counts and records a request that was not judged, or whose answer nobody waits
-// for any more.
+// note counts and records a request that was not judged by all constraints that deny,
+// or whose answer nobody waits for any more.
 func (h *Handler) note(in *intake, judged bool) {
 	if judged || !in.known || in.ofPolicies() {
 		return
@@ -33,8 +34,9 @@ func (h *Handler) note(in *intake, judged bool) {
 	if in.review != nil {
 		object := unstructured.Unstructured{Object: in.review.Object}
 		p.Name, p.UID = object.GetName(), object.GetUID()
-	} else if len(in.body) <= maxSought {
-		name, uid := scanObject(in.body[min(in.head.object, len(in.body)):])
+	} else {
+		object := in.body[min(in.head.object, len(in.body)):]
+		name, uid := scanObject(object[:min(len(object), maxSought)])
 		p.Name, p.UID = name, types.UID(uid)
 	}
 	h.gaps.Record(in.key.Source, p)

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
@@ -124,9 +123,9 @@ type answered struct {
 	response *admissionv1.AdmissionResponse
 	label    string
 	log      func()
-	// late tells that the request is not denied, and that a constraint which might
-	// have denied it ran out of time.
-	late bool
+	// missed tells that the request is not denied, and that a constraint which might
+	// have denied it came to no verdict; late that it ran out of time.
+	missed, late bool
 }
 
 // New returns a handler that judges what lies outside the perimeter.
@@ -197,7 +196,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (out answered, e
 	}
 	in, err := h.limits.take(ctx, w, r)
 	defer in.release()
-	defer func() { h.note(in, out.response != nil && r.Context().Err() == nil) }() // also when it panics
+	defer func() { h.note(in, out.response != nil && !out.missed && r.Context().Err() == nil) }() // also when it panics
 	if over := (*excess)(nil); errors.As(err, &over) {
 		return answered{response: tooMany(over), label: decisionLimited}, nil
 	}
@@ -210,7 +209,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (out answered, e
 	in.forget()
 	in.review.Bounded, in.review.AnswerBy = true, start.Add(limit/2)
 	out, err = h.decide(in.context(ctx), in.review)
-	if out.late && in.crowded() {
+	if (out.late || err != nil && ctx.Err() != nil) && in.crowded() {
 		return answered{response: tooMany(in.excess()), label: decisionLimited, log: out.log}, nil
 	}
 	return out, err
@@ -256,14 +255,28 @@ func (h *Handler) decide(ctx context.Context, r *policy.Review) (answered, error
 		h.record(ctx, r, result)
 		out.label, out.log = label(d), func() { h.tell(r, result) }
 	}
-	out.late = (d.Allowed || d.Err != nil) && slices.ContainsFunc(result.Faults, func(f policy.Fault) bool {
-		return f.Cause == policy.CauseTimeout && (f.Constraint.Has(policy.Deny) || f.Constraint.Name == "")
-	})
+	if d.Allowed || d.Err != nil {
+		out.missed, out.late = missed(result)
+	}
 	if d.Err != nil {
 		return out, d.Err
 	}
 	out.response = answer(r.UID, d)
 	return out, nil
+}
+
+// missed tells whether a constraint that denies came to no verdict though neither its
+// policy nor the object is to blame, and whether it ran out of time. One that waits
+// for its inventory is not missed: its status says that it is not enforced.
+func missed(result policy.Result) (missed, late bool) {
+	for _, f := range result.Faults {
+		if f.Constraint.Name != "" && !f.Constraint.Has(policy.Deny) {
+			continue
+		}
+		late = late || f.Cause == policy.CauseTimeout
+		missed = missed || late || f.Cause == policy.CauseMatch || f.Cause == policy.CauseInternal
+	}
+	return missed, late
 }
 
 // exemptLabel tells Fusegate's own probes from requests that the webhook

@@ -255,6 +255,9 @@ func (in *intake) read(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		in.body = in.body[:len(in.body)+n]
 		if err == io.EOF {
 			in.scan()
+			if !in.known {
+				in.know(in.body)
+			}
 			return nil
 		}
 		if err != nil {
@@ -329,7 +332,13 @@ func (in *intake) scan() {
 	if in.known || len(in.body) == 0 || in.rest != nil {
 		return
 	}
-	if in.head, in.known = scanHead(in.body[:min(len(in.body), maxHead)]); !in.known {
+	in.know(in.body[:min(len(in.body), maxHead)])
+}
+
+// know finds the head in a text. All of a body is looked through once it is there: of
+// some kinds a name may be as long as an object, and who chooses one is charged too.
+func (in *intake) know(text []byte) {
+	if in.head, in.known = scanHead(text); !in.known {
 		return
 	}
 	in.key.Reserved = in.ofPolicies() || !in.key.Stranger && in.limits.perimeter.ForTenant(&in.head.Review)

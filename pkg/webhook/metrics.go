@@ -59,7 +59,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}, []string{"what"}),
 		unjudged: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fusegate_admission_unjudged_total",
-			Help: "Admission requests that were let through without a verdict, by whether a controller of the control plane made them.",
+			Help: "Admission requests that were let through without a verdict of all constraints that deny, by whether a controller of the control plane made them.",
 		}, []string{"lane"}),
 	}
 	m.begin()
