@@ -49,6 +49,18 @@ type Violation struct {
 	EnforcementActions []string `json:"enforcementActions,omitempty"`
 }
 
+// CostlyObject is an entry of status.costlyObjects.list of a constraint: an object
+// on which its policy uses over half of its budget.
+type CostlyObject struct {
+	Group     string `json:"group"`
+	Version   string `json:"version"`
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	// Percent of the budget, 1000 at most.
+	Percent int64 `json:"percent"`
+}
+
 // AuditReport is what audit has seen of the cluster, and what it has not. There is one,
 // named cluster, which audit writes.
 //

@@ -74,6 +74,10 @@ type Outcome struct {
 	// Violations and ExemptViolations are the lowest by group, version, kind,
 	// namespace, name and message.
 	Violations, ExemptViolations []v1alpha1.Violation
+	// Costly counts the objects on which it uses over half of its budget, and
+	// CostlyObjects are the five worst of them.
+	Costly        int64
+	CostlyObjects []v1alpha1.CostlyObject
 	// At is when this was found to be so.
 	At time.Time
 	// Read is when all that it matches was last read as a whole; zero if it

@@ -396,3 +396,62 @@ func TestGeneration(t *testing.T) {
 	}
 	w.remove(configMaps, "audit-generation", "one")
 }
+
+// TestCostly follows which objects cost a policy over half of its budget through
+// the life of objects and constraints.
+func TestCostly(t *testing.T) {
+	w := newWorld(t, audit.Options{})
+	w.namespace("audit-cost")
+	w.parsed(`
+apiVersion: templates.gatekeeper.sh/v1
+kind: ConstraintTemplate
+metadata: {name: costs}
+spec:
+  crd: {spec: {names: {kind: Costs}, validation: {openAPIV3Schema: {type: object, properties: {label: {type: integer}}}}}}
+  targets:
+  - target: admission.k8s.gatekeeper.sh
+    rego: |
+      package costs
+      violation[{"msg": "never"}] {
+        n := input.parameters.label * to_number(input.review.object.metadata.labels.cost)
+        count(numbers.range(1, n)) == 7 # a million is what is granted
+      }
+`)
+	match := `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audit-cost, kube-system]}`
+	expect := func(what, constraint string, total int64, message string, want ...string) {
+		t.Helper()
+		await(t, what, func() error {
+			got, costly, said := w.sink.costly(constraint)
+			if diff := cmp.Diff(want, got); diff != "" || costly != total || !strings.Contains(said, message) {
+				return fmt.Errorf("got %d and %q, want %d and %q (-want +got):\n%s", costly, said, total, message, diff)
+			}
+			return nil
+		})
+	}
+	for name, percent := range map[string]string{"a": "60", "b": "61", "c": "62", "d": "63", "e": "64", "f": "65", "low": "40"} {
+		w.object("ConfigMap", "audit-cost", name, `cost: "`+percent+`"`)
+	}
+	w.object("ConfigMap", "kube-system", "costly", `cost: "90"`)
+	w.constraint("Costs", "one", "10480", match) // of one percent each
+	worst := []string{"f 65", "e 64", "d 63", "c 62", "b 61"}
+	expect("what exists", "one", 6, "over half of its budget on 6 of them", worst...)
+	w.constraint("Costs", "other", "20000", match)
+	expect("a policy that takes more", "other", 7, "the policy failed on 7 objects", "f 124", "e 123", "d 121", "c 119", "b 117")
+	w.removeConstraint("Costs", "other")
+	w.remove(configMaps, "audit-cost", "f")
+	w.object("ConfigMap", "audit-cost", "e", `cost: "30"`)
+	expect("one that is gone, and one that has changed", "one", 4, "on 4 of them", "d 63", "c 62", "b 61", "a 60")
+	w.stop()
+	w.grant("secrets")
+	w.start(audit.Options{})
+	expect("another process that may not read them", "one", 4, "lower bounds", "d 63", "c 62", "b 61", "a 60")
+	w.grant("*")
+	w.constraint("Costs", "one", "8500", match)
+	expect("a constraint that takes less", "one", 2, "on 2 of them", "d 52", "c 51")
+	w.constraint("Costs", "one", "1", match)
+	expect("and less", "one", 0, "every object that it matches is reviewed")
+	for _, name := range []string{"a", "b", "c", "d", "e", "low"} {
+		w.remove(configMaps, "audit-cost", name)
+	}
+	w.remove(configMaps, "kube-system", "costly")
+}

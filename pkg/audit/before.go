@@ -19,6 +19,8 @@ type Before struct {
 	Counted                      bool
 	Total, Exempt                int64
 	Violations, ExemptViolations []v1alpha1.Violation
+	Costly                       int64
+	CostlyObjects                []v1alpha1.CostlyObject
 	// At is when that was found.
 	At time.Time
 }
@@ -36,7 +38,7 @@ type past struct {
 func (o *Outcome) past() *past {
 	return &past{Constraint: o.Constraint, UID: o.UID, recalled: true, before: Before{
 		Counted: !o.Uncounted, Total: o.Total, Exempt: o.Exempt, At: o.At,
-		Violations: o.Violations, ExemptViolations: o.ExemptViolations,
+		Violations: o.Violations, ExemptViolations: o.ExemptViolations, Costly: o.Costly, CostlyObjects: o.CostlyObjects,
 	}}
 }
 
@@ -44,6 +46,7 @@ func (o *Outcome) past() *past {
 func (o *Outcome) take(b Before) {
 	o.Uncounted, o.Total, o.Exempt = !b.Counted, b.Total, b.Exempt
 	o.Violations, o.ExemptViolations = b.Violations, b.ExemptViolations
+	o.Costly, o.CostlyObjects = b.Costly, b.CostlyObjects
 	if b.Counted {
 		o.At = b.At
 	}
@@ -110,6 +113,24 @@ func carry(list []v1alpha1.Violation, total int64, found []foundIn, unread func(
 	}
 	unlisted := max(0, total-int64(len(list)))
 	return kept, int64(len(kept)) + unlisted - min(unlisted, max(0, late))
+}
+
+// keepCostly adds those of unread kinds that were listed before, and returns how
+// many those are.
+func (o *Outcome) keepCostly(before []v1alpha1.CostlyObject, unread func(group, kind string) bool) (n int64) {
+	for _, x := range before {
+		if !unread(x.Group, x.Kind) {
+			continue
+		}
+		n++
+		same := func(y v1alpha1.CostlyObject) bool { y.Percent = x.Percent; return x == y }
+		if !slices.ContainsFunc(o.CostlyObjects, same) {
+			o.CostlyObjects = append(o.CostlyObjects, x)
+		}
+	}
+	slices.SortStableFunc(o.CostlyObjects, func(a, b v1alpha1.CostlyObject) int { return cmp.Compare(b.Percent, a.Percent) })
+	o.CostlyObjects = o.CostlyObjects[:min(len(o.CostlyObjects), maxCostly)]
+	return n
 }
 
 // merge returns the lowest of two lists, each but once; a negative limit stands

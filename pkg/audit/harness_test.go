@@ -289,6 +289,7 @@ func (m *memory) Before(_ context.Context, constraint policy.Constraint, uid typ
 			return audit.Before{
 				Counted: !o.Uncounted, Total: o.Total, Exempt: o.Exempt, At: o.At,
 				Violations: o.Violations, ExemptViolations: o.ExemptViolations,
+				Costly: o.Costly, CostlyObjects: o.CostlyObjects,
 			}, nil
 		}
 	}
@@ -370,6 +371,22 @@ func (m *memory) total(constraint string) int64 {
 		}
 	}
 	return -1
+}
+
+// costly are the objects that cost a constraint most, how many there are, and what
+// is said of it.
+func (m *memory) costly(constraint string) (objects []string, total int64, message string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, o := range m.outcomes {
+		if o.Constraint.Name == constraint {
+			for _, x := range o.CostlyObjects {
+				objects = append(objects, fmt.Sprintf("%s %d", x.Name, x.Percent))
+			}
+			return objects, o.Costly, o.Message
+		}
+	}
+	return nil, -1, ""
 }
 
 func linesOf(outcomes []*audit.Outcome) map[string][]string {

@@ -23,7 +23,7 @@ type auditMetrics struct {
 	drift              *prometheus.CounterVec
 	lag                prometheus.Histogram
 	lastPass           prometheus.Gauge
-	gaps               prometheus.Gauge
+	gaps, costly       prometheus.Gauge
 	named              int // constraints that are told by name
 }
 
@@ -52,12 +52,15 @@ func newMetrics(r prometheus.Registerer) (*auditMetrics, error) {
 			Name: "fusegate_audit_last_full_pass_timestamp_seconds", Help: "When the kind that was read longest ago was read as a whole.",
 		}),
 		gaps: prometheus.NewGauge(prometheus.GaugeOpts{Name: "fusegate_audit_gaps", Help: "What audit cannot see; a hundred stands for more."}),
+		costly: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "fusegate_audit_costly_objects", Help: "Objects on which a constraint uses over half of its budget, once for each constraint.",
+		}),
 	}
 	if r == nil {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.violations, m.exempt, m.constraints, m.objects, m.reviewed, m.requests, m.errors, m.drift, m.lag, m.lastPass, m.gaps} {
+	for _, c := range []prometheus.Collector{m.violations, m.exempt, m.constraints, m.objects, m.reviewed, m.requests, m.errors, m.drift, m.lag, m.lastPass, m.gaps, m.costly} {
 		errs = append(errs, r.Register(c))
 	}
 	return m, errors.Join(errs...)
@@ -65,7 +68,7 @@ func newMetrics(r prometheus.Registerer) (*auditMetrics, error) {
 
 // show brings the gauges up to date. The caller holds the Auditor's lock.
 func (m *auditMetrics) show(a *Auditor, r v1alpha1.AuditReportStatus, oldest time.Time) {
-	rest, exempt := map[string]int64{}, int64(0)
+	rest, exempt, costly := map[string]int64{}, int64(0), int64(0)
 	reasons := map[string]int{}
 	for _, c := range a.known {
 		if c.cached == nil {
@@ -73,6 +76,7 @@ func (m *auditMetrics) show(a *Auditor, r v1alpha1.AuditReportStatus, oldest tim
 			continue
 		}
 		reasons[c.cached.Reason]++
+		costly += c.cached.Costly
 		action := string(c.cached.Constraint.Strictest())
 		if !m.name(c) {
 			rest[action], exempt = rest[action]+c.cached.Total, exempt+c.cached.Exempt
@@ -106,6 +110,7 @@ func (m *auditMetrics) show(a *Auditor, r v1alpha1.AuditReportStatus, oldest tim
 		m.errors.WithLabelValues(k.Group, k.Kind, "watch")
 	}
 	m.gaps.Set(float64(len(r.Gaps)))
+	m.costly.Set(float64(costly))
 	if !oldest.IsZero() {
 		m.lastPass.Set(float64(oldest.Unix()))
 	}

@@ -152,7 +152,10 @@ func (a *Auditor) object(ref objectRef) Object {
 	if r == nil {
 		return out
 	}
-	out.UID, out.Exempt = r.uid, r.exempt
+	if len(r.findings)+len(r.held) > 0 {
+		out.UID = r.uid
+	}
+	out.Exempt = r.exempt
 	for _, f := range slices.Concat(r.findings, r.held) {
 		out.Findings = append(out.Findings, Finding{Constraint: f.by.scope.Constraint, Message: f.message.Value(), Fault: f.fault})
 	}

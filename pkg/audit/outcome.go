@@ -19,7 +19,7 @@ func (a *Auditor) outcomes() []*Outcome {
 	changed := map[*constraint]*lists{}
 	for c := range a.dirty {
 		if known, _ := a.readable(c); known && (c.past.recalled || a.once) {
-			changed[c] = &lists{enforceable: lowest{limit: a.o.Limit}, exempt: lowest{limit: a.o.Limit}}
+			changed[c] = &lists{enforceable: lowest{limit: a.o.Limit}, exempt: lowest{limit: a.o.Limit}, costly: lowest{limit: maxCostly}}
 		}
 	}
 	a.lowest(changed)
@@ -103,13 +103,14 @@ func (a *Auditor) count(out *Outcome, c *constraint, l *lists) (faults, kept int
 		}
 		faults += n.faults
 		if k.unread(c) {
-			unread.violations, unread.exempt = unread.violations+n.violations, unread.exempt+n.exempt
+			unread.violations, unread.exempt, unread.costly = unread.violations+n.violations, unread.exempt+n.exempt, unread.costly+n.costly
 			continue
 		}
 		violations, exempt = append(violations, foundIn{k.gvk, n.violations}), append(exempt, foundIn{k.gvk, n.exempt})
-		out.Total, out.Exempt = out.Total+n.violations, out.Exempt+n.exempt
+		out.Total, out.Exempt, out.Costly = out.Total+n.violations, out.Exempt+n.exempt, out.Costly+n.costly
 	}
 	out.Violations, out.ExemptViolations = l.enforceable.entries(c), l.exempt.entries(c)
+	out.CostlyObjects = l.costly.objects()
 	if only := a.unreadBy(c); only != nil {
 		b := c.past.before
 		list, total := carry(b.Violations, b.Total, violations, only)
@@ -117,8 +118,9 @@ func (a *Auditor) count(out *Outcome, c *constraint, l *lists) (faults, kept int
 		out.Violations, out.ExemptViolations = merge(out.Violations, list, a.o.Limit), merge(out.ExemptViolations, apart, a.o.Limit)
 		unread.violations, unread.exempt = max(unread.violations, total), max(unread.exempt, exempts)
 		kept = total + exempts
+		unread.costly = max(unread.costly, out.keepCostly(b.CostlyObjects, only))
 	}
-	out.Total, out.Exempt = out.Total+unread.violations, out.Exempt+unread.exempt
+	out.Total, out.Exempt, out.Costly = out.Total+unread.violations, out.Exempt+unread.exempt, out.Costly+unread.costly
 	return faults, kept
 }
 
@@ -203,15 +205,24 @@ func (o *Outcome) explain(c *constraint, gaps []string, unsettled string, faults
 		o.Message = fmt.Sprintf("the policy reads %s of a request, which what exists does not have: the counts may be wrong", strings.Join(request, ", "))
 	default:
 		o.Message = "every object that it matches is reviewed"
+		if o.Costly > 0 {
+			o.Message += fmt.Sprintf("; it uses over half of its budget on %d of them", o.Costly)
+		}
 		if extent == v1alpha1.ExtentPart {
 			o.Message += fmt.Sprintf("; %s is judged at admission only", strings.Join(operations, " and "))
 		}
 	}
 }
 
-// lists are the lowest findings of one constraint.
+// maxCostly is how many objects are named on which a policy uses over half of its
+// budget.
+const maxCostly = 5
+
+// lists are the lowest findings of one constraint, and the objects that cost it
+// most.
 type lists struct {
 	enforceable, exempt lowest
+	costly              lowest
 	fault               string // the first
 }
 
@@ -225,6 +236,7 @@ type entry struct {
 	kind    *kind
 	key     objectKey
 	message string
+	percent int // of a cost, the highest first
 }
 
 func (l *lowest) add(e entry) {
@@ -239,7 +251,7 @@ func (l *lowest) add(e entry) {
 }
 
 func compareEntries(a, b entry) int {
-	return cmp.Or(
+	return cmp.Or(cmp.Compare(b.percent, a.percent),
 		cmp.Compare(a.kind.gvk.Group, b.kind.gvk.Group), cmp.Compare(a.kind.gvk.Version, b.kind.gvk.Version),
 		cmp.Compare(a.kind.gvk.Kind, b.kind.gvk.Kind),
 		cmp.Compare(a.key.namespace, b.key.namespace), cmp.Compare(a.key.name, b.key.name), cmp.Compare(a.message, b.message))
@@ -261,6 +273,16 @@ func (l *lowest) entries(c *constraint) []v1alpha1.Violation {
 	return out
 }
 
+func (l *lowest) objects() (out []v1alpha1.CostlyObject) {
+	for _, e := range l.items {
+		out = append(out, v1alpha1.CostlyObject{
+			Group: e.kind.gvk.Group, Version: e.kind.gvk.Version, Kind: e.kind.gvk.Kind,
+			Namespace: e.key.namespace, Name: e.key.name, Percent: int64(e.percent),
+		})
+	}
+	return out
+}
+
 // lowest goes through the records once and fills the lists.
 func (a *Auditor) lowest(out map[*constraint]*lists) {
 	for _, k := range a.kinds {
@@ -270,7 +292,12 @@ func (a *Auditor) lowest(out map[*constraint]*lists) {
 		for key, r := range k.records {
 			for _, f := range r.findings {
 				if l := out[f.by]; l != nil {
-					l.add(entry{k, key, f.message.Value()}, r.exempt, f.fault)
+					l.add(entry{kind: k, key: key, message: f.message.Value()}, r.exempt, f.fault)
+				}
+			}
+			for _, c := range r.costs {
+				if l := out[c.by]; l != nil {
+					l.costly.add(entry{kind: k, key: key, percent: c.percent})
 				}
 			}
 		}

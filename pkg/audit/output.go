@@ -31,6 +31,7 @@ func (r Result) Output(asked Asked) output.Audit {
 		}
 		out.Constraints = append(out.Constraints, output.AuditedConstraint{
 			Constraint: o.Constraint, Total: o.Total, Exempt: o.Exempt, Violations: o.Violations, ExemptViolations: o.ExemptViolations,
+			Costly: o.Costly, CostlyObjects: o.CostlyObjects,
 			Complete: o.Complete, Reason: o.Reason, Message: o.Message, Accepted: asked.accepts(o),
 		})
 	}

@@ -103,6 +103,9 @@ func (k *kind) record(r *reading, u *unstructured.Unstructured, sequence uint64,
 		return true
 	}
 	now := &record{exempt: k.exempt(key), findings: k.findings(result)}
+	if !now.exempt {
+		now.costs = k.costs(result)
+	}
 	before := k.records[key]
 	if k.a.o.Objects != nil {
 		now.uid = types.UID(strings.Clone(string(u.GetUID())))
@@ -156,6 +159,21 @@ func (k *kind) findings(result policy.Result) []finding {
 	return slices.Clip(out)
 }
 
+// costs are those of constraints that are known to match the kind.
+func (k *kind) costs(result policy.Result) (out []cost) {
+	for _, x := range result.Costs {
+		if c := k.a.known[name{x.Constraint.Kind, x.Constraint.Name}]; c != nil && k.constraints[c] {
+			out = append(out, cost{c, x.Percent})
+		}
+	}
+	slices.SortFunc(out, compareCosts)
+	return out
+}
+
+func compareCosts(a, b cost) int {
+	return cmp.Or(cmp.Compare(a.by.name.kind, b.by.name.kind), cmp.Compare(a.by.name.name, b.by.name.name))
+}
+
 func compareFindings(a, b finding) int {
 	return cmp.Or(cmp.Compare(a.by.name.kind, b.by.name.kind), cmp.Compare(a.by.name.name, b.by.name.name),
 		cmp.Compare(a.message.Value(), b.message.Value()))
@@ -167,8 +185,9 @@ func (r *record) keep(before *record, asked map[*constraint]bool) {
 		return
 	}
 	kept := before.without(asked)
-	r.findings, r.held = append(kept.findings, r.findings...), append(kept.held, r.held...)
+	r.findings, r.held, r.costs = append(kept.findings, r.findings...), append(kept.held, r.held...), append(kept.costs, r.costs...)
 	slices.SortStableFunc(r.findings, compareFindings)
+	slices.SortFunc(r.costs, compareCosts)
 }
 
 // without is the record but for what some constraints found.
@@ -176,6 +195,7 @@ func (r *record) without(some map[*constraint]bool) *record {
 	out := *r
 	drop := func(f finding) bool { return some[f.by] }
 	out.findings, out.held = slices.DeleteFunc(slices.Clone(r.findings), drop), slices.DeleteFunc(slices.Clone(r.held), drop)
+	out.costs = slices.DeleteFunc(slices.Clone(r.costs), func(c cost) bool { return some[c.by] })
 	return &out
 }
 

@@ -17,6 +17,9 @@ type record struct {
 	reading  uint64
 	exempt   bool
 	findings []finding
+	// costs are those of constraints that use over half of their budget. There are
+	// none of objects outside the perimeter, which nothing refuses.
+	costs []cost
 	// uid and held are for an ObjectSink, and empty if there is none. held
 	// stands for what was found by constraints that are withheld now: it is in
 	// no count.
@@ -31,8 +34,14 @@ type finding struct {
 	fault   bool
 }
 
+// cost is how much of its budget a constraint uses, in percent.
+type cost struct {
+	by      *constraint
+	percent int
+}
+
 // counts are those of one constraint in one kind.
-type counts struct{ violations, exempt, faults int64 }
+type counts struct{ violations, exempt, faults, costly int64 }
 
 func (c *counts) add(f finding, exempt bool, n int64) {
 	switch {
@@ -85,14 +94,20 @@ func (k *kind) put(key objectKey, now *record) {
 
 func (k *kind) count(r *record, n int64) {
 	for _, f := range r.findings {
-		c := k.counts[f.by]
-		if c == nil {
-			c = &counts{}
-			k.counts[f.by] = c
-		}
-		c.add(f, r.exempt, n)
+		k.countsOf(f.by).add(f, r.exempt, n)
 		k.a.touch(f.by)
 	}
+	for _, c := range r.costs {
+		k.countsOf(c.by).costly += n
+		k.a.touch(c.by)
+	}
+}
+
+func (k *kind) countsOf(c *constraint) *counts {
+	if k.counts[c] == nil {
+		k.counts[c] = &counts{}
+	}
+	return k.counts[c]
 }
 
 // touch notes that the outcome of a constraint may have changed.
@@ -133,14 +148,17 @@ func (k *kind) forgetAll() {
 	k.constraints = nil
 }
 
-func (r *record) empty() bool { return r == nil || len(r.findings) == 0 && len(r.held) == 0 }
+func (r *record) empty() bool {
+	return r == nil || len(r.findings) == 0 && len(r.held) == 0 && len(r.costs) == 0
+}
 
 // equal tells whether both are records that say the same, whichever reading saw
 // the object.
 func (r *record) equal(other *record) bool {
-	return other != nil && r.uid == other.uid && slices.Equal(r.held, other.held) && r.same(other)
+	return other != nil && r.uid == other.uid && slices.Equal(r.held, other.held) && slices.Equal(r.costs, other.costs) && r.same(other)
 }
 
+// same is equal but for what passes: constraints that wait for data, and costs.
 func (r *record) same(other *record) bool {
 	if r == nil || other == nil {
 		return (r == nil || len(r.findings) == 0) && (other == nil || len(other.findings) == 0)

@@ -177,6 +177,9 @@ func (v *review) judge(share *budget, x *entry, how evaluator) {
 	if x.timer != nil {
 		x.timer(time.Since(start))
 	}
+	if found.Used > 0 {
+		v.result.Costs = append(v.result.Costs, policy.Cost{Constraint: *c, Percent: found.Used})
+	}
 	if failure != nil {
 		v.fail(share, c, found, failure)
 		return

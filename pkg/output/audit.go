@@ -32,6 +32,10 @@ type AuditedConstraint struct {
 	// the first of them.
 	Total, Exempt                int64
 	Violations, ExemptViolations []v1alpha1.Violation
+	// Costly counts the objects on which it uses over half of its budget, and
+	// CostlyObjects are the worst of them.
+	Costly        int64
+	CostlyObjects []v1alpha1.CostlyObject
 	// Complete is false where Total is a lower bound; Reason, of
 	// v1alpha1.ConditionAudited, and Message say why.
 	Complete        bool
@@ -72,6 +76,9 @@ func (c AuditedConstraint) document() object {
 		{key: "complete", value: c.Complete}, {key: "reason", value: c.Reason}, {key: "message", value: c.Message},
 		{key: "violations", list: elements(slices.Values(c.Violations))},
 		{key: "exemptViolations", list: elements(slices.Values(c.ExemptViolations))},
+	}
+	if c.Costly > 0 {
+		o = append(o, member{key: "totalCostlyObjects", value: c.Costly}, member{key: "costlyObjects", list: elements(slices.Values(c.CostlyObjects))})
 	}
 	return slices.DeleteFunc(o, func(m member) bool { return m.key == "message" && m.value == "" })
 }
@@ -134,7 +141,8 @@ func (c AuditedConstraint) entries() iter.Seq[entry] {
 	}
 }
 
-// unlisted says how many violations there are beside those that are listed.
+// unlisted says how many violations there are beside those that are listed, and
+// how many objects cost the policy over half of its budget.
 func (c AuditedConstraint) unlisted() []string {
 	var out []string
 	if n := c.Total - int64(len(c.Violations)); n > 0 {
@@ -142,6 +150,9 @@ func (c AuditedConstraint) unlisted() []string {
 	}
 	if c.Exempt > 0 {
 		out = append(out, fmt.Sprintf("%s: %s in exempt namespaces", c.Constraint, count(c.Exempt, "violation")))
+	}
+	if c.Costly > 0 {
+		out = append(out, fmt.Sprintf("%s: over half of its budget on %s", c.Constraint, count(c.Costly, "object")))
 	}
 	return out
 }

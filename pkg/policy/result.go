@@ -103,6 +103,14 @@ type More struct {
 	AtLeast bool
 }
 
+// Cost is how much of its budget a constraint used on the reviewed object.
+type Cost struct {
+	Constraint Constraint
+	// Percent is over 50, and 1000 at most. Over 100 the constraint could not be
+	// judged, or could not by a budget that is announced.
+	Percent int
+}
+
 // Result is what the engine found about one review.
 type Result struct {
 	// Violations are all, or of a bounded review those that are shown; More
@@ -113,6 +121,8 @@ type Result struct {
 	// CutOff are the constraints that were not judged, or not to the end, since
 	// a denial was known and the review has an AnswerBy.
 	CutOff []Constraint
+	// Costs are of the constraints that used over half of their budget.
+	Costs []Cost
 	// Evaluated counts the constraints that matched and came to a verdict.
 	Evaluated int
 }

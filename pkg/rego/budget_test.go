@@ -6,6 +6,7 @@ import (
 
 	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/rego"
+	"github.com/fusegate/fusegate/pkg/rego/cost"
 )
 
 // squares looks at each element of a list as often as the list is long.
@@ -68,6 +69,66 @@ func TestBudgetGrows(t *testing.T) {
 			d, c := newDriver(t, steps, nil)
 			if got := query(t.Context(), d, tc.r, c); len(got.faults) != tc.want {
 				t.Errorf("got %+v, want %d faults", got, tc.want)
+			}
+		})
+	}
+}
+
+// ranges builds up a list of as many elements as the object says, of which a million
+// is what is granted.
+var ranges = v0(`count(numbers.range(1, input.review.object.n)) == 7; msg := "m"`)
+
+// TestUsed: what is told of what a policy uses.
+func TestUsed(t *testing.T) {
+	announced := cost.Announced
+	defer func() { cost.Announced = announced }()
+	marshals := v0(`json.marshal(numbers.range(1, input.review.object.n)) == "7"; msg := "m"`)
+	// shared is computed by the first constraint for both.
+	shared := v0(`s == 7; msg := "m" } s = count({1 | n[_]; n[_]}) { n := numbers.range(1, input.review.object.n)`)
+	cases := map[string]struct {
+		reason      string
+		source      source
+		n           int64
+		announced   int // bytes
+		by          func() *rego.Runtime
+		constraints int  // of the template, of which the last is looked at
+		bounded     bool // as at admission
+		least, most int  // percent
+		faults      int
+	}{
+		"half":           {"up to half of it nothing is told", ranges, 500_000, announced.Bytes, rego.New, 1, true, 0, 0, 0},
+		"over half":      {"over half is", ranges, 600_000, announced.Bytes, rego.New, 1, true, 58, 58, 0},
+		"interpreted":    {"whatever judges", ranges, 400_000, announced.Bytes, rego.NewReference, 1, true, 60, 70, 0},
+		"asked for":      {"what would be built up counts", marshals, 80_000, announced.Bytes, rego.New, 1, true, 52, 60, 0},
+		"exceeded":       {"what is exceeded is told as well", ranges, 1_100_000, announced.Bytes, rego.New, 1, true, 105, 105, 1},
+		"announced":      {"a smaller budget is told of before it holds", ranges, 600_000, announced.Bytes / 2, rego.New, 1, true, 115, 115, 0},
+		"announced more": {"a larger one does not hold yet", ranges, 600_000, 2 * announced.Bytes, rego.New, 1, true, 58, 58, 0},
+		"beside others":  {"what the first has computed is not counted", shared, 1500, announced.Bytes, rego.New, 2, true, 0, 0, 0},
+		"by itself":      {"but where there is time to find out", shared, 1500, announced.Bytes, rego.New, 2, false, 56, 58, 0},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			cost.Announced.Bytes = tc.announced
+			d := drive(tc.by())
+			if err := d.AddTemplate(t.Context(), template("K", tc.source)); err != nil {
+				t.Fatal(err)
+			}
+			in := rego.NewInput(&policy.Review{Object: map[string]any{"n": tc.n}, Bounded: tc.bounded})
+			used, faults := 0, 0
+			for i := range tc.constraints {
+				c := constraint("K", string(rune('a'+i)), nil)
+				if err := d.AddConstraint(t.Context(), c); err != nil {
+					t.Fatal(err)
+				}
+				program, params := d.lookup(c)
+				found, failure := program.Judge(t.Context(), d.Data(), in, params)
+				used = found.Used
+				if failure != nil {
+					faults++
+				}
+			}
+			if used < tc.least || used > tc.most || faults != tc.faults {
+				t.Errorf("%s: got %d %% and %d faults, want %d to %d %% and %d", tc.reason, used, faults, tc.least, tc.most, tc.faults)
 			}
 		})
 	}

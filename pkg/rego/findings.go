@@ -27,6 +27,10 @@ type Findings struct {
 	Kept []Finding
 	// More is how many there are beside those that are kept.
 	More int
+	// Used is how much of its budget the policy used, in percent, 0 up to half of
+	// it; see cost.Meter. Of a review that is not bounded it is what the policy
+	// uses by itself, whatever others have computed already.
+	Used int
 }
 
 // Len is how many there are.

@@ -195,7 +195,28 @@ func (p *Program) judge(ctx context.Context, e *Data, in *Input, params *Paramet
 // is for the interpreter to find again and to word.
 func (p *Program) runCompiled(ctx context.Context, e *Data, in *Input, params *Parameters) (found Findings, err error) {
 	defer p.recovered(&err)
-	solutions, err := p.compiled.Run(ctx, &request{review: in.document(), parameters: params}, e.root, in.common())
+	input, shared := &request{review: in.document(), parameters: params}, in.common()
+	solutions, err := p.compiled.Run(ctx, input, e.root, shared)
+	used := shared.Used
+	if shared.Spared && !in.bounded() {
+		used = max(used, p.alone(ctx, input, e, in))
+	}
+	found, err = solved(solutions, err, in)
+	found.Used = used
+	return found, err
+}
+
+// alone is what the compiled program uses of its budget by itself.
+func (p *Program) alone(ctx context.Context, input *request, e *Data, in *Input) int {
+	shared := exec.NewShared(in.now)
+	defer shared.Release()
+	shared.Object = in.object()
+	_, _ = p.compiled.Run(unheard{ctx}, input, e.root, shared) // it was judged already
+	return shared.Used
+}
+
+// solved are the findings of compiled code that came to an end, if by err.
+func solved(solutions []any, err error, in *Input) (Findings, error) {
 	var cut *exec.Interrupted
 	if errors.As(err, &cut) {
 		found, wrong := nativeFindings(cut.Found, in.bounded())

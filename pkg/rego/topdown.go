@@ -63,7 +63,7 @@ func resultVar(qc ast.QueryCompiler) ast.Var {
 	return "result"
 }
 
-func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, params *Parameters, adjust ...func(*topdown.Query)) (Findings, error) {
+func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, params *Parameters, adjust ...func(*topdown.Query)) (found Findings, err error) {
 	if p.heavy() {
 		return Findings{}, fmt.Errorf("%w: a rule stands for more than %d values when its variables are written out", exec.ErrLimit, maxWritten)
 	}
@@ -74,6 +74,7 @@ func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, param
 	meter := &cost.Meter{}
 	meter.Start(ctx, cost.Base)
 	meter.Object = in.object()
+	defer func() { found.Used = meter.Used() }()
 	input := ast.ObjectTerm(
 		ast.Item(ast.InternedTerm("review"), review),
 		ast.Item(ast.InternedTerm("parameters"), params.asTerm()),

@@ -32,6 +32,7 @@ const (
 	fieldTotal     = "totalViolations"
 	fieldList      = "violations"
 	fieldExempt    = "exemptViolations"
+	fieldCostly    = "costlyObjects"
 )
 
 // Audit is what audit found by a constraint.
@@ -40,6 +41,10 @@ type Audit struct {
 	Uncounted                    bool
 	Total, Exempt                int64
 	Violations, ExemptViolations []v1alpha1.Violation
+	// Costly counts the objects on which it uses over half of its budget, and
+	// CostlyObjects are the worst of them.
+	Costly        int64
+	CostlyObjects []v1alpha1.CostlyObject
 	// At is when this was found, and Read when all that the constraint matches
 	// was last read as a whole.
 	At, Read time.Time
@@ -65,24 +70,31 @@ func (a Audit) fields() (map[string]any, error) {
 	if len(exempt) > 0 {
 		apart["list"] = exempt
 	}
-	out := map[string]any{fieldTotal: a.Total, fieldExempt: apart, fieldList: nil}
+	out := map[string]any{fieldTotal: a.Total, fieldExempt: apart, fieldList: nil, fieldCostly: nil}
 	if len(list) > 0 {
 		out[fieldList] = list
+	}
+	if a.Costly > 0 {
+		costly, err := entriesOf(a.CostlyObjects)
+		if err != nil {
+			return nil, err
+		}
+		out[fieldCostly] = map[string]any{"total": a.Costly, "list": costly}
 	}
 	return printable.Fields(out), nil
 }
 
-// entriesOf are as many of the violations as fit.
-func entriesOf(violations []v1alpha1.Violation) ([]any, error) {
-	violations, err := fitting(violations)
+// entriesOf are as many of the items as fit.
+func entriesOf[T any](items []T) ([]any, error) {
+	items, err := fitting(items)
 	if err != nil {
 		return nil, err
 	}
 	var out []any
-	for i := range violations {
-		fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&violations[i])
+	for i := range items {
+		fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&items[i])
 		if err != nil {
-			return nil, fmt.Errorf("converting a violation: %w", err)
+			return nil, fmt.Errorf("converting an item of a status: %w", err)
 		}
 		out = append(out, fields)
 	}
@@ -151,6 +163,10 @@ func AuditOf(constraint *unstructured.Unstructured) (Audit, error) {
 				Total int64                `json:"total"`
 				List  []v1alpha1.Violation `json:"list"`
 			} `json:"exemptViolations"`
+			Costly struct {
+				Total int64                   `json:"total"`
+				List  []v1alpha1.CostlyObject `json:"list"`
+			} `json:"costlyObjects"`
 		} `json:"status"`
 	}
 	status := map[string]any{"status": constraint.Object["status"]}
@@ -163,6 +179,7 @@ func AuditOf(constraint *unstructured.Unstructured) (Audit, error) {
 	return Audit{
 		Total: *said.Status.Total, Exempt: said.Status.Exempt.Total, At: auditTime(constraint),
 		Violations: said.Status.Violations, ExemptViolations: said.Status.Exempt.List,
+		Costly: said.Status.Costly.Total, CostlyObjects: said.Status.Costly.List,
 	}, nil
 }
 

@@ -108,8 +108,15 @@ func TestAudited(t *testing.T) {
 	if field("auditTimestamp") != "2026-01-02T05:04:05Z" {
 		t.Errorf("after a full read: got time %v", field("auditTimestamp"))
 	}
+	a.Costly, a.CostlyObjects = 7, []v1alpha1.CostlyObject{{Version: "v1", Kind: "Pod", Namespace: "a", Name: "p000", Percent: 80}}
+	write(true, a)
+	want = map[string]any{"total": int64(7), "list": []any{map[string]any{"group": "", "version": "v1", "kind": "Pod", "namespace": "a", "name": "p000", "percent": int64(80)}}}
+	said, err := status.AuditOf(u)
+	if diff := cmp.Diff(want, field("costlyObjects")); diff != "" || err != nil || said.Costly != 7 || !cmp.Equal(said.CostlyObjects, a.CostlyObjects) {
+		t.Errorf("got costs (-want +got):\n%s\nread as %+v, %v", diff, said, err)
+	}
 	write(true, status.Audit{At: at, Read: at, Condition: a.Condition})
-	if field("violations") != nil || !cmp.Equal(field("exemptViolations"), map[string]any{"total": int64(0)}) || field("totalViolations") != int64(0) {
+	if field("costlyObjects") != nil || field("violations") != nil || !cmp.Equal(field("exemptViolations"), map[string]any{"total": int64(0)}) || field("totalViolations") != int64(0) {
 		t.Errorf("without violations: got status %v", field())
 	}
 

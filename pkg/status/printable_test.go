@@ -66,12 +66,14 @@ func TestPrintable(t *testing.T) {
 	}
 	check("byPod", "byPod")
 	violation := v1alpha1.Violation{Kind: everyClass, Namespace: everyClass, Name: everyClass, Message: everyClass}
-	found := status.Audit{Total: 1, Exempt: 1, Violations: []v1alpha1.Violation{violation}, ExemptViolations: []v1alpha1.Violation{violation}, At: time.Now(), Read: time.Now(), Condition: dirty}
+	found := status.Audit{Total: 1, Exempt: 1, Violations: []v1alpha1.Violation{violation}, ExemptViolations: []v1alpha1.Violation{violation},
+		Costly: 1, CostlyObjects: []v1alpha1.CostlyObject{{Kind: everyClass, Namespace: everyClass, Name: everyClass}}, At: time.Now(), Read: time.Now(), Condition: dirty}
 	if _, err := status.Audited(t.Context(), c, u, found, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	check("violations", "violations")
 	check("exempt violations", "exemptViolations")
+	check("costly objects", "costlyObjects")
 	version := u.GetResourceVersion()
 	if _, err := status.Condition(t.Context(), c, u, dirty); err != nil {
 		t.Fatal(err)

@@ -123,6 +123,7 @@ func TestAudit(t *testing.T) {
 	c.DeleteObjects(t, env.Object("v1", "ConfigMap", "audited", "bare"))
 	expect("area", "deny")
 
+	t.Run("over half of a budget", c.costly)
 	t.Run("written while the webhook is away", func(t *testing.T) { c.whileAway(t, expect) })
 	t.Run("the leader dies in the middle of a pass", c.takeover)
 	t.Run("events", func(t *testing.T) {
@@ -148,6 +149,48 @@ func TestAudit(t *testing.T) {
 			t.Errorf("got cluster UID %q, want %q, %v", uid, ns.UID, err)
 		}
 	})
+}
+
+// costly follows an object on which a policy uses over half of its budget.
+func (c *testCluster) costly(t *testing.T) {
+	c.Apply(t, `
+apiVersion: templates.gatekeeper.sh/v1
+kind: ConstraintTemplate
+metadata: {name: auditcosts}
+spec:
+  crd: {spec: {names: {kind: AuditCosts}, validation: {openAPIV3Schema: {type: object, properties: {label: {type: integer}}}}}}
+  targets:
+  - target: admission.k8s.gatekeeper.sh
+    rego: |
+      package costs
+      violation[{"msg": "never"}] { count(numbers.range(1, input.parameters.label)) == 7 } # a million is what is granted
+`)
+	c.AwaitTemplate(t, "auditcosts")
+	c.DropTemplates(t, "auditcosts")
+	expect := func(what string, want any) {
+		t.Helper()
+		c.Await(t, "auditcosts/costs", what, func(u *unstructured.Unstructured) error {
+			got, _, _ := unstructured.NestedFieldNoCopy(u.Object, "status", "costlyObjects")
+			if diff := cmp.Diff(want, got); diff != "" || auditStatusOf(u).Audited != auditKnown {
+				return fmt.Errorf("%s (-want +got):\n%s", auditStatusOf(u).Audited, diff)
+			}
+			return nil
+		})
+	}
+	costs := func(percent int64) any {
+		return map[string]any{"total": int64(1), "list": []any{
+			map[string]any{"group": "", "version": "v1", "kind": "ConfigMap", "namespace": "audited", "name": "owned", "percent": percent},
+		}}
+	}
+	apply := func(elements string) {
+		c.Apply(t, fusegate.Constraint("AuditCosts", "costs", "dryrun", elements, `{kinds: [{apiGroups: [""], kinds: [ConfigMap]}], namespaces: [audited], name: owned}`))
+	}
+	apply("800000")
+	expect("what it costs", costs(77))
+	apply("600000")
+	expect("what it costs as it has become", costs(58))
+	apply("400000")
+	expect("that it does not any more", nil)
 }
 
 func (c *testCluster) awaitRoots(t *testing.T, namespaces ...string) {

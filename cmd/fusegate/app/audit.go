@@ -195,6 +195,7 @@ func (s *auditSink) Before(ctx context.Context, constraint policy.Constraint, ui
 	return audit.Before{
 		Counted: !was.Uncounted, Total: was.Total, Exempt: was.Exempt, At: was.At,
 		Violations: was.Violations, ExemptViolations: was.ExemptViolations,
+		Costly: was.Costly, CostlyObjects: was.CostlyObjects,
 	}, nil
 }
 
@@ -275,6 +276,7 @@ func finding(o *audit.Outcome) status.Audit {
 	}
 	return status.Audit{
 		Uncounted: o.Uncounted, Total: o.Total, Exempt: o.Exempt, Violations: o.Violations, ExemptViolations: o.ExemptViolations,
+		Costly: o.Costly, CostlyObjects: o.CostlyObjects,
 		At: o.At, Read: o.Read, Condition: condition,
 	}
 }

@@ -39,6 +39,16 @@ var (
 	PerByte = Limits{Steps: 1, Bytes: 16}
 )
 
+// Announced and AnnouncedPerByte are the limits of the next release, which are
+// smaller than those in force where that is to grant less. They end nothing: what
+// comes near them is told, for a release, before it is refused.
+var Announced, AnnouncedPerByte = Base, PerByte
+
+// grown are the limits for an object of this size, in bytes.
+func (l Limits) grown(perByte Limits, size int) Limits {
+	return Limits{Steps: l.Steps + perByte.Steps*size, Bytes: l.Bytes + perByte.Bytes*size}
+}
+
 const (
 	// EntrySize is what an element of a collection counts for, in bytes.
 	EntrySize = value.EntryWeight
@@ -57,6 +67,14 @@ type Meter struct {
 	// Object is what is judged, by whose size the limits grow once they are
 	// reached; nil if they do not.
 	Object map[string]any
+	// half is half of the least limits: what stays below need not be looked at
+	// closely.
+	half Limits
+	// most is how many bytes there would have been had all been built up that was
+	// asked for, if that is more than half.
+	most int
+	// size is that of Object once the limits have grown by it.
+	size int
 	// Err is why the evaluation has to end, nil if it may go on.
 	Err error
 	ctx context.Context
@@ -72,6 +90,7 @@ type Meter struct {
 // Start makes the meter count from nothing.
 func (m *Meter) Start(ctx context.Context, l Limits) {
 	m.Limits, m.Steps, m.Bytes, m.Err, m.ctx = l, 0, 0, nil, ctx
+	m.half, m.most, m.size = Limits{Steps: min(l.Steps, Announced.Steps) / 2, Bytes: min(l.Bytes, Announced.Bytes) / 2}, 0, 0
 	m.next, m.nextBytes = checkEvery, min(checkBytes, l.Bytes+1)
 }
 
@@ -121,9 +140,47 @@ func (m *Meter) grown() bool {
 }
 
 // Fits tells whether so much memory may be built up, without counting it.
-func (m *Meter) Fits(bytes int) bool {
+func (m *Meter) Fits(bytes int) bool { return m.Bytes+bytes <= m.half.Bytes || m.fits(bytes) }
+
+func (m *Meter) fits(bytes int) bool {
+	m.most = max(m.most, m.Bytes+bytes)
 	return m.Bytes+bytes <= m.Limits.Bytes || m.extend() && m.Bytes+bytes <= m.Limits.Bytes || m.full()
 }
+
+// Taken is what the evaluation has taken, with what it would have built up.
+func (m *Meter) Taken() Limits { return Limits{Steps: m.Steps, Bytes: max(m.Bytes, m.most)} }
+
+// NearWith tells whether what was taken, and this, may come to over half of the
+// limits.
+func (m *Meter) NearWith(more Limits) bool {
+	taken := m.Taken()
+	return taken.Steps+more.Steps > m.half.Steps || taken.Bytes+more.Bytes > m.half.Bytes
+}
+
+// MaxUsed is what Used is at most.
+const MaxUsed = 1000
+
+// Used is how much of its limits the evaluation has taken, in percent: of the
+// steps or the bytes, whichever is more, and of the limits in force or announced.
+// It is 0 up to half of them, and over 100 where the evaluation has come to its
+// end by them, or would by those announced.
+func (m *Meter) Used() int {
+	if !m.NearWith(Limits{}) {
+		return 0
+	}
+	m.extend()
+	taken, used := m.Taken(), 0
+	for _, l := range []Limits{m.Limits, Announced.grown(AnnouncedPerByte, m.size)} {
+		used = max(used, percent(taken.Steps, l.Steps), percent(taken.Bytes, l.Bytes))
+	}
+	if used <= 50 {
+		return 0
+	}
+	return min(used, MaxUsed)
+}
+
+// percent is rounded up, so that 50 is not over half.
+func percent(n, of int) int { return (100*n + of - 1) / of }
 
 // extend adds what the object that is judged is granted for its size. Its size
 // is of no matter to evaluations that do with less, so that they need not know it.
@@ -131,10 +188,8 @@ func (m *Meter) extend() bool {
 	if m.Object == nil {
 		return false
 	}
-	size := value.Size(m.Object)
-	m.Object = nil
-	m.Limits.Steps += PerByte.Steps * size
-	m.Limits.Bytes += PerByte.Bytes * size
+	m.size, m.Object = value.Size(m.Object), nil
+	m.Limits = m.Limits.grown(PerByte, m.size)
 	return true
 }
 

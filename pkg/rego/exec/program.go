@@ -135,7 +135,7 @@ func Translate(p *ir.Policy, opts Options) (*Program, error) {
 // shared must have been used with the same input.review only.
 func (p *Program) Run(ctx context.Context, input, data any, shared *Shared) ([]any, error) {
 	s := p.begin(ctx, cost.Base)
-	s.Object = shared.Object
+	s.Object, shared.Used, shared.Spared = shared.Object, 0, false
 	defer s.end()
 	s.now = shared.now
 	if shared.memory < s.Limits.Bytes {
@@ -144,6 +144,7 @@ func (p *Program) Run(ctx context.Context, input, data any, shared *Shared) ([]a
 	f := s.push(p.slots)
 	f.locals[ir.Input], f.locals[ir.Data] = input, data
 	c := runBlocks(p.plan, f)
+	shared.took(&s.Meter)
 	if c == failed {
 		return nil, s.failure()
 	}

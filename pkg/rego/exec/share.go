@@ -13,6 +13,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/ir"
+
+	"github.com/fusegate/fusegate/pkg/rego/cost"
 )
 
 // identity stands for what a function does: functions of different programs
@@ -27,7 +29,14 @@ type Shared struct {
 	// Object is what is judged, for whose size evaluations are granted more; nil
 	// if it does not count.
 	Object map[string]any
+	// Used is what the last evaluation used of its limits; see cost.Meter. Spared
+	// is set if by itself it may have taken over half of them, since others may
+	// have done part of its work.
+	Used   int
+	Spared bool
 
+	// taken is what all evaluations have taken.
+	taken     cost.Limits
 	now       time.Time
 	functions map[identity]*common
 	memory    int
@@ -63,8 +72,15 @@ func (s *Shared) Release() {
 			c.calls.clear()
 		}
 	}
-	s.memory, s.Object = 0, nil
+	s.memory, s.Object, s.taken = 0, nil, cost.Limits{}
 	sharedPool.Put(s)
+}
+
+// took notes what an evaluation has taken.
+func (s *Shared) took(m *cost.Meter) {
+	s.Used, s.Spared = m.Used(), s.taken.Steps > 0 && m.NearWith(s.taken)
+	taken := m.Taken()
+	s.taken.Steps, s.taken.Bytes = s.taken.Steps+taken.Steps, s.taken.Bytes+taken.Bytes
 }
 
 func (s *Shared) of(id identity) *common {
