@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/fusegate/fusegate/pkg/match"
+	"github.com/fusegate/fusegate/pkg/policy"
 	"github.com/fusegate/fusegate/pkg/rego"
 )
 
@@ -23,9 +25,23 @@ type budget struct {
 	// denied is set when a denial is known; finding is set when the constraint
 	// that is evaluated denies, and has found a violation.
 	denied, denies, finding bool
+	// review is what is judged, and match that of the constraint whose turn it is.
+	review *policy.Review
+	match  *match.Matcher
 }
 
-var _ rego.Finder = (*budget)(nil)
+var (
+	_ rego.Finder  = (*budget)(nil)
+	_ rego.Matched = (*budget)(nil)
+)
+
+// MatchedBefore implements rego.Matched.
+func (b *budget) MatchedBefore() bool {
+	before := *b.review
+	before.Object, before.OldObject = b.review.OldObject, nil
+	matched, err := b.match.Match(&before)
+	return matched && err == nil
+}
 
 // begin gives the next constraint its share, which denies or does not.
 func (b *budget) begin(now time.Time, denies bool) {

@@ -73,3 +73,31 @@ violation[{"msg": msg}] {
 		t.Errorf("it took %v, want less than %v", took, limit)
 	}
 }
+
+// TestExceededBefore: an update is not let through for an object that was as costly
+// before where the constraint did not match that.
+func TestExceededBefore(t *testing.T) {
+	e := engineOf(t, engine.New, rules{"Costly": {`violation[{"msg": "no"}] { n := numbers.range(1, 3000); count({1 | n[_]; n[_]; n[_]}) == 7 }`, policy.Deny}})
+	c := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"match": map[string]any{"labelSelector": map[string]any{"matchLabels": map[string]any{"app": "pay"}}}}}}
+	c.SetAPIVersion("constraints.gatekeeper.sh/v1beta1")
+	c.SetKind("Costly")
+	c.SetName("costly")
+	if err := e.AddConstraint(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	labelled := func(app string) map[string]any {
+		return map[string]any{"metadata": map[string]any{"labels": map[string]any{"app": app}}, "text": strings.Repeat("t", 4<<10)}
+	}
+	for name, tc := range map[string]struct {
+		old  string
+		want policy.FaultCause
+	}{"Matched": {"pay", policy.CausePolicy}, "NotMatched": {"not", policy.CauseInput}} {
+		got := e.Review(t.Context(), &policy.Review{
+			Kind: schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}, Operation: policy.Update, Point: policy.PointWebhook,
+			Object: labelled("pay"), OldObject: labelled(tc.old),
+		})
+		if len(got.Faults) != 1 || got.Faults[0].Cause != tc.want {
+			t.Errorf("%s before: got %+v, want a fault by %s", name, got.Faults, tc.want)
+		}
+	}
+}

@@ -171,6 +171,7 @@ func (v *review) judge(share *budget, x *entry, how evaluator) {
 		v.cutOff(c)
 		return
 	}
+	share.review, share.match = v.Review, x.match
 	share.begin(start, c.Has(policy.Deny))
 	found, failure := how(share, v, x)
 	share.end()

@@ -41,9 +41,18 @@ type policyError struct{ error }
 
 func (e *policyError) Unwrap() error { return e.error }
 
-// exceededBefore tells whether the object before the request is no smaller than
-// the one that it is to become, and comes to the limits as well.
+// Matched may be implemented by the context of an evaluation. MatchedBefore tells
+// whether the constraint matches the object before the request. One that it does not
+// match was never judged by it: a label added later must not bring in what is refused.
+type Matched interface{ MatchedBefore() bool }
+
+// exceededBefore tells whether the object before the request was the constraint's to
+// judge, is no smaller than the one that it is to become, and comes to the limits as
+// well.
 func (p *Program) exceededBefore(ctx context.Context, e *Data, in *Input, params *Parameters) bool {
+	if m, ok := ctx.(Matched); ok && !m.MatchedBefore() {
+		return false
+	}
 	before := *in.review
 	before.Object = before.OldObject
 	if before.Object == nil || value.Size(before.Object) < value.Size(in.review.Object) {

@@ -1,9 +1,11 @@
 package rego_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/open-policy-agent/frameworks/constraint/pkg/core/templates"
@@ -138,5 +140,51 @@ func TestAddTemplateKeepsThePrevious(t *testing.T) {
 	}
 	if got := query(t.Context(), d, review(nil), c); len(got.findings) != 1 || got.findings[0].Msg != "first" {
 		t.Errorf("got %+v, want the violation of the previous version", got)
+	}
+}
+
+// crowded is a Compiler that says how many are tried, until they are let go.
+type crowded struct {
+	tries chan struct{}
+	leave chan struct{}
+}
+
+func (c crowded) Try(context.Context, *rego.Source) error {
+	c.tries <- struct{}{}
+	<-c.leave
+	return nil
+}
+
+// TestChecksComeOneByOne: however many templates are checked, one is in the way of those
+// that are to be in force.
+func TestChecksComeOneByOne(t *testing.T) {
+	r, c := rego.New(), crowded{make(chan struct{}, 10), make(chan struct{})}
+	r.CompileBy(c)
+	of := func(name string) *templates.ConstraintTemplate {
+		return template(name, v0(`msg := "m"`))
+	}
+	first := make(chan error, 1)
+	go func() { first <- r.CheckTemplate(t.Context(), of("a")) }()
+	<-c.tries
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	second := make(chan error, 1)
+	go func() { second <- r.CheckTemplate(ctx, of("b")) }()
+	select {
+	case <-c.tries:
+		t.Error("a second is checked beside the first")
+	case err := <-second:
+		if !errors.Is(err, rego.ErrNoAnswer) {
+			t.Errorf("got %v, want no answer in time", err)
+		}
+	}
+	added := make(chan error, 1)
+	go func() { added <- r.Try(t.Context(), of("c")) }()
+	<-c.tries
+	close(c.leave)
+	for _, done := range []chan error{first, added} {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}
 }

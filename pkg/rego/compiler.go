@@ -39,10 +39,18 @@ func Try(ctx context.Context, source *Source) error {
 }
 
 // CheckTemplate is the function CheckTemplate within the limits of the runtime's
-// compiler. Its errors are Diagnostics and ErrNoAnswer.
+// compiler. Its errors are Diagnostics and ErrNoAnswer. Anybody who reaches the webhook
+// can ask for it, so that one template is checked at a time: those that are to be in
+// force wait for one check at most.
 func (r *Runtime) CheckTemplate(ctx context.Context, t *templates.ConstraintTemplate) error {
 	if r.compiler == nil {
 		return CheckTemplate(t)
+	}
+	select {
+	case r.checking <- struct{}{}:
+		defer func() { <-r.checking }()
+	case <-ctx.Done():
+		return fmt.Errorf("%w in time: others are before it", ErrNoAnswer)
 	}
 	return r.Try(ctx, t)
 }

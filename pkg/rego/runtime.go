@@ -32,11 +32,14 @@ type Runtime struct {
 	// compiling keeps compilers, which make a lot of garbage, one after the other.
 	compiling sync.Mutex
 	compiler  Compiler
+	checking  chan struct{} // holds one while a template is checked by the compiler
 	observer  Observer
 }
 
 // New returns a runtime without data.
-func New() *Runtime { return &Runtime{data: tree.New(), observer: unobserved{}} }
+func New() *Runtime {
+	return &Runtime{data: tree.New(), observer: unobserved{}, checking: make(chan struct{}, 1)}
+}
 
 // NewReference returns a runtime that runs every template by OPA's interpreter,
 // to compare with.
