@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -31,8 +32,9 @@ const (
 	maxUnjudged = 500
 	// looksPerRound bounds how many objects are read for claims in one round, and
 	// strangersPerRound how many kinds that are not served are asked for: anybody can
-	// have a webhook claim something.
-	looksPerRound, strangersPerRound = 300, 3
+	// have a webhook claim something. Kinds that are known to be served are looked for
+	// all the same.
+	looksPerRound, strangersPerRound = 300, 20
 	// againPerRound is how many of those listed are looked at again in a round.
 	againPerRound = 20
 )
@@ -68,12 +70,13 @@ type Unjudged struct {
 	mu     sync.Mutex
 	known  map[types.UID]v1alpha1.UnjudgedObject
 	looked map[types.UID]time.Time // at claims, and when
-	at     int                     // of those listed: who is looked at again next
+	served map[schema.GroupKind]bool
+	at     int // of those listed: who is looked at again next
 }
 
 // NewUnjudged returns an Unjudged that knows of nothing.
 func NewUnjudged(o UnjudgedOptions) *Unjudged {
-	return &Unjudged{o: o, known: map[types.UID]v1alpha1.UnjudgedObject{}, looked: map[types.UID]time.Time{}}
+	return &Unjudged{o: o, known: map[types.UID]v1alpha1.UnjudgedObject{}, looked: map[types.UID]time.Time{}, served: map[schema.GroupKind]bool{}}
 }
 
 // NeedLeaderElection is true: the leader lists them.
@@ -132,10 +135,11 @@ func (u *Unjudged) look(ctx context.Context) error {
 		claims, err := gap.Read(leases.Items[i].Annotations)
 		first = cmp.Or(first, err)
 		for _, p := range claims {
-			if looks >= looksPerRound || strangers >= strangersPerRound || ctx.Err() != nil {
+			if looks >= looksPerRound || ctx.Err() != nil {
 				return first
 			}
-			if !u.isNew(p) {
+			kind := p.GroupVersionKind().GroupKind()
+			if !u.isNew(p) || strangers >= strangersPerRound && !u.served[kind] {
 				continue
 			}
 			looks++
@@ -144,6 +148,8 @@ func (u *Unjudged) look(ctx context.Context) error {
 				strangers++
 			case err != nil:
 				first = cmp.Or(first, err)
+			default:
+				u.served[kind] = true // there are as many as the cluster has
 			}
 		}
 	}
@@ -198,8 +204,20 @@ func (u *Unjudged) note(p gap.Passed, there *v1alpha1.UnjudgedObject) {
 	}
 	u.known[p.UID] = *there
 	if len(u.known) > maxUnjudged {
-		delete(u.known, types.UID(u.sorted()[maxUnjudged].UID))
+		delete(u.known, types.UID(u.least().UID))
 	}
+}
+
+// least is who makes room in the list: the oldest of those that break no policy, so
+// that others cannot push out one that does.
+func (u *Unjudged) least() v1alpha1.UnjudgedObject {
+	all := u.sorted()
+	for _, x := range slices.Backward(all) {
+		if len(x.Violates) == 0 {
+			return x
+		}
+	}
+	return all[len(all)-1]
 }
 
 // judge reviews an object as audit does.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fusegate/fusegate/apis/v1alpha1"
 	"github.com/fusegate/fusegate/pkg/gap"
@@ -101,5 +102,52 @@ func TestUnjudged(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestUnjudgedMakesRoom: what breaks no policy does not push what does off the list.
+func TestUnjudgedMakesRoom(t *testing.T) {
+	u := NewUnjudged(UnjudgedOptions{})
+	for i := range maxUnjudged + 10 {
+		x := v1alpha1.UnjudgedObject{UID: fmt.Sprint(i), Time: metav1.NewTime(time.Unix(int64(i), 0))}
+		if i == 0 {
+			x.Violates = []string{"Labels/owner"}
+		}
+		u.note(gap.Passed{UID: types.UID(x.UID)}, &x)
+	}
+	got := u.List()
+	if n := len(got); n != maxUnjudged || got[n-1].UID != "0" || got[n-2].UID != "11" {
+		t.Errorf("%d are listed, and last %v and %v", n, got[n-2], got[n-1])
+	}
+}
+
+// TestUnjudgedBehindStrangers: claims of kinds that are not served do not keep others
+// from being looked at.
+func TestUnjudgedBehindStrangers(t *testing.T) {
+	_, c := admin(t)
+	const place = "unjudged-strangers"
+	namespace(t, c, place)
+	recorder := &gap.Recorder{}
+	u := NewUnjudged(UnjudgedOptions{Cached: c, Live: c, Namespace: place, Reviewer: findsOnce{}, Namespaces: anyNamespace{}, Log: logr.Discard()})
+	presence := NewPresence(c, place, "webhook-1", logr.Discard())
+	presence.Says = recorder.Annotations
+	for _, name := range []string{"first", "second"} {
+		object := parse("{apiVersion: v1, kind: ConfigMap, metadata: {name: " + name + ", namespace: " + place + "}}")
+		if err := c.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+		recorder.Record("a", gap.Passed{Version: "v1", Kind: "ConfigMap", Namespace: place, Name: name, UID: object.GetUID(), At: time.Now().Unix()})
+		if err := presence.renew(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := u.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 * strangersPerRound {
+			recorder.Record("forger", gap.Passed{Group: fmt.Sprintf("g%d.example.com", i), Version: "v1", Kind: "Nothing", Name: "x", UID: types.UID(fmt.Sprint("forged-", i)), At: time.Now().Unix()})
+		}
+	}
+	if got := u.List(); len(got) != 2 {
+		t.Errorf("listed %v, want both", got)
 	}
 }
