@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -54,7 +56,14 @@ func (p Passed) GroupVersionKind() schema.GroupVersionKind {
 func (p Passed) nameable() bool {
 	const name, label = 253, 63
 	return plain(p.Group, 0, 2*label) && plain(p.Version, 1, label) && plain(p.Kind, 1, label) &&
-		plain(p.Namespace, 0, label) && plain(p.Name, 1, name) && plain(string(p.UID), 1, label)
+		plain(p.Namespace, 0, label) && (plain(p.Name, 1, name) || readable(p.Name, name)) && plain(string(p.UID), 1, label)
+}
+
+// readable tells whether a text can be shown, and has no more than so many bytes as
+// JSON: the names of some kinds, such as Roles, may hold nearly anything.
+func readable(s string, most int) bool {
+	text, err := json.Marshal(s)
+	return err == nil && s != "" && len(text) <= most && utf8.ValidString(s) && !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) })
 }
 
 // plain tells whether a text has so many bytes, none of which JSON escapes.

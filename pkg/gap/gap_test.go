@@ -61,3 +61,22 @@ func TestRecorder(t *testing.T) {
 		t.Error("what is no list is read")
 	}
 }
+
+// TestNames: what names of objects may hold is recorded as long as people can read it.
+func TestNames(t *testing.T) {
+	for name, want := range map[string]bool{
+		"web-1": true, "system:reader of things": true, "<zoë & \"co\">": true,
+		"": false, "a\u009b": false, "a\u202eb": false, "a\nb": false, "\xff": false,
+		strings.Repeat("<", 100): false, strings.Repeat("é", 127): false,
+	} {
+		r := &gap.Recorder{}
+		r.Record("api-server", passed("x"))
+		p := passed("x")
+		p.Name = name
+		r.Record("api-server", p)
+		got, err := gap.Read(r.Annotations())
+		if err != nil || (len(got) == 2) != want || want && got[1] != p {
+			t.Errorf("%q: got %v, %v, want it recorded: %v", name, got, err, want)
+		}
+	}
+}
