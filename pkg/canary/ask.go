@@ -26,6 +26,7 @@ import (
 const (
 	policyPrefix = "policy-"
 	pathPrefix   = "path-"
+	anewPrefix   = "path-anew-"
 )
 
 // askTimeout bounds one question: the API server waits for the webhook up to

@@ -3,8 +3,12 @@ package canary_test
 import (
 	"context"
 	"encoding/pem"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,8 +28,8 @@ import (
 )
 
 // armed installs Fusegate with the real handler and engine behind it, and gives
-// two entries the rules for canaries at revision "r1".
-func armed(t *testing.T, c client.Client) *httptest.Server {
+// two entries the rules for canaries at revision "r1". It counts the connections.
+func armed(t *testing.T, c client.Client, connections *atomic.Int64) *httptest.Server {
 	t.Helper()
 	e, err := engine.New()
 	if err != nil {
@@ -35,7 +39,13 @@ func armed(t *testing.T, c client.Client) *httptest.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	backend := httptest.NewTLSServer(handler)
+	backend := httptest.NewUnstartedServer(handler)
+	backend.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	backend.StartTLS()
 	t.Cleanup(backend.Close)
 	plan, err := install.Render(config.Config{
 		WebhookURL: backend.URL + webhook.Path,
@@ -99,13 +109,45 @@ func TestAsk(t *testing.T) {
 	if got := canary.Ask(t.Context(), asAdmin, "r1"); got.Policy.Outcome != canary.Unknown || got.Policy.Err == nil {
 		t.Errorf("without the kind: got %+v, want Unknown", got)
 	}
-	backend := armed(t, admin)
+	var connections atomic.Int64
+	backend := armed(t, admin, &connections)
 	awaitSample(t, asAdmin, "r1", canary.Denied, canary.Denied)
 	awaitSample(t, asAdmin, "r2", canary.Admitted, canary.Denied)
 	awaitSample(t, servers(controlplane.Tenant), "r1", canary.Unknown, canary.Unknown)
+	reached(t, asAdmin, servers(controlplane.Tenant), &connections)
 	backend.Close()
+	if err := canary.Reached(t.Context(), fixed{asAdmin}); err == nil || !strings.Contains(err.Error(), "does not answer API server "+asAdmin.Name) {
+		t.Errorf("got error %v, want the API server that is not answered", err)
+	}
 	if got := awaitSample(t, asAdmin, "r1", canary.Admitted, canary.Admitted); got.Policy.Took <= 0 {
 		t.Errorf("got %+v, want to know how long it took", got)
+	}
+}
+
+// fixed are these API servers.
+type fixed []canary.Server
+
+func (f fixed) Servers(context.Context) ([]canary.Server, error) { return f, nil }
+
+// reached checks that canaries which ask for the path of new connections have them.
+func reached(t *testing.T, asAdmin, asTenant canary.Server, connections *atomic.Int64) {
+	t.Helper()
+	const times = 5
+	before := int64(0)
+	for i := range 2 * times { // the first ones may have those that were kept
+		if i == times {
+			before = connections.Load()
+		}
+		if err := canary.Reached(t.Context(), fixed{asAdmin}); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := connections.Load() - before; got != times {
+		t.Errorf("%d canaries made %d connections, want each its own", times, got)
+	}
+	err := canary.Reached(t.Context(), fixed{asAdmin, asTenant})
+	if err == nil || !strings.Contains(err.Error(), "could not be asked") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got error %v, want one about whom it may not ask", err)
 	}
 }
 
@@ -128,8 +170,8 @@ func TestRegistered(t *testing.T) {
 	if err != nil || len(names) != 1 {
 		t.Fatalf("got %v (%v), want the one that has registered", names, err)
 	}
-	fixed, err := canary.NewCluster(cp.Config(controlplane.Admin), admin, []string{"https://b", "https://a"}).Servers(t.Context())
-	if err != nil || !slices.Equal([]string{fixed[0].Name, fixed[1].Name}, []string{"https://b", "https://a"}) {
-		t.Errorf("got %v (%v), want those that were named", fixed, err)
+	named, err := canary.NewCluster(cp.Config(controlplane.Admin), admin, []string{"https://b", "https://a"}).Servers(t.Context())
+	if err != nil || !slices.Equal([]string{named[0].Name, named[1].Name}, []string{"https://b", "https://a"}) {
+		t.Errorf("got %v (%v), want those that were named", named, err)
 	}
 }

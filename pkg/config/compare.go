@@ -46,7 +46,7 @@ func (s Setting) resettable(was, will Config) bool {
 		return false
 	case "caBundle": // goes with webhookURL
 		return false
-	case "servicePort": // without a Service there is none
+	case "servicePort", "webhookSources": // without pods there are none
 		return was.InCluster() && will.InCluster()
 	case "image": // another version of it is an upgrade
 		return was.InCluster() && will.InCluster() && repository(was.Image) != repository(will.Image)

@@ -92,6 +92,10 @@ type Config struct {
 	// networks that let API servers reach some ports only; zero means 443, and
 	// none with WebhookURL.
 	ServicePort int32 `json:"servicePort"`
+	// WebhookSources are the CIDRs that API servers' connections to the webhook's pods
+	// come from: a NetworkPolicy keeps all others from the webhook's port. There is
+	// none if it is empty, nor with WebhookURL.
+	WebhookSources []string `json:"webhookSources"`
 	// TimeoutSeconds is how long the API server waits for the webhook, from 1
 	// to MaxTimeoutSeconds; zero means MaxTimeoutSeconds.
 	TimeoutSeconds int32 `json:"timeoutSeconds"`

@@ -54,6 +54,7 @@ var settings = []Setting{
 	{Key: "webhookURL", Flag: "webhook-url", Commands: rendering, Help: "https `URL` where the API servers reach a webhook that runs outside the cluster"},
 	{Key: "caBundle", FileOnly: "it is several lines long: --ca-file reads it"},
 	{Key: "servicePort", Flag: "service-port", Commands: rendering, Help: "port of the webhook's Service"},
+	{Key: "webhookSources", Flag: "webhook-sources", Commands: rendering, Help: "`CIDRs` that API servers reach the webhook from; a NetworkPolicy keeps others from its port, and install takes that back if it shuts one out (default: no NetworkPolicy)"},
 	{Key: "timeoutSeconds", Flag: "timeout-seconds", Commands: rendering, Help: "how long the API server waits for the webhook, 1 to 3"},
 	{Key: "webhookReplicas", Flag: "webhook-replicas", Commands: rendering, Help: "pods that answer the API server"},
 	{Key: "controllerReplicas", Flag: "controller-replicas", Commands: rendering, Help: "pods of which one leads"},

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -32,6 +33,7 @@ func (c Config) ValidateInstalled() error {
 		c.checkImage(),
 		c.checkURL(),
 		c.checkPort(),
+		c.checkSources(),
 		c.checkCABundle(),
 		c.checkClients(),
 		checkTimeout(c.TimeoutSeconds),
@@ -133,6 +135,39 @@ func (c Config) checkPort() error {
 		return fmt.Errorf("servicePort: %d: use 1 to 65535", c.ServicePort)
 	}
 	return nil
+}
+
+// checkSources wants CIDRs as every API server takes them, and none that holds
+// everybody: a port that is open must not look as if it were not.
+func (c Config) checkSources() error {
+	if !c.InCluster() && len(c.WebhookSources) > 0 {
+		return errors.New("webhookSources: is for the webhook's pods, and there are none with webhookURL: leave it out, and let a firewall say who reaches that address")
+	}
+	var errs []error
+	for i, s := range c.WebhookSources {
+		if problem := cidrProblem(s); problem != "" {
+			errs = append(errs, fmt.Errorf("webhookSources[%d]: %q: %s", i, s, problem))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func cidrProblem(s string) string {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return fmt.Sprintf("is an address and no CIDR; write %s/%d", a, a.BitLen())
+	}
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return "is not a CIDR; write an address and a length, such as 192.0.2.0/28 or 2001:db8::/64"
+	case p.Addr().Is4In6():
+		return "is IPv4 written as IPv6; write it as IPv4"
+	case p.Bits() == 0:
+		return "would let everybody in; name the addresses of the API servers, or leave webhookSources empty for no NetworkPolicy"
+	case p != p.Masked():
+		return fmt.Sprintf("has bits set beyond its length; write %s, or %s/%d", p.Masked(), p.Addr(), p.Addr().BitLen())
+	}
+	return ""
 }
 
 func urlProblem(u *url.URL) string {

@@ -92,6 +92,13 @@ func TestValidate(t *testing.T) {
 		"ClientCAOnly":  {reason: "an authority signs for many", config: config.Config{Image: image, ClientCA: ca}, want: []string{"clientCA: needs clientNames"}},
 		"ClientNames":   {reason: "a name alone can be made up", config: config.Config{Image: image, ClientNames: []string{"x"}}, want: []string{"clientNames: needs clientCA"}},
 		"ClientCAWaste": {reason: "a path instead of a file", config: config.Config{Image: image, ClientNames: []string{"x"}, ClientCA: []byte("/etc/ca.pem")}, want: []string{"clientCA: holds what is not PEM"}},
+		"Sources":       {reason: "networks and single hosts of both families", config: config.Config{Image: image, WebhookSources: []string{"192.0.2.0/28", "10.0.0.1/32", "2001:db8::/64"}}},
+		"SourcesOutside": {reason: "there are no pods that a NetworkPolicy could select", config: config.Config{WebhookURL: "https://192.0.2.1", CABundle: ca, WebhookSources: []string{"192.0.2.0/28"}},
+			want: []string{"webhookSources: is for the webhook's pods", "leave it out"}},
+		"BadSources": {reason: "all of them are named, with what to write", config: config.Config{Image: image, WebhookSources: []string{"192.0.2.1", "2001:db8::1", "node-1", "192.0.2.9/28", "0.0.0.0/0", "::/0", "::ffff:192.0.2.0/124", ""}},
+			want: []string{`webhookSources[0]: "192.0.2.1": is an address and no CIDR; write 192.0.2.1/32`, `webhookSources[1]: "2001:db8::1": is an address and no CIDR; write 2001:db8::1/128`,
+				`webhookSources[2]: "node-1": is not a CIDR`, `webhookSources[3]: "192.0.2.9/28": has bits set beyond its length; write 192.0.2.0/28, or 192.0.2.9/32`,
+				`webhookSources[4]: "0.0.0.0/0": would let everybody in`, `webhookSources[5]: "::/0": would let everybody in`, "webhookSources[6]", "write it as IPv4", `webhookSources[7]: ""`}},
 		"CAWithService": {reason: "the injector owns that field", config: config.Config{Image: image, CABundle: ca}, want: []string{"caBundle", "leave it out"}},
 	}
 	for name, tc := range cases {

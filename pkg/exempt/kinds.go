@@ -81,6 +81,9 @@ const (
 	// PathCanaryPrefix starts the names of canaries that the probe entry
 	// intercepts.
 	PathCanaryPrefix = "path-"
+	// AnewCanaryPrefix starts the names of those of them whose connection the webhook
+	// ends, so that the next one needs a new one.
+	AnewCanaryPrefix = PathCanaryPrefix + "anew-"
 )
 
 // ownKinds are the engine's: judging them by constraints would let a

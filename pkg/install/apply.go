@@ -65,6 +65,9 @@ type applier struct {
 // when a CRD belongs to somebody else (ForeignCRDError). In the end it reads
 // the webhook configuration back and removes it if the API server did not keep
 // what makes it safe (UnsafeError). All of these match ErrRefused.
+//
+// It does not apply the NetworkPolicy, which Restrict does, but removes one of an
+// earlier plan that is not this one's.
 func (p Plan) Apply(ctx context.Context, c client.Client, o ApplyOptions) ([]Change, error) {
 	o.FieldManager = cmp.Or(o.FieldManager, FieldManager)
 	a := &applier{client: c, options: o, plan: p}
@@ -81,10 +84,13 @@ func (p Plan) Apply(ctx context.Context, c client.Client, o ApplyOptions) ([]Cha
 			return a.changes, err
 		}
 	}
-	if o.DryRun {
-		return a.changes, nil
+	if !o.DryRun {
+		if err := a.confirm(ctx); err != nil {
+			return a.changes, err
+		}
 	}
-	return a.changes, a.confirm(ctx)
+	err := a.unrestrict(ctx)
+	return a.changes, err
 }
 
 // preflight finds out what can be found out before anything is changed.

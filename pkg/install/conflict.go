@@ -17,6 +17,7 @@ import (
 const (
 	crdKind     = "CustomResourceDefinition"
 	webhookKind = "ValidatingWebhookConfiguration"
+	networkKind = "NetworkPolicy"
 )
 
 // ForeignCRDError says that a CRD which Fusegate installs is there already and

@@ -5,6 +5,8 @@ const (
 	ConfigurationName = "fusegate"
 	// ServiceName is the Service in front of the webhook's pods.
 	ServiceName = "fusegate-webhook"
+	// NetworkPolicyName is the NetworkPolicy of the webhook's pods, if there is one.
+	NetworkPolicyName = "fusegate-webhook"
 	// CertSecretName is the Secret that holds the serving certificate. It is
 	// installed empty, and webhook pods mount it.
 	CertSecretName = "fusegate-webhook-cert"

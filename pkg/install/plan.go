@@ -3,6 +3,7 @@ package install
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,6 +21,9 @@ type Plan struct {
 	// Apply leaves those alone that somebody else installed, and YAML leaves
 	// them out: what applies YAML would not.
 	Definitions []*unstructured.Unstructured
+	// NetworkPolicy is what Restrict applies, last of all, and takes back where it
+	// shuts an API server out; nil if there is to be none.
+	NetworkPolicy *unstructured.Unstructured
 	// Config is the configuration that the plan was rendered from, with
 	// defaults.
 	Config config.Config
@@ -29,12 +33,20 @@ type Plan struct {
 // give equal bytes.
 func (p Plan) YAML() ([]byte, error) {
 	var out bytes.Buffer
-	for _, u := range p.Objects {
+	objects := p.Objects
+	if p.NetworkPolicy != nil {
+		objects = append(slices.Clone(objects), p.NetworkPolicy)
+	}
+	for _, u := range objects {
 		text, err := yaml.Marshal(u.Object)
 		if err != nil {
 			return nil, fmt.Errorf("writing %s: %w", refOf(u), err)
 		}
 		out.WriteString("---\n")
+		if u.GetKind() == networkKind {
+			out.WriteString("# Apply this when the webhook is armed. If it shuts an API server out, every write\n" +
+				"# waits for the timeout: fusegate install takes it back then, and kubectl does not.\n")
+		}
 		out.Write(text)
 	}
 	return out.Bytes(), nil

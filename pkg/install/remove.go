@@ -35,7 +35,7 @@ type RemoveOptions struct {
 
 // Remove takes Fusegate out of the cluster, whether it was installed with a
 // Service or a URL: the webhook configuration first, whatever is wrong with the
-// rest, so that nothing waits for pods that are gone; then what runs, the
+// rest, so that nothing waits for pods that are gone; then the NetworkPolicy, what runs, the
 // rights and the accounts, and the rest in the reverse order of Apply. Of the
 // configuration only the namespace counts.
 //
@@ -55,7 +55,7 @@ func Remove(ctx context.Context, c client.Client, cfg config.Config, o RemoveOpt
 		return r.changes, fmt.Errorf("removing the webhook configuration, without which nothing else is removed: %w", err)
 	}
 	objects, err := removable(cfg)
-	errs := []error{elsewhere, err}
+	errs := []error{elsewhere, err, r.remove(ctx, networkRef(cfg.WithDefaults().Namespace))}
 	for _, u := range objects {
 		errs = append(errs, r.remove(ctx, refOf(u)))
 	}

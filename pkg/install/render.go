@@ -89,7 +89,11 @@ func Render(c config.Config) (Plan, error) {
 	if err != nil {
 		return Plan{}, fmt.Errorf("rendering the plan: %w", err)
 	}
-	return Plan{Objects: objects, Definitions: definitions, Config: c}, nil
+	network, err := r.networkPolicy()
+	if err != nil {
+		return Plan{}, fmt.Errorf("rendering the plan: %w", err)
+	}
+	return Plan{Objects: objects, Definitions: definitions, NetworkPolicy: network, Config: c}, nil
 }
 
 // objects are the manifests with the ConfigMap before the pods that mount it,

@@ -68,7 +68,7 @@ func configs(t testing.TB) map[string]config.Config {
 		"install.yaml":     {Image: image},
 		"webhook-url.yaml": {WebhookURL: "https://192.0.2.1:9443", CABundle: fixedCA(t), TimeoutSeconds: 1},
 		"options.yaml": {
-			Namespace: "policy", Image: image, TimeoutSeconds: 2, WebhookReplicas: 5, ControllerReplicas: 1,
+			Namespace: "policy", Image: image, TimeoutSeconds: 2, WebhookSources: []string{"192.0.2.0/28", "2001:db8::/64"}, WebhookReplicas: 5, ControllerReplicas: 1,
 			Exempt: exempt.Options{
 				Namespaces: []string{"calico-system", "*-operators"}, Users: []string{"jane"}, Groups: []string{"sre"},
 				ServiceAccounts: []string{"flux-system/helm-controller"}, Controllers: []string{"cloud:manager"}, Provider: "eks",

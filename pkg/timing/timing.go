@@ -50,6 +50,10 @@ type Timings struct {
 	// and CanaryGrace how long one may take to learn of a revision.
 	Canary, CanaryEager, CanaryEagerFor, CanaryGrace time.Duration
 
+	// Restrict is how long install watches, once it has applied a NetworkPolicy,
+	// whether the webhook still answers every API server.
+	Restrict time.Duration
+
 	// AuditReport is how often at most the AuditReport is written when only its
 	// numbers have changed, AuditCompare how often statuses are compared with
 	// what audit wrote; AuditRetry and AuditRetryMax are the pauses before a
@@ -89,6 +93,7 @@ func Production() Timings {
 		Guard: 5 * time.Second, GuardCheck: time.Minute, CatalogAge: 5 * time.Second,
 		GuardRetry: time.Second, GuardRetryMax: 5 * time.Second, GuardAbsent: 30 * time.Second,
 		Canary: 3 * time.Second, CanaryEager: 250 * time.Millisecond, CanaryEagerFor: 10 * time.Second, CanaryGrace: 5 * time.Second,
+		Restrict:    15 * time.Second,
 		AuditReport: 5 * time.Second, AuditCompare: 10 * time.Second, AuditRetry: time.Second, AuditRetryMax: 30 * time.Second,
 		AuditSettle: 200 * time.Millisecond, AuditRound: time.Second, AuditServed: 30 * time.Second, AuditServedSoon: 5 * time.Second,
 		AuditRead: time.Second, AuditReadMax: 30 * time.Second, AuditHeld: time.Second, AuditMissed: 5 * time.Second,

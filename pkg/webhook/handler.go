@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -207,6 +208,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (out answered, e
 		return answered{}, err
 	}
 	in.forget()
+	if engine.IsCanary(in.review) && strings.HasPrefix(in.review.Name, exempt.AnewCanaryPrefix) {
+		w.Header().Set("Connection", "close")
+	}
 	in.review.Bounded, in.review.AnswerBy = true, start.Add(limit/2)
 	out, err = h.decide(in.context(ctx), in.review)
 	if (out.late || err != nil && ctx.Err() != nil) && in.crowded() {

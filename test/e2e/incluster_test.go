@@ -76,6 +76,7 @@ func TestInCluster(t *testing.T) {
 	c.awaitReportIs(t, "Complete")
 	c.awaitReports(t)
 	c.referential(t)
+	c.restricted(t, webhook)
 	c.Delete(t, "constrainttemplate/podlabels")
 	c.AwaitCreate(t, fusegate.ConfigMap("default", "bare"), "")
 	for _, m := range []*fusegate.Manager{controller, webhook} {

@@ -64,6 +64,9 @@ func newManifests() *cobra.Command {
 				cmd.PrintErrln("Note: the definitions of reports are not printed, since they may be there already, of somebody else's; " +
 					"if they are not, apply those in manifests/crds/reports")
 			}
+			if p.NetworkPolicy != nil {
+				cmd.PrintErrln("Note: kubectl apply does not take the NetworkPolicy back if it shuts an API server out, as install does: apply it last, and look whether the constraints stay Enforced")
+			}
 			text, err := p.YAML()
 			if err != nil {
 				return err

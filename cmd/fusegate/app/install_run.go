@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fusegate/fusegate/pkg/canary"
 	"github.com/fusegate/fusegate/pkg/config"
 	"github.com/fusegate/fusegate/pkg/install"
 )
@@ -30,6 +31,10 @@ func newInstall() *cobra.Command {
 and workloads, and the webhook configuration last. That one carries no rules
 yet: the controller adds those that the constraints need once the webhook
 answers, and --wait waits for it. It can be repeated, also after it was cut off.
+
+With --webhook-sources it waits, too. It then asks every API server by a canary
+whether the webhook answers it, applies the NetworkPolicy as the last thing, asks
+on for 15 s, and takes it back if one is not answered any more, with exit code 1.
 
 It is refused where Kubernetes is older than 1.30, where Gatekeeper runs, where
 somebody else has installed the ConstraintTemplate CRD, and with settings that
@@ -93,11 +98,23 @@ func (o installOptions) apply(ctx context.Context, c cluster, p install.Plan, r 
 	}
 	noteLoss(loss, unknown, r)
 	noteAddOns(ctx, c, p.Config, r)
-	if !o.wait || o.dryRun {
+	if o.dryRun || !o.waits(p.Config) {
 		return changes, nil
 	}
-	return changes, p.Wait(ctx, c.client, install.WaitOptions{Timeout: o.timeout, Progress: r.progress})
+	if err := p.Wait(ctx, c.client, install.WaitOptions{Timeout: o.timeout, Progress: r.progress}); err != nil {
+		return changes, err
+	}
+	servers := canary.NewCluster(c.config, c.client, p.Config.APIServers)
+	last, err := p.Restrict(ctx, c.client, install.RestrictOptions{
+		Answered: func(ctx context.Context) error { return canary.Reached(ctx, servers) },
+		Timeout:  o.timeout, Watch: timingsOf(ctx).Restrict,
+		Apply: install.ApplyOptions{Force: o.force, Progress: r.add}, Waiting: r.progress,
+	})
+	return append(changes, last...), err
 }
+
+// waits tells whether this run waits: a NetworkPolicy needs a webhook that is armed.
+func (o installOptions) waits(c config.Config) bool { return o.wait || len(c.WebhookSources) > 0 }
 
 // noteLoss names what this run takes back.
 func noteLoss(loss config.Loss, unknown error, r *report) {
@@ -166,6 +183,8 @@ func (o installOptions) installed(c config.Config, changes []install.Change) str
 	switch {
 	case o.dryRun:
 		return "\nThis was a dry run: nothing was changed.\n"
+	case len(c.WebhookSources) > 0:
+		return "\nInstalled. The webhook is armed with what the constraints need, answers every API server, and only those from webhookSources.\n"
 	case o.wait:
 		return "\nInstalled. The webhook answers and is armed with what the constraints need.\n"
 	case !slices.ContainsFunc(changes, did(install.Created)) && !slices.ContainsFunc(changes, did(install.Configured)):

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -33,6 +34,10 @@ func TestLastWords(t *testing.T) {
 			reason: "nothing is left to do", got: installOptions{wait: true}.installed(inside, first),
 			want: "\nInstalled. The webhook answers and is armed with what the constraints need.\n",
 		},
+		"restricted": {
+			reason: "who reaches the port was proven", got: installOptions{}.installed(config.Config{WebhookSources: []string{"192.0.2.0/28"}}, first),
+			want: "\nInstalled. The webhook is armed with what the constraints need, answers every API server, and only those from webhookSources.\n",
+		},
 		"nothing there":    {reason: "silence would look like success", got: removed(nil, false, false), want: "There is nothing of Fusegate in the cluster.\n"},
 		"without policies": {reason: "what is left", got: removed(make([]install.Change, 1), false, false), want: "\nRemoved, except for templates and constraints; --delete-policies removes those too.\n"},
 		"with policies":    {reason: "namespaces take their time", got: removed(make([]install.Change, 1), true, false), want: "\nRemoved. The namespace goes once it is empty.\n"},
@@ -42,6 +47,20 @@ func TestLastWords(t *testing.T) {
 				t.Errorf("%s: (-want +got):\n%s", tc.reason, diff)
 			}
 		})
+	}
+}
+
+// TestManifestsOfNetworkPolicy wants it as the last object, with a word that kubectl
+// does not take it back, and no such word where there is none.
+func TestManifestsOfNetworkPolicy(t *testing.T) {
+	t.Setenv("FUSEGATE_CONFIG", "")
+	const note = "kubectl apply does not take the NetworkPolicy back"
+	stdout, stderr, err := execute(t, "manifests", "--webhook-sources=192.0.2.0/28")
+	if last := stdout[strings.LastIndex(stdout, "\n---\n")+1:]; err != nil || !strings.Contains(stderr, note) || !strings.Contains(last, "# Apply this when") || !strings.Contains(last, "kind: NetworkPolicy") {
+		t.Errorf("got error %v, note %q and as the last object %s", err, stderr, last)
+	}
+	if stdout, stderr, err = execute(t, "manifests"); err != nil || stderr != "" || strings.Contains(stdout, "kind: NetworkPolicy") {
+		t.Errorf("without sources: got error %v, note %q, or a NetworkPolicy", err, stderr)
 	}
 }
 

@@ -57,6 +57,7 @@ func (s settings) inPod() bool {
 type cluster struct {
 	client    client.Client
 	discovery *discovery.DiscoveryClient
+	config    *rest.Config
 }
 
 // connect returns once the API server has answered.
@@ -76,7 +77,7 @@ func connect(ctx context.Context, s settings) (cluster, error) {
 	if err := ask(ctx, d); err != nil {
 		return cluster{}, fmt.Errorf("the API server at %s does not answer: %w; check --kubeconfig and --context", cfg.Host, err)
 	}
-	return cluster{client: c, discovery: d}, nil
+	return cluster{client: c, discovery: d, config: cfg}, nil
 }
 
 // ask finds out whether the API server answers, to whomever.

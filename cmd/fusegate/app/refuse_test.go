@@ -18,7 +18,7 @@ const failurePolicyRefusal = "failurePolicy is not a setting: Fusegate's webhook
 
 const topKeys = "the keys are apiServers, auditLimit, auditResync, auditWorkers, caBundle, caFile, certDir, checkEvery, clientCA, clientNames, context, " +
 	"controllerReplicas, exempt, healthListen, image, inventorySecrets, kubeconfig, listen, logDenies, logFormat, logLevel, " +
-	"maxObjectBytes, maxObjectContainers, maxObjectDepth, metricsListen, namespace, podName, reportLimit, reports, roles, rotateCerts, servicePort, timeoutSeconds, webhookReplicas, webhookURL"
+	"maxObjectBytes, maxObjectContainers, maxObjectDepth, metricsListen, namespace, podName, reportLimit, reports, roles, rotateCerts, servicePort, timeoutSeconds, webhookReplicas, webhookSources, webhookURL"
 
 const exemptKeys = "the keys of exempt are controllers, groups, kubeSystemAccounts, namespaces, ownNamespace, ownServiceAccounts, provider, serviceAccounts, users"
 

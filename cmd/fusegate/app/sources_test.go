@@ -23,7 +23,7 @@ import (
 func samples(t *testing.T) config.Config {
 	t.Helper()
 	return config.Config{
-		Namespace: "policy", Image: "registry.example.com:5000/fusegate:v9", ServicePort: 8443,
+		Namespace: "policy", Image: "registry.example.com:5000/fusegate:v9", ServicePort: 8443, WebhookSources: []string{"192.0.2.0/28", "2001:db8::/64"},
 		WebhookURL: "https://192.0.2.1:9443", CABundle: []byte(read(t, "..", "..", "..", "pkg", "install", "testdata", "ca.pem")), CAFile: "ca.crt",
 		TimeoutSeconds: 2, WebhookReplicas: 5, ControllerReplicas: 1,
 		Exempt: exempt.Options{

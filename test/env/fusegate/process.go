@@ -72,6 +72,7 @@ var Timings = timing.Timings{
 	Enforcement: 200 * time.Millisecond, EnforcementCheck: 2 * time.Second,
 	Guard: time.Second, CatalogAge: time.Second, GuardRetry: 250 * time.Millisecond, GuardRetryMax: time.Second,
 	Canary: time.Second, CanaryGrace: 3 * time.Second,
+	Restrict:    4 * time.Second,
 	AuditReport: 500 * time.Millisecond, AuditCompare: time.Second, AuditRetry: 250 * time.Millisecond, AuditRetryMax: 2 * time.Second,
 	InventoryRetry: 500 * time.Millisecond, InventoryKinds: 250 * time.Millisecond, InventoryTell: 250 * time.Millisecond,
 	CertificateRetry: 250 * time.Millisecond,
