@@ -108,7 +108,8 @@ type RestrictOptions struct {
 	// applied; zero means DefaultWaitTimeout. Watch is how long they are asked
 	// afterwards; zero means what pkg/timing has for production.
 	Timeout, Watch time.Duration
-	// Force, FieldManager and Progress are those of ApplyOptions.
+	// Apply has the Force, FieldManager and Progress to apply with; the rest of it does
+	// not count.
 	Apply ApplyOptions
 	// Waiting receives a line about what is waited for; it may be nil.
 	Waiting func(string)
