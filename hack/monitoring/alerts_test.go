@@ -81,6 +81,11 @@ func TestAlerts(t *testing.T) {
 			fires:  at{0: `fusegate_admission_reviews_total{decision="error"} 0`, time.Minute: `fusegate_admission_reviews_total{decision="error"} 5`},
 			quiet:  at{0: `fusegate_admission_reviews_total{decision="deny"} 0`, time.Minute: `fusegate_admission_reviews_total{decision="deny"} 5`},
 		},
+		"FusegateUnjudged": {
+			reason: "a count that grows",
+			fires:  at{0: `fusegate_admission_unjudged_total{lane="ordinary"} 0`, time.Minute: `fusegate_admission_unjudged_total{lane="ordinary"} 5`},
+			quiet:  at{0: `fusegate_admission_unjudged_total{lane="ordinary"} 5`, time.Minute: `fusegate_admission_unjudged_total{lane="ordinary"} 5`},
+		},
 		"FusegatePolicyFaults": {
 			reason: "a count that grows",
 			fires:  at{0: `fusegate_admission_faults_total{cause="Input"} 0`, time.Minute: `fusegate_admission_faults_total{cause="Input"} 5`},
