@@ -23,8 +23,11 @@ import (
 
 var hostileFor = flag.Duration("hostile", 0, "how long TestHostile makes policies that call builtins with hostile operands; else it makes the same few")
 
-// fewHostile is how many policies there are if nobody says how long.
+// fewHostile is how many policies there are if nobody says how long, beside those of
+// wasHostile, which have taken too much once.
 const fewHostile = 60
+
+var wasHostile = []uint64{236, 924, 925, 1000}
 
 // hostile makes policies that call builtins with operands that are large, deep,
 // shared, long, negative or plainly wrong.
@@ -188,7 +191,11 @@ func TestHostile(t *testing.T) {
 	}
 	start := time.Now()
 	all, run, refused, limited, worst := callable(), 0, 0, 0, time.Duration(0)
-	for seed := uint64(0); seed < fewHostile || time.Since(start) < *hostileFor; seed++ {
+	for i := 0; i < fewHostile+len(wasHostile) || time.Since(start) < *hostileFor; i++ {
+		seed := uint64(i)
+		if i < len(wasHostile) {
+			seed = wasHostile[i]
+		}
 		h := hostile{rand.New(rand.NewPCG(seed, 1))}
 		b := all[int(seed)%len(all)]
 		text := h.policy(b)

@@ -2,6 +2,8 @@ package cost
 
 import (
 	"context"
+	"errors"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -46,13 +48,33 @@ func metered(name string, original topdown.BuiltinFunc) topdown.BuiltinFunc {
 		if m == nil {
 			return original(bctx, args, iter)
 		}
-		return m.Call(name, bctx, args, func(t *ast.Term) error {
+		err := m.Call(name, bctx, args, func(t *ast.Term) error {
 			if t != nil && !m.result(name, t.Value) {
 				return m.halt()
 			}
 			return iter(t)
 		})
+		return m.kept(err)
 	}
+}
+
+// maxError is how much of a builtin's error is kept, in bytes: the interpreter keeps
+// them all until the evaluation ends, and they quote their operands.
+const maxError = 256
+
+// kept counts an error that the interpreter keeps, which is no longer than maxError.
+func (m *Meter) kept(err error) error {
+	var failed *topdown.Error
+	if err == nil || !errors.As(err, &failed) || errors.As(err, new(topdown.Halt)) {
+		return err
+	}
+	if !m.Grow(2*EntrySize + min(len(failed.Message), maxError)) {
+		return m.halt()
+	}
+	if len(failed.Message) > maxError {
+		return &topdown.Error{Code: failed.Code, Message: strings.Clone(failed.Message[:maxError]) + "...", Location: failed.Location}
+	}
+	return err
 }
 
 // result counts what a builtin gave, as far as it is new.
@@ -101,7 +123,7 @@ func (m *Meter) Call(name string, bctx topdown.BuiltinContext, args []*ast.Term,
 	if mine := own[name]; mine != nil {
 		result, known, err := mine(c)
 		if known && err != nil {
-			return err
+			return c.failed(err)
 		}
 		if known {
 			return iter(result)
@@ -111,8 +133,19 @@ func (m *Meter) Call(name string, bctx topdown.BuiltinContext, args []*ast.Term,
 	if original == nil {
 		original = topdown.GetBuiltin(name)
 	}
-	return original(bctx, args, iter)
+	return c.failed(original(bctx, args, iter))
 }
+
+// failed counts the work of wording an error, which quotes the operands.
+func (c *call) failed(err error) error {
+	if err != nil && !errors.As(err, new(topdown.Halt)) && !c.Work(errorSteps+c.all()>>5) {
+		return c.halt()
+	}
+	return err
+}
+
+// errorSteps is what an error counts for that quotes nothing.
+const errorSteps = 4
 
 // Weigh tells whether a value of OPA is within the limits, with all that it holds
 // counted as often as it is there.

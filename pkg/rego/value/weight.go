@@ -12,7 +12,8 @@ const (
 	// EntryWeight is what any value counts for in a Weight, in bytes.
 	EntryWeight = 64
 	// MaxWeight is what no weight exceeds: more is as good as infinite, and sums
-	// and products of a few weights still fit an int.
+	// and products of a few weights still fit an int. A step for each 128 bytes of it
+	// is more than any evaluation is granted.
 	MaxWeight = 1 << 30
 )
 
@@ -49,7 +50,9 @@ func Weight(v any) int {
 	case map[string]any:
 		sum := EntryWeight
 		for k, e := range v {
-			sum += EntryWeight + len(k) + Weight(e)
+			if sum += EntryWeight + len(k) + Weight(e); sum >= MaxWeight {
+				break
+			}
 		}
 		return min(sum, MaxWeight)
 	case Mapping:
@@ -65,15 +68,15 @@ func Weight(v any) int {
 
 func weightOf(elems []any) int {
 	sum := EntryWeight
-	for _, e := range elems {
-		sum = min(sum+Weight(e), MaxWeight)
+	for i := 0; i < len(elems) && sum < MaxWeight; i++ {
+		sum = min(sum+Weight(elems[i]), MaxWeight)
 	}
 	return sum
 }
 
 func (o *Object) weigh() int {
 	sum := EntryWeight
-	for i := range o.fields {
+	for i := 0; i < len(o.fields) && sum < MaxWeight; i++ {
 		sum = min(sum+Weight(o.fields[i].key)+Weight(o.fields[i].value), MaxWeight)
 	}
 	return sum
@@ -82,7 +85,7 @@ func (o *Object) weigh() int {
 // weigh does not put the elements together.
 func (p *Path) weigh() int {
 	sum := EntryWeight
-	for at := p; at != nil; at = at.parent {
+	for at := p; at != nil && sum < MaxWeight; at = at.parent {
 		sum = min(sum+Weight(at.last), MaxWeight)
 	}
 	return sum
