@@ -82,6 +82,7 @@ func NewQueue(o Options) *Queue {
 // done. A weight beyond the bound counts as the bound. The error is ErrShare or
 // ErrFull.
 //
+// One that has waited in vain is turned away for its own load if its flow has its share.
 // A request is turned away before it has waited where its flow has so much in
 // progress that it would wait longer than its time, were the flow alone. The time
 // that a request of the flow takes is counted by the clock, so that others may
@@ -134,7 +135,7 @@ func (q *Queue) giveUp(t *ticket) (release func(), err error) {
 	f := t.flow
 	for i, w := range f.waiting {
 		if w == t {
-			err = blame(!f.key.Reserved && q.excessive(f, t.patience))
+			err = blame(!f.key.Reserved && (q.excessive(f, t.patience) || q.hasShare(f)))
 			f.waiting = append(f.waiting[:i:i], f.waiting[i+1:]...)
 			q.waiting--
 			q.leave(f)
@@ -156,6 +157,22 @@ func (q *Queue) excessive(f *flow, patience time.Duration) bool {
 	seats := q.flowSeats()
 	n := len(f.waiting) + len(f.running)
 	return n >= seats && each.Seconds()*float64(n)/float64(seats) > patience.Seconds()
+}
+
+// hasShare tells whether the flow has its share of the seats or of the weight, were its
+// source alone. A request that waited meanwhile did so for what its own flow has; when
+// many give up at once, too few wait in the end to be excessive.
+func (q *Queue) hasShare(f *flow) bool {
+	flows, weight := 0, int64(0)
+	for k := range q.flows {
+		if k.Source == f.key.Source {
+			flows++
+		}
+	}
+	for _, t := range f.running {
+		weight += t.weight
+	}
+	return f.seats >= q.flowSeats() || f.seats*flows >= q.o.Busy || q.o.Weight > 0 && weight*int64(flows) >= q.o.Weight
 }
 
 func (q *Queue) flowSeats() int { return max(1, q.o.Busy/2) }

@@ -197,6 +197,35 @@ func TestBlame(t *testing.T) {
 			t.Errorf("got %v, want ErrFull: nothing of its own is in the way", err)
 		}
 	})
+	t.Run("InVain", func(t *testing.T) {
+		other := flow("b", "forger")
+		for name, tc := range map[string]struct {
+			reason string
+			weight int64
+			first  []fair.Key
+			want   error
+		}{
+			"Own":     {"its flow has all the seats that it may have", 0, []fair.Key{flow("a", "x"), flow("a", "x")}, fair.ErrShare},
+			"Share":   {"its flow has as many as the others of its source", 0, []fair.Key{flow("a", "x"), flow("a", "y"), flow("a", "z"), flow("a", "q")}, fair.ErrShare},
+			"Less":    {"another flow of its source has more than its share", 0, []fair.Key{flow("a", "x"), flow("a", "y"), flow("a", "y"), other}, fair.ErrFull},
+			"Source":  {"another source has the seats", 0, []fair.Key{flow("a", "x"), other, other, {Source: "c", Flow: "forger"}}, fair.ErrFull},
+			"Nothing": {"its flow has none", 0, []fair.Key{flow("a", "y"), flow("a", "y"), flow("a", "z"), flow("a", "z"), flow("b", "1"), flow("b", "2"), flow("c", "1"), flow("c", "2")}, fair.ErrFull},
+			"Heavy":   {"its flow has all of the weight", 10, []fair.Key{flow("a", "x")}, fair.ErrShare},
+			"Others":  {"others have the weight", 10, []fair.Key{flow("a", "y")}, fair.ErrFull},
+		} {
+			w := newWorld(t, fair.Options{Seats: 8, Busy: 4, Weight: tc.weight})
+			for _, k := range tc.first {
+				w.ask(k, tc.weight)
+				w.next()
+			}
+			waiting := w.ask(flow("a", "x"), tc.weight)
+			w.pass(time.Second)
+			waiting.cancel()
+			if got := w.next(); got != waiting || !errors.Is(got.err, tc.want) {
+				t.Errorf("%s, %s: got %v, want %v", name, tc.reason, got.err, tc.want)
+			}
+		}
+	})
 	t.Run("Reserved", func(t *testing.T) {
 		w := newWorld(t, fair.Options{Seats: 4, Busy: 4, Waiting: 10})
 		key := fair.Key{Source: "a", Reserved: true, Flow: "x"}

@@ -208,8 +208,8 @@ func (in *intake) forget() {
 
 // answer words why a request has to go.
 func (in *intake) answer(err error) error {
-	switch late := errors.Is(err, errLate) || errors.Is(err, fair.ErrFull) && !in.gaveWay.Load(); {
-	case errors.Is(err, fair.ErrShare) && in.known, late && in.crowded():
+	switch {
+	case errors.Is(err, fair.ErrShare) && in.known, errors.Is(err, errLate) && in.crowded():
 		return in.excess()
 	case errors.Is(err, fair.ErrShare), errors.Is(err, fair.ErrFull):
 		return &httpError{http.StatusServiceUnavailable, err}
