@@ -102,8 +102,8 @@ func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, param
 		}
 		return nil
 	})
-	if limited := errors.Is(meter.Err, exec.ErrLimit); limited || err != nil && topdown.IsCancel(err) {
-		if limited {
+	if meter.Err != nil || err != nil && topdown.IsCancel(err) {
+		if meter.Err != nil {
 			err = meter.Err
 		}
 		found, wrong := termFindings(early.found, in.bounded())
