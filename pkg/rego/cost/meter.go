@@ -42,7 +42,10 @@ var (
 // Announced and AnnouncedPerByte are the limits of the next release, which are
 // smaller than those in force where that is to grant less. They end nothing: what
 // comes near them is told, for a release, before it is refused.
-var Announced, AnnouncedPerByte = Base, PerByte
+var Announced = Base
+
+// AnnouncedPerByte is the next release's PerByte.
+var AnnouncedPerByte = PerByte
 
 // grown are the limits for an object of this size, in bytes.
 func (l Limits) grown(perByte Limits, size int) Limits {
