@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"github.com/fusegate/fusegate/pkg/engine"
 	"github.com/fusegate/fusegate/pkg/exempt"
 	"github.com/fusegate/fusegate/pkg/webhook"
 )
@@ -15,14 +14,7 @@ import (
 // BenchmarkHandler sends the subjects to the webhook's handler over TLS, one after
 // another.
 func BenchmarkHandler(b *testing.B) {
-	library, err := loadLibrary()
-	if err != nil {
-		b.Fatal(err)
-	}
-	o, err := newOurs(b.Context(), library, engine.New)
-	if err != nil {
-		b.Fatal(err)
-	}
+	o := libraryOf(b)
 	h, err := webhook.New(exempt.Perimeter{}, o.Engine, webhook.NewPolicyValidator(o.Engine, exempt.Perimeter{}), namespaces{}, webhook.Options{})
 	if err != nil {
 		b.Fatal(err)

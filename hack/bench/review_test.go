@@ -14,9 +14,9 @@ var decoders = []struct {
 	decode func(body []byte) any
 }{{"rawjson", decodeOurs}, {"kubernetes", decodeKubernetes}}
 
-// BenchmarkReview decodes and judges the subjects by Fusegate alone, with either
-// decoder.
-func BenchmarkReview(b *testing.B) {
+// libraryOf is Fusegate's engine with the library.
+func libraryOf(b *testing.B) *ours {
+	b.Helper()
 	library, err := loadLibrary()
 	if err != nil {
 		b.Fatal(err)
@@ -25,6 +25,13 @@ func BenchmarkReview(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	return o
+}
+
+// BenchmarkReview decodes and judges the subjects by Fusegate alone, with either
+// decoder.
+func BenchmarkReview(b *testing.B) {
+	o := libraryOf(b)
 	for _, s := range pods() {
 		body := s.admission()
 		for _, by := range decoders {

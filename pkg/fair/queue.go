@@ -111,11 +111,6 @@ func (q *Queue) Acquire(ctx context.Context, key Key, weight int64) (release fun
 	select {
 	case <-t.ready:
 		return func() { q.release(t) }, nil
-	default:
-	}
-	select {
-	case <-t.ready:
-		return func() { q.release(t) }, nil
 	case <-ctx.Done():
 		return q.giveUp(t)
 	}
@@ -190,7 +185,7 @@ func (q *Queue) enter(key Key) *flow {
 			f.lane = &level{had: leastHad(q.lanes, func(l lane) bool { return l.source == key.Source })}
 			q.lanes[key.lane()] = f.lane
 		}
-		f.had = q.leastHadIn(key.lane())
+		f.had = leastHad(q.flows, func(k Key) bool { return k.lane() == key.lane() })
 		q.flows[key] = f
 	}
 	f.members++
@@ -199,21 +194,14 @@ func (q *Queue) enter(key Key) *flow {
 	return f
 }
 
-func leastHad[K comparable](levels map[K]*level, among func(K) bool) float64 {
+// spent is for how long it has had seats.
+func (l *level) spent() float64 { return l.had }
+
+func leastHad[K comparable, V interface{ spent() float64 }](levels map[K]V, among func(K) bool) float64 {
 	least, some := 0.0, false
 	for k, l := range levels {
-		if among(k) && (!some || l.had < least) {
-			least, some = l.had, true
-		}
-	}
-	return least
-}
-
-func (q *Queue) leastHadIn(in lane) float64 {
-	least, some := 0.0, false
-	for k, f := range q.flows {
-		if k.lane() == in && (!some || f.had < least) {
-			least, some = f.had, true
+		if among(k) && (!some || l.spent() < least) {
+			least, some = l.spent(), true
 		}
 	}
 	return least

@@ -143,7 +143,6 @@ type intake struct {
 	review *policy.Review
 	// first and rest are nil where nothing of them was taken.
 	first, rest *fair.Claim
-	queue       *fair.Queue // that it has its seat of
 	giveWay     func()
 	gaveWay     atomic.Bool
 	seat        func()
@@ -175,14 +174,15 @@ func (l *limits) from(r *http.Request) fair.Key {
 	if l.clients != nil && !l.clients.Known(r) {
 		return fair.Key{Source: "strangers", Stranger: true}
 	}
-	return fair.Key{Source: source(r)}
+	return fair.Key{Source: Source(r.RemoteAddr)}
 }
 
-// source is the address that a request comes from.
-func source(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
+// Source is the address without the port of who has connected from there: what shares
+// are counted by.
+func Source(from string) string {
+	host, _, err := net.SplitHostPort(from)
 	if err != nil {
-		return r.RemoteAddr
+		return from
 	}
 	return host
 }
@@ -386,7 +386,7 @@ func (in *intake) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	in.seat, in.queue = seat, queue
+	in.seat = seat
 	for _, c := range claims {
 		if !c.Keep() {
 			return fair.ErrFull

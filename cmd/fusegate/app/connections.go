@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fusegate/fusegate/pkg/webhook"
 )
 
 // What connections to the webhook there may be. Each takes the memory of a TLS
@@ -42,21 +44,13 @@ func (l *fairListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		address := addressOf(c)
+		address := webhook.Source(c.RemoteAddr().String())
 		if l.enter(address) {
 			return &countedConn{Conn: c, leave: sync.OnceFunc(func() { l.leave(address) })}, nil
 		}
 		l.refused.Inc()
 		_ = c.Close()
 	}
-}
-
-func addressOf(c net.Conn) string {
-	host, _, err := net.SplitHostPort(c.RemoteAddr().String())
-	if err != nil {
-		return c.RemoteAddr().String()
-	}
-	return host
 }
 
 // enter counts a connection, if there may be one more of the address. One that has
