@@ -101,3 +101,61 @@ func TestExceededBefore(t *testing.T) {
 		}
 	}
 }
+
+// TestTogether: an object on which many policies take long, none of them too long, is
+// no way past those for which no time is left. Only what the object takes counts.
+func TestTogether(t *testing.T) {
+	const constraints = 150
+	costly := func(reads string) *engine.Engine {
+		all := rules{}
+		for i := range constraints {
+			all[fmt.Sprintf("Costly%03d", i)] = struct {
+				rego   string
+				action policy.Action
+			}{fmt.Sprintf(`violation[{"msg": "no"}] { n := numbers.range(1, 20000); %s count([1 | n[_]; contains("%s", "%d")]) == 1 }`, reads, strings.Repeat("t", 4<<10), i), policy.Deny}
+		}
+		return engineOf(t, engine.New, all)
+	}
+	plain, inventory := costly(""), costly("not data.inventory.cluster;")
+	for name, tc := range map[string]struct {
+		engine    *engine.Engine
+		operation policy.Operation
+		size      int
+		time      time.Duration
+		answers   bool
+		want      policy.FaultCause
+	}{
+		"Large":     {plain, policy.Create, 4 << 10, 500 * time.Millisecond, true, policy.CauseInput},
+		"Update":    {plain, policy.Update, 4 << 10, 500 * time.Millisecond, true, policy.CauseInput},
+		"Small":     {plain, policy.Create, 1 << 10, 500 * time.Millisecond, true, policy.CauseTimeout},
+		"Delete":    {plain, policy.Delete, 4 << 10, 500 * time.Millisecond, true, policy.CauseTimeout},
+		"Inventory": {inventory, policy.Create, 4 << 10, 500 * time.Millisecond, true, policy.CauseTimeout},
+		"Waited":    {plain, policy.Create, 4 << 10, 10 * time.Millisecond, true, policy.CauseTimeout},
+		"NotAsked":  {plain, policy.Create, 4 << 10, 500 * time.Millisecond, false, policy.CauseTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), tc.time)
+			defer cancel()
+			r := &policy.Review{
+				Kind: schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}, Operation: tc.operation, Point: policy.PointWebhook,
+				Object: map[string]any{"text": strings.Repeat("t", tc.size)}, OldObject: map[string]any{},
+			}
+			if tc.answers {
+				r.AnswerBy = time.Now().Add(tc.time / 2)
+			}
+			got := tc.engine.Review(ctx, r)
+			if len(got.Faults) == 0 {
+				t.Fatalf("all %d constraints were judged in time, and none should", got.Evaluated)
+			}
+			for _, f := range got.Faults {
+				if f.Cause != tc.want {
+					t.Fatalf("got %v (%s), want a fault by %s", f, f.Cause, tc.want)
+				}
+			}
+			d := policy.Decide(got)
+			if denied := !d.Allowed && d.Err == nil; denied != (tc.want == policy.CauseInput) {
+				t.Errorf("denied: %t", denied)
+			}
+		})
+	}
+}

@@ -66,9 +66,9 @@ func with(runtime *rego.Runtime) (*Engine, error) {
 // Review judges r by every constraint that matches it. It returns when ctx
 // ends: constraints not judged by then are faults, and no constraint takes more
 // than half of the time that is left. If r has an AnswerBy, those that deny are
-// judged first, and it returns then if one has found something. It never fails
-// as a whole;
-// an error that concerns no single constraint, such as an enforcement point that
+// judged first, and it returns then if one has found something; one for which time
+// runs out is a fault of the object if that is what took the time. It never fails
+// as a whole; an error that concerns no single constraint, such as an enforcement point that
 // is not served, is a fault without one. A review without an enforcement point
 // is judged as if it came through all of them. The result is sorted.
 func (e *Engine) Review(ctx context.Context, r *policy.Review) policy.Result {
@@ -100,6 +100,7 @@ func (e *Engine) ReviewBy(ctx context.Context, r *policy.Review, by func(kind, n
 		check.offer(&v)
 	}
 	v.input.Release()
+	v.blame()
 	v.result.Sort()
 	return v.result
 }

@@ -115,6 +115,8 @@ type review struct {
 	data   *rego.Data
 	input  *rego.Input
 	result policy.Result
+	// steps are what the constraints took that deny and read no other objects.
+	steps int
 	// keeps is set when the findings are to be kept for a check.
 	keeps  bool
 	judged []judged
@@ -178,6 +180,9 @@ func (v *review) judge(share *budget, x *entry, how evaluator) {
 	if x.timer != nil {
 		x.timer(time.Since(start))
 	}
+	if share.denies && len(x.program.Inventory()) == 0 {
+		v.steps += found.Steps
+	}
 	if found.Used > 0 {
 		v.result.Costs = append(v.result.Costs, policy.Cost{Constraint: *c, Percent: found.Used})
 	}
@@ -228,6 +233,24 @@ func (v *review) fail(share *budget, c *policy.Constraint, found rego.Findings, 
 	f := policy.Fault{Constraint: *c, Cause: failure.Cause, Err: failure.Err, Brief: failure.Brief}
 	v.result.Faults = append(v.result.Faults, f)
 	share.denied = share.denied || f.Denies()
+}
+
+// blame finds out whether a request ran out of time by its own object, which many
+// policies can take long for though none comes to its limits. Were that let in, there
+// would be a way past the policies that were left. What load of others or other objects
+// take is not its doing.
+func (v *review) blame() {
+	if v.AnswerBy.IsZero() || v.steps < rego.TogetherSteps() {
+		return
+	}
+	for i := range v.result.Faults {
+		f := &v.result.Faults[i]
+		if f.Cause != policy.CauseTimeout || !f.Constraint.Has(policy.Deny) || !rego.ToBlame(v.Review) {
+			continue
+		}
+		f.Cause, f.Brief = policy.CauseInput, ""
+		f.Err = fmt.Errorf("no time is left to judge this object: the policies have taken %d steps on it, and %d are granted to them together", v.steps, rego.TogetherSteps())
+	}
 }
 
 // cutOff takes down a constraint that is not judged, or not to the end, since a

@@ -7,6 +7,7 @@ import (
 	"maps"
 
 	"github.com/fusegate/fusegate/pkg/policy"
+	"github.com/fusegate/fusegate/pkg/rego/cost"
 	"github.com/fusegate/fusegate/pkg/rego/exec"
 	"github.com/fusegate/fusegate/pkg/rego/value"
 )
@@ -15,6 +16,17 @@ import (
 // blame for what a policy takes to judge it: not even what grows with the square
 // of its fields comes to the limits.
 const SmallObject = 2 << 10
+
+// TogetherSteps is how many steps the constraints that deny, and that read no other
+// objects, may take together on an object for which time runs out. It is what one of
+// them may take at least: a machine that is not overloaded has time for twice as many.
+func TogetherSteps() int { return cost.Base.Steps }
+
+// ToBlame tells whether what policies take on the object of r may be the object's
+// doing.
+func ToBlame(r *policy.Review) bool {
+	return r.Operation != policy.Delete && value.Size(r.Object) > SmallObject
+}
 
 // exceeded says whose doing it is that an evaluation came to its limits. It is
 // the object's, which is refused then, if that is large. It is the policy's if

@@ -31,6 +31,8 @@ type Findings struct {
 	// it; see cost.Meter. Of a review that is not bounded it is what the policy
 	// uses by itself, whatever others have computed already.
 	Used int
+	// Steps is how many steps it took beside what others have computed already.
+	Steps int
 }
 
 // Len is how many there are.

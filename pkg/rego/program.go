@@ -197,12 +197,12 @@ func (p *Program) runCompiled(ctx context.Context, e *Data, in *Input, params *P
 	defer p.recovered(&err)
 	input, shared := &request{review: in.document(), parameters: params}, in.common()
 	solutions, err := p.compiled.Run(ctx, input, e.root, shared)
-	used := shared.Used
+	used, steps := shared.Used, shared.Steps
 	if shared.Spared && !in.bounded() {
 		used = max(used, p.alone(ctx, input, e, in))
 	}
 	found, err = solved(solutions, err, in)
-	found.Used = used
+	found.Used, found.Steps = used, steps
 	return found, err
 }
 

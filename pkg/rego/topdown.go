@@ -74,7 +74,7 @@ func (p *topdownProgram) evaluate(ctx context.Context, e *Data, in *Input, param
 	meter := &cost.Meter{}
 	meter.Start(ctx, cost.Base)
 	meter.Object = in.object()
-	defer func() { found.Used = meter.Used() }()
+	defer func() { found.Used, found.Steps = meter.Used(), meter.Steps }()
 	input := ast.ObjectTerm(
 		ast.Item(ast.InternedTerm("review"), review),
 		ast.Item(ast.InternedTerm("parameters"), params.asTerm()),

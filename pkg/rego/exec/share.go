@@ -34,6 +34,8 @@ type Shared struct {
 	// have done part of its work.
 	Used   int
 	Spared bool
+	// Steps is what the last evaluation took of steps.
+	Steps int
 
 	// taken is what all evaluations have taken.
 	taken     cost.Limits
@@ -80,6 +82,7 @@ func (s *Shared) Release() {
 func (s *Shared) took(m *cost.Meter) {
 	s.Used, s.Spared = m.Used(), s.taken.Steps > 0 && m.NearWith(s.taken)
 	taken := m.Taken()
+	s.Steps = taken.Steps
 	s.taken.Steps, s.taken.Bytes = s.taken.Steps+taken.Steps, s.taken.Bytes+taken.Bytes
 }
 
